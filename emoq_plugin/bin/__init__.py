@@ -1,0 +1,1 @@
+"""One thin module per stage command: `python -m emoq_plugin.bin.<verb>`."""

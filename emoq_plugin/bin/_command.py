@@ -1,0 +1,46 @@
+"""What every command shares: parser habits, logging, errors without a traceback."""
+
+import argparse
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+
+def str2bool(text: str) -> bool:
+    """Read `true` or `false` as ESPnet's options spell them."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
+
+
+def run_command(
+    get_parser: Callable[[], argparse.ArgumentParser],
+    work: Callable[[argparse.Namespace], None],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse, log the call, do the work, report seconds and peak memory.
+
+    A `ValueError` or `OSError` is the user's to mend: it is shown as one message and
+    ends with exit status 1. `EMOQ_DEBUG=1` shows the traceback too.
+    """
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
+    )
+    parser = get_parser()
+    options = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        work(options)
+    except (ValueError, OSError) as error:
+        if os.environ.get("EMOQ_DEBUG"):
+            raise
+        logging.error("%s", error)
+        sys.exit(1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    logging.info(
+        "%s: %.1f s, peak memory %.2f GiB", parser.prog, time.monotonic() - start, peak
+    )

@@ -1,0 +1,250 @@
+"""Encode a set of utterances: one job of an array, or the merge that ends it."""
+
+import argparse
+import heapq
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.features.encoder import Encoder
+from emoq_plugin.features.registry import (
+    build_encoder,
+    encoder_class,
+    read_feature_config,
+)
+from emoq_plugin.features.store import (
+    merge_feature_jobs,
+    remove_job_files,
+    write_features,
+)
+from emoq_plugin.files import read_json, read_table
+from emoq_plugin.progress import progress
+from emoq_plugin.stage import Stage
+
+# Audio held in memory at a time; within it the encoder batches as it likes.
+WINDOW_SECONDS = 300
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="dump_features", description=__doc__)
+    add = parser.add_argument
+    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
+    add("--output_dir", type=Path, required=True, help="dump/<feature>/<set>")
+    add("--config", type=Path, required=True, help="file of conf/features")
+    add("--model_dir", help="local model directory, instead of the config's model")
+    add("--nj", type=int, default=1, help="number of jobs")
+    add("--job", type=int, default=1, help="number of this job, from 1")
+    add("--merge", type=str2bool, default=False, help="join finished jobs")
+    add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
+    add("--num_threads", type=int, default=1, help="threads of one job on the CPU")
+    return parser
+
+
+def split_by_duration(
+    samples: Mapping[str, int], n_jobs: int, *, job: int
+) -> list[str]:
+    """List the utterances of one job so that all jobs have about as much audio.
+
+    The longest utterance goes to the job with the least so far (Graham 1969, LPT).
+
+    Parameters
+    ----------
+    samples : mapping of str to int
+        Duration of each utterance, samples.
+    n_jobs : int
+    job : int
+        From 1.
+
+    Examples
+    --------
+    >>> split_by_duration({"a": 5, "b": 3, "c": 2}, 2, job=2)
+    ['b', 'c']
+    """
+    loads = [(0, number) for number in range(1, n_jobs + 1)]
+    chosen = []
+    for utterance in sorted(samples, key=lambda u: (-samples[u], u)):
+        load, number = heapq.heappop(loads)
+        if number == job:
+            chosen.append(utterance)
+        heapq.heappush(loads, (load + samples[utterance], number))
+    return sorted(chosen)
+
+
+def _stages(options: argparse.Namespace, name: str, conf: dict[str, Any]):
+    """Give the stage of the whole set and a function that gives the stage of a job."""
+    files = encoder_class(name, **conf).input_files(**conf)
+    settings = {"encoder": name, "conf": dict(conf)}
+    if files:
+        # The content of a local model counts, not the place where it stands.
+        settings["conf"].pop("model", None)
+    inputs = [options.data_dir, *files]
+    whole = Stage(options.output_dir, inputs=inputs, settings=settings)
+
+    def of_job(job: int) -> Stage:
+        return Stage(
+            options.output_dir,
+            inputs=inputs,
+            settings=settings | {"nj": options.nj, "job": job},
+            marker=f".done.{job}.json",
+        )
+
+    return whole, of_job
+
+
+def _read_slice(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, int]]:
+    wav = read_table(options.data_dir / "wav.scp")
+    path = options.data_dir / "utt2num_samples"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run the format stage first")
+    samples = {utt: int(count) for utt, count in read_table(path).items()}
+    differ = sorted(set(wav) ^ set(samples))
+    if differ:
+        raise ValueError(
+            f"{options.data_dir}: utterance '{differ[0]}' stands in only one of "
+            f"wav.scp and utt2num_samples ({len(differ)} such): format it again"
+        )
+    mine = split_by_duration(samples, options.nj, job=options.job)
+    return {utt: wav[utt] for utt in mine}, {utt: samples[utt] for utt in mine}
+
+
+def _windows(samples: Mapping[str, int], size: int) -> Iterator[list[str]]:
+    window, total = [], 0
+    for utterance, count in samples.items():
+        if window and total + count > size:
+            yield window
+            window, total = [], 0
+        window.append(utterance)
+        total += count
+    if window:
+        yield window
+
+
+def encode_utterances(
+    encoder: Encoder, wav: Mapping[str, str], samples: Mapping[str, int]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Read and encode utterances, a window of audio at a time.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    wav : mapping of str to str
+        Entries of wav.scp.
+    samples : mapping of str to int
+        Samples of each utterance, in the order to encode.
+
+    Yields
+    ------
+    (utterance, (T, D) float32 array)
+    """
+    from emoq_plugin.data.audio import read_audio
+
+    for window in _windows(samples, WINDOW_SECONDS * encoder.sample_rate):
+        waves = []
+        for utterance in window:
+            try:
+                wave, _ = read_audio(wav[utterance], sample_rate=encoder.sample_rate)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"utterance '{utterance}': {error}") from error
+            waves.append(wave)
+        yield from zip(window, encoder(waves, utterances=window))
+
+
+def pick_device(device: str, job: int) -> str:
+    """Choose a torch device; run.pl does not, so jobs take the GPUs in turn.
+
+    Raises
+    ------
+    ValueError
+        If `cuda` is asked for where there is none.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if device == "cpu" or (device == "auto" and count == 0):
+        return "cpu"
+    if count == 0:
+        raise ValueError("--device cuda: no GPU is visible, use --device cpu or auto")
+    return f"cuda:{(job - 1) % count}"
+
+
+def _run_job(options, name: str, conf: dict[str, Any], stage: Stage) -> None:
+    import torch
+
+    torch.set_num_threads(options.num_threads)
+    start = time.monotonic()
+    wav, samples = _read_slice(options)
+    device = pick_device(options.device, options.job)
+    encoder = build_encoder(name, device=device, **conf)
+    features = encode_utterances(encoder, wav, samples)
+    what = f"{name} job {options.job} of {options.nj}"
+    features = progress(features, len(wav), what)
+    lengths = write_features(
+        options.output_dir, encoder.card, features, job=options.job
+    )
+    stage.finish(
+        utterances=len(lengths),
+        frames=sum(lengths.values()),
+        seconds=round(time.monotonic() - start, 2),
+    )
+
+
+def _merge(options: argparse.Namespace, whole: Stage, jobs: Sequence[Stage]) -> None:
+    for number, job in enumerate(jobs, 1):
+        if (
+            not job.marker.exists()
+            or read_json(job.marker)["fingerprint"] != job.fingerprint
+        ):
+            raise FileNotFoundError(
+                f"{options.output_dir}: job {number} of {options.nj} is not finished: "
+                f"run it with --job {number} (see its log)"
+            )
+    whole.start()
+    lengths = merge_feature_jobs(options.output_dir, options.nj)
+    whole.finish(utterances=len(lengths), frames=sum(lengths.values()))
+    remove_job_files(options.output_dir, options.nj)
+    logging.info(
+        "%s: %d utterances, %d frames",
+        options.output_dir,
+        len(lengths),
+        sum(lengths.values()),
+    )
+
+
+def work(options: argparse.Namespace) -> None:
+    """Do one job, or merge."""
+    if not 1 <= options.job <= options.nj:
+        raise ValueError(f"--job {options.job}, expected 1 to --nj {options.nj}")
+    name, conf = read_feature_config(options.config)
+    if options.model_dir:
+        conf["model"] = options.model_dir
+        if not Path(options.model_dir).is_dir():
+            raise FileNotFoundError(
+                f"--model_dir {options.model_dir}: no such directory"
+            )
+    whole, of_job = _stages(options, name, conf)
+    if whole.is_done():
+        return
+    if options.merge:
+        _merge(options, whole, [of_job(job) for job in range(1, options.nj + 1)])
+        return
+    stage = of_job(options.job)
+    if stage.is_done():
+        return
+    whole.start()
+    stage.start()
+    _run_job(options, name, conf, stage)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

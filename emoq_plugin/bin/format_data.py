@@ -1,0 +1,232 @@
+"""Stage 2: every utterance as mono audio at one rate, unusable ones named."""
+
+import argparse
+import hashlib
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import soundfile
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.data.audio import (
+    MULTI_CHANNEL,
+    fits_as_it_is,
+    is_pipe,
+    read_audio,
+    resample,
+)
+from emoq_plugin.data.directory import (
+    DataDirectory,
+    fault_report,
+    place_of_audio,
+    read_emotions,
+    write_lines,
+)
+from emoq_plugin.files import atomic_write, read_table, write_table
+from emoq_plugin.progress import progress
+from emoq_plugin.stage import Stage
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an utterance: an entry of wav.scp, or why there is none."""
+
+    utterance: str
+    entry: str = ""
+    n_samples: int = 0
+    dropped: str = ""
+    fault: str = ""
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Give the options of this command."""
+    parser = argparse.ArgumentParser(prog="format_data", description=__doc__)
+    parser.add_argument("--data_dir", required=True, help="directory with wav.scp")
+    parser.add_argument("--emotions", required=True, help="class order, one a line")
+    parser.add_argument("--output_dir", required=True, help="dump/raw/<set>")
+    parser.add_argument("--sample_rate", type=int, default=16000, help="Hz")
+    parser.add_argument(
+        "--min_seconds", type=float, default=0.1, help="shorter ones are dropped"
+    )
+    parser.add_argument(
+        "--max_seconds", type=float, default=60.0, help="longer ones are dropped"
+    )
+    parser.add_argument(
+        "--on_error",
+        choices=("stop", "drop"),
+        default="stop",
+        help="for missing, unreadable, empty, NaN or silent audio",
+    )
+    parser.add_argument("--multi_channel", choices=MULTI_CHANNEL, default="error")
+    parser.add_argument(
+        "--allow_pipe", type=str2bool, default=False, help="run commands in wav.scp"
+    )
+    parser.add_argument("--nj", type=int, default=1, help="threads")
+    return parser
+
+
+def format_utterance(
+    utterance: str, *, data: DataDirectory, options: argparse.Namespace
+) -> Outcome:
+    """Check one utterance; write a file only where the original does not fit."""
+    recording, *segment = data.segments.get(utterance, (utterance,))
+    entry = data.wav[recording]
+    written = Path(options.output_dir) / "wav" / f"{utterance}.flac"
+    if written.exists():  # by an interrupted run with the same settings
+        return Outcome(utterance, str(written), soundfile.info(written).frames)
+    try:
+        samples, rate = read_audio(
+            entry,
+            segment=tuple(segment) or None,
+            allow_pipe=options.allow_pipe,
+            multi_channel=options.multi_channel,
+        )
+    except (ValueError, OSError) as error:
+        place = place_of_audio(data, utterance)
+        return Outcome(utterance, fault=f"{place}: {utterance}: {error}")
+    seconds = len(samples) / rate
+    if seconds < options.min_seconds:
+        reason = f"too short: {seconds:.3f} s, at least {options.min_seconds} s"
+        return Outcome(utterance, dropped=reason)
+    if seconds > options.max_seconds:
+        reason = f"too long: {seconds:.3f} s, at most {options.max_seconds} s"
+        return Outcome(utterance, dropped=reason)
+    if not segment and fits_as_it_is(entry, options.sample_rate):
+        return Outcome(utterance, entry, len(samples))
+    samples = resample(samples, rate, options.sample_rate)
+    with atomic_write(written, "wb") as stream:
+        soundfile.write(
+            stream, samples, options.sample_rate, format="FLAC", subtype="PCM_16"
+        )
+    return Outcome(utterance, str(written), len(samples))
+
+
+def work(options: argparse.Namespace) -> None:
+    """Format all utterances unless that is done.
+
+    Raises
+    ------
+    ValueError
+        Listing every unusable recording (`--on_error stop`), or if nothing is left.
+    """
+    data_dir, output = Path(options.data_dir), Path(options.output_dir)
+    if data_dir.resolve() == output.resolve():
+        raise ValueError(f"{output}: --output_dir is --data_dir, expected another one")
+    emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(data_dir, emotions)
+    stage = _stage(data, options)
+    if stage.is_done():
+        return
+    stage.start()
+    _forget_other_settings(output / "wav", stage.fingerprint)
+    outcomes = _format_all(data, options)
+    faults = [o.fault for o in outcomes if o.fault]
+    if faults and options.on_error == "stop":
+        raise ValueError(
+            fault_report(data_dir, faults)
+            + "\nMend or remove them, or leave them out with --on_error drop"
+        )
+    _write(data, outcomes, options)
+    _log_kept(data.subset([o.utterance for o in outcomes if o.entry]), emotions)
+    stage.finish(
+        kept=sum(bool(o.entry) for o in outcomes),
+        dropped=sum(not o.entry for o in outcomes),
+    )
+
+
+def _stage(data: DataDirectory, options: argparse.Namespace) -> Stage:
+    """Give the stage; audio counts by size and time, as hashing it all is slow."""
+    digest = hashlib.sha256()
+    for key, entry in sorted(data.wav.items()):
+        path = Path(entry)
+        known = not is_pipe(entry) and path.is_file()
+        status = path.stat() if known else None
+        digest.update(
+            f"{key} {status and (status.st_size, status.st_mtime_ns)}\n".encode()
+        )
+    tables = [p for p in data.path.iterdir() if p.is_file() and p.name[0] != "."]
+    names = "sample_rate min_seconds max_seconds on_error multi_channel allow_pipe"
+    return Stage(
+        options.output_dir,
+        inputs=[*sorted(tables), options.emotions],
+        settings={
+            **{name: getattr(options, name) for name in names.split()},
+            "audio": digest.hexdigest(),
+        },
+    )
+
+
+def _forget_other_settings(folder: Path, fingerprint: str) -> None:
+    """Keep the files of an interrupted run only if it was this very work."""
+    note = folder / ".fingerprint"
+    if not note.exists() or note.read_text("utf-8").strip() != fingerprint:
+        shutil.rmtree(folder, ignore_errors=True)
+    write_lines(note, [fingerprint])
+
+
+def _format_all(data: DataDirectory, options: argparse.Namespace) -> list[Outcome]:
+    one = partial(format_utterance, data=data, options=options)
+    if options.nj <= 1:
+        outcomes = map(one, data.utterances)
+        return list(progress(outcomes, len(data.utterances), "formatting"))
+    # libsndfile and soxr let go of Python's lock.
+    with ThreadPoolExecutor(options.nj) as pool:
+        outcomes = pool.map(one, data.utterances)
+        return list(progress(outcomes, len(data.utterances), "formatting"))
+
+
+def _write(
+    data: DataDirectory, outcomes: Sequence[Outcome], options: argparse.Namespace
+) -> None:
+    """Write the tables of what is kept and the list of what is not."""
+    output = Path(options.output_dir)
+    kept = {o.utterance: o for o in outcomes if o.entry}
+    reasons = {o.utterance: o.dropped or o.fault for o in outcomes if not o.entry}
+    write_lines(
+        output / "dropped.tsv",
+        ["utterance\treason", *(f"{u}\t{why}" for u, why in sorted(reasons.items()))],
+    )
+    kinds = Counter(
+        o.dropped.partition(":")[0] or "unusable audio" for o in outcomes if not o.entry
+    )
+    for kind, count in kinds.items():
+        logging.warning("dropped, %s: %d (see %s/dropped.tsv)", kind, count, output)
+    if not kept:
+        raise ValueError(f"{data.path}: nothing left, see {output / 'dropped.tsv'}")
+    formatted = data.subset(kept)
+    formatted.segments = {}
+    formatted.wav = {u: o.entry for u, o in kept.items()}
+    formatted.write(output)
+    write_table(output / "utt2num_samples", {u: o.n_samples for u, o in kept.items()})
+    speakers = set(formatted.speaker.values())
+    for path in data.path.glob("spk2*"):
+        if path.name != "spk2utt":
+            table = read_table(path)
+            write_table(
+                output / path.name, {s: v for s, v in table.items() if s in speakers}
+            )
+
+
+def _log_kept(data: DataDirectory, emotions: Sequence[str]) -> None:
+    counts = Counter(data.emotion.values())
+    logging.info(
+        "%d utterances of %d speakers: %s",
+        len(data.utterances),
+        len(set(data.speaker.values())),
+        ", ".join(f"{emotion} {counts[emotion]}" for emotion in emotions),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

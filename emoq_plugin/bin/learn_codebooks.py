@@ -1,0 +1,139 @@
+"""Stage 4: learn the codebooks of one fold (one job of an array over folds)."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from emoq_plugin.bin._command import run_command
+from emoq_plugin.experiment import TRAIN_ON, parse_rates, read_fold
+from emoq_plugin.stage import Stage
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="learn_codebooks", description=__doc__)
+    add = parser.add_argument
+    add("--feature_dir", type=Path, required=True, help="dump/<feature>/<set>")
+    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
+    add("--emotions", type=Path, required=True, help="data/emotions")
+    add("--folds", type=Path, required=True, help="data/folds")
+    add("--fold", required=True, help="name of the fold")
+    add("--config", type=Path, required=True, help="file of conf/quantizer")
+    add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
+    add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
+    add("--route_depth", type=int, default=1, help="levels that routers look at")
+    add("--corpus", required=True, help="name for the artifact's card")
+    add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
+    add("--device", default="cpu", help="cpu or cuda")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Learn one bank for each codebook size, with the most levels asked for."""
+    levels = parse_rates(options.rates)
+    stage = Stage(
+        options.output_dir,
+        inputs=[
+            options.feature_dir,
+            options.data_dir,
+            options.emotions,
+            options.config,
+            *(options.folds / options.fold / p for p in ("train", "valid", "test")),
+        ],
+        settings={
+            "levels": levels,
+            "train_on": options.train_on,
+            "route_depth": options.route_depth,
+            "corpus": options.corpus,
+        },
+    )
+    if stage.is_done():
+        return
+    stage.start()
+
+    import torch
+
+    from emoq_plugin.data.directory import DataDirectory, read_emotions
+    from emoq_plugin.features.store import FeatureStore
+    from emoq_plugin.quantizers.clip import ClipEncoding
+    from emoq_plugin.quantizers.learn_bank import (
+        QuantizerConfig,
+        fit_bank_normalization,
+        learn_bank,
+        speaker_means,
+    )
+    from emoq_plugin.routing.fitting import fit_routers
+
+    emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(options.data_dir, emotions)
+    features = FeatureStore(options.feature_dir)
+    config = QuantizerConfig.read(options.config)
+    fold = read_fold(options.folds, options.fold, data)
+    chosen = fold.train + (fold.valid if options.train_on == "train+valid" else ())
+    learned = set(chosen)
+    # The order of the arks, so that a pass reads them from front to back.
+    utterances = [u for u in features.utterances if u in learned]
+    targets = data.targets(utterances, emotions)
+    by_speaker = {}
+    if config.norm == "speaker":
+        by_speaker = speaker_means(features, data.speaker)
+
+    def means(utterance: str) -> torch.Tensor | None:
+        return by_speaker.get(data.speaker[utterance])
+
+    card = {
+        "corpus": options.corpus,
+        "fold": fold.name,
+        "seed": config.learning.get("seed", 0),
+        "feature": features.card.to_json(),
+        "feature_fingerprint": features.card.fingerprint(),
+        "route_depth": options.route_depth,
+        "train_on": options.train_on,
+        "training_speakers": sorted({data.speaker[u] for u in utterances}),
+    }
+    normalization = fit_bank_normalization(features, utterances, config, means)
+    for size, n_levels in levels.items():
+        output = options.output_dir / f"{size}x{n_levels}"
+        part = Stage(
+            output,
+            settings={"stage": stage.fingerprint, "size": size, "levels": n_levels},
+        )
+        if part.is_done():
+            continue
+        part.output.mkdir(parents=True, exist_ok=True)
+        bank = learn_bank(
+            features,
+            features.lengths,
+            targets,
+            utterances=utterances,
+            emotions=emotions,
+            sizes=[size] * n_levels,
+            config=config,
+            means=means,
+            normalization=normalization,
+            card=card,
+            work_dir=output,
+            device=options.device,
+        )
+        if "specific" in bank.groups:
+            clips = (
+                ClipEncoding(bank, torch.from_numpy(features[u]), speaker_mean=means(u))
+                for u in utterances
+            )
+            bank.router_parameters = fit_routers(
+                bank, clips, targets, depth=min(options.route_depth, n_levels)
+            )
+        bank.save_pretrained(output)
+        (output / "checkpoint.safetensors").unlink(missing_ok=True)
+        part.finish()
+        logging.info("%s: %d experts", output, len(bank.experts))
+    stage.finish()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

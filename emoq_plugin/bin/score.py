@@ -1,0 +1,113 @@
+"""Score predictions of all folds: writes scores.json and RESULTS.md."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.files import atomic_write, read_json, write_json
+from emoq_plugin.stage import Stage
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
+TABLES = ("utt2spk", "utt2emo", "utt2votes")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Describe the options."""
+    parser = argparse.ArgumentParser(
+        prog="score",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="JSON-lines files of all cells and folds",
+    )
+    parser.add_argument(
+        "--data_dir", type=Path, required=True, help="with the predicted utterances"
+    )
+    parser.add_argument(
+        "--emotions", type=Path, required=True, help="class order, one a line"
+    )
+    parser.add_argument("--corpus", required=True, help="name shown with the numbers")
+    parser.add_argument("--tag", required=True, help="name of the experiment")
+    parser.add_argument(
+        "--synthetic", type=str2bool, required=True, help="no human spoke the corpus"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument(
+        "--facts", type=Path, help="JSON: feature, quantizer, command, environment"
+    )
+    parser.add_argument(
+        "--n_resamples", type=int, default=1000, help="of the bootstrap"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    return parser
+
+
+def _environment() -> dict[str, str]:
+    """Name the versions that could change a number."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def work(options: argparse.Namespace) -> None:
+    """Score, then write both files; a second call does nothing."""
+    tables = [options.data_dir / name for name in TABLES]
+    tables = [path for path in tables if path.name == "utt2spk" or path.exists()]
+    facts_file = [options.facts] if options.facts else []
+    stage = Stage(
+        options.output_dir,
+        inputs=[*options.predictions, *tables, options.emotions, *facts_file],
+        settings={
+            name: getattr(options, name)
+            for name in ("corpus", "tag", "synthetic", "n_resamples", "seed")
+        },
+        # The directory of an experiment holds other results with their own markers.
+        marker=".score.done.json",
+    )
+    if stage.is_done():
+        return
+    from emoq_plugin.data.directory import DataDirectory, read_emotions
+    from emoq_plugin.ser.results import render_results, score_experiment
+
+    stage.start()
+    facts = read_json(options.facts) if options.facts else {}
+    if not isinstance(facts, dict):
+        raise ValueError(f"{options.facts}: expected a JSON object of facts")
+    emotions = read_emotions(options.emotions)
+    scores = score_experiment(
+        options.predictions,
+        DataDirectory.read(options.data_dir, emotions),
+        emotions=emotions,
+        corpus=options.corpus,
+        tag=options.tag,
+        synthetic=options.synthetic,
+        facts={"environment": _environment(), **facts},
+        n_resamples=options.n_resamples,
+        seed=options.seed,
+    )
+    write_json(options.output_dir / "scores.json", scores)
+    with atomic_write(options.output_dir / "RESULTS.md") as stream:
+        stream.write(render_results(scores))
+    stage.finish(n_cells=len(scores["arms"]), n_utterances=scores["n_utterances"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

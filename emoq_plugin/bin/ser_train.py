@@ -1,0 +1,230 @@
+"""Train ESPnet's emotion recognition task on the units of one fold."""
+
+import argparse
+import logging
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from emoq_plugin.bin import ser_infer
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.espnet_adapters.ser_inputs import Units, units_files, write_split
+from emoq_plugin.files import read_json, read_table, write_json
+from emoq_plugin.stage import Stage
+
+PARTS = ("train", "valid", "test")
+# What a training leaves in its directory besides the inputs.
+TRACES = (
+    "checkpoint.pth",
+    "*epoch.pth",
+    "latest.pth",
+    "*.best.pth",
+    "*.ave*.pth",
+    "config.yaml",
+    ".started.json",
+)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Describe the options."""
+    parser = argparse.ArgumentParser(
+        prog="ser_train",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for name, text in (
+        ("--units_dir", "with codes.scp, units.json and, if routed, utt2route"),
+        ("--data_dir", "Kaldi data directory with utt2emo or utt2votes"),
+        ("--fold_dir", "with the lists train, valid and test"),
+        ("--emotions", "class order, one a line"),
+        ("--quantizer", "the CodebookBank that made the units"),
+        ("--output_dir", "of the experiment"),
+    ):
+        parser.add_argument(name, type=Path, required=True, help=text)
+    parser.add_argument(
+        "--config", type=Path, default=Path("conf/ser/transformer.yaml"), help="YAML"
+    )
+    parser.add_argument("--ngpu", type=int, default=0, help="0 trains on the CPU")
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation, order")
+    parser.add_argument(
+        "--resume", type=str2bool, default=True, help="go on from the last epoch"
+    )
+    parser.add_argument(
+        "--ser_args", default="", help="further options of ESPnet's trainer, one string"
+    )
+    parser.add_argument(
+        "--infer",
+        type=str2bool,
+        default=False,
+        help="then predict the test list into <output_dir>/posteriors.jsonl",
+    )
+    return parser
+
+
+def _targets(options: argparse.Namespace, units: Units, emotions: list[str], loss: str):
+    """Give {part: {utterance: vote shares}} of the fold, checked."""
+    import numpy as np
+
+    from emoq_plugin.data.directory import DataDirectory
+    from emoq_plugin.data.folds import Fold, check_speaker_disjoint
+
+    data = DataDirectory.read(options.data_dir, emotions)
+    lists = [tuple(read_table(options.fold_dir / part)) for part in PARTS]
+    fold = Fold(options.fold_dir.name, *lists).restricted_to(data.utterances)
+    check_speaker_disjoint(fold, data.speaker)
+    targets = {}
+    for part in PARTS:
+        utterances = units.having(getattr(fold, part), part)
+        labels = data.labels(utterances, emotions)
+        if loss == "hard" and part != "test":
+            if (labels < 0).any():
+                logging.info(
+                    "%s: %d utterances without a majority are left out (loss: hard)",
+                    part,
+                    (labels < 0).sum(),
+                )
+            utterances = [u for u, label in zip(utterances, labels) if label >= 0]
+            shares = np.eye(len(emotions))[labels[labels >= 0]]
+        else:
+            shares = data.targets(utterances, emotions)
+        if not utterances:
+            raise ValueError(f"{options.fold_dir / part}: no utterance is left")
+        targets[part] = dict(zip(utterances, shares))
+    return targets
+
+
+def _espnet_arguments(
+    options: argparse.Namespace, units: Units, emotions: list[str]
+) -> argparse.Namespace:
+    """Parse the YAML file and `--ser_args` with ESPnet's own parser."""
+    from emoq_plugin.espnet_adapters.ser_task import SERTask
+
+    command = ["--config", str(options.config), *shlex.split(options.ser_args)]
+    command += ["--output_dir", str(options.output_dir), "--ngpu", str(options.ngpu)]
+    command += ["--seed", str(options.seed), "--resume", "true"]
+    for part in ("train", "valid"):
+        folder = options.output_dir / "data" / part
+        command += [f"--{part}_shape_file", str(folder / "units_shape")]
+        for file, name, kind in (
+            ("units.scp", "units", "kaldi_ark"),
+            ("route", "route", "text_float"),
+            ("votes", "votes", "text_float"),
+        ):
+            command.append(f"--{part}_data_path_and_name_and_type")
+            command.append(f"{folder / file},{name},{kind}")
+    command += ["--emotions", *emotions]
+    arguments = SERTask.get_parser().parse_args(command)
+    arguments.frontend_conf = {
+        **arguments.frontend_conf,
+        "quantizer": str(options.quantizer),
+        "experts": list(units.card["experts"]),
+        "n_levels": units.card["n_levels"],
+        "quantizer_sha256": units.card["codebooks_sha256"],
+    }
+    return arguments
+
+
+def _set_class_weights(model_conf: dict, train: dict) -> None:
+    """Turn `balanced` into numbers with mean 1 over the training targets."""
+    if model_conf.get("class_weights") != "balanced":
+        return
+    mass = sum(train.values())
+    if (mass <= 0).any():
+        raise ValueError(
+            f"class_weights: balanced, but a class has no training target: {mass}"
+        )
+    model_conf["class_weights"] = [float(w) for w in mass.sum() / (len(mass) * mass)]
+
+
+def _resumable(output: Path, fingerprint: str) -> bool:
+    """Tell whether an interrupted training of the same inputs can go on."""
+    checkpoint, started = output / "checkpoint.pth", output / ".started.json"
+    if not checkpoint.exists() or not started.exists():
+        return False
+    if read_json(started).get("fingerprint") != fingerprint:
+        logging.info("%s is of other inputs or settings: starting anew", checkpoint)
+        return False
+    import torch
+
+    try:
+        states = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        epoch = states["reporter"]["epoch"]
+        # ESPnet writes the checkpoint first: killed in between, the epoch's model
+        # would be missing from the n-best for good.
+        torch.load(output / f"{epoch}epoch.pth", map_location="cpu", weights_only=True)
+    except Exception as error:
+        logging.warning(
+            "%s cannot be resumed (%s): starting anew", checkpoint, str(error)[:200]
+        )
+        return False
+    logging.info("%s: resuming after epoch %d", checkpoint, epoch)
+    return True
+
+
+def _train(options: argparse.Namespace, stage: Stage) -> None:
+    from emoq_plugin.data.directory import read_emotions
+    from emoq_plugin.espnet_adapters.ser_task import SERTask
+    from emoq_plugin.espnet_adapters.units_frontend import load_bank
+
+    stage.start()
+    output = options.output_dir
+    if not (options.resume and _resumable(output, stage.fingerprint)):
+        for pattern in TRACES:
+            for old in output.glob(pattern):
+                old.unlink()
+    write_json(output / ".started.json", {"fingerprint": stage.fingerprint})
+
+    emotions = read_emotions(options.emotions)
+    units = Units.read(options.units_dir)
+    arguments = _espnet_arguments(options, units, emotions)
+    bank = load_bank(options.quantizer, codebooks_sha256=units.card["codebooks_sha256"])
+    sizes = bank.sizes[: units.card["n_levels"]]
+    targets = _targets(options, units, emotions, arguments.model_conf["loss"])
+    for part in PARTS:
+        write_split(output / "data" / part, units, targets[part], codebook_sizes=sizes)
+    _set_class_weights(arguments.model_conf, targets["train"])
+
+    SERTask.main(args=arguments)
+    best = ser_infer.best_model(output)
+    if not best.exists():
+        raise ValueError(f"training ended without {best}: see the log above")
+    stage.finish(
+        model=os.path.realpath(best).rpartition("/")[2],
+        n_utterances={part: len(targets[part]) for part in PARTS},
+    )
+
+
+def work(options: argparse.Namespace) -> None:
+    """Prepare, train, predict; what is finished is not done again."""
+    tables = [options.data_dir / name for name in ("utt2emo", "utt2votes", "utt2spk")]
+    stage = Stage(
+        options.output_dir,
+        inputs=[
+            *units_files(options.units_dir),
+            *(table for table in tables if table.exists()),
+            *(options.fold_dir / part for part in PARTS),
+            options.emotions,
+            options.config,
+        ],
+        settings={"seed": options.seed, "ser_args": options.ser_args},
+    )
+    if not stage.is_done():
+        _train(options, stage)
+    if options.infer:
+        ser_infer.infer(
+            options.output_dir,
+            units_dir=options.units_dir,
+            fold_dir=options.fold_dir,
+            output=options.output_dir / "posteriors.jsonl",
+            ngpu=options.ngpu,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

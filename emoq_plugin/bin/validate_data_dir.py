@@ -1,0 +1,105 @@
+"""Check a data directory, its folds and its audio; name every fault with its place."""
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.data.audio import is_pipe, read_audio
+from emoq_plugin.data.directory import (
+    DataDirectory,
+    entry_faults,
+    fault_report,
+    parse,
+    place_of_audio,
+    read_emotions,
+    table_faults,
+)
+from emoq_plugin.data.folds import fold_faults, read_folds
+from emoq_plugin.progress import progress
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Give the options of this command."""
+    parser = argparse.ArgumentParser(prog="validate_data_dir", description=__doc__)
+    parser.add_argument("--data_dir", required=True, help="directory with wav.scp")
+    parser.add_argument("--emotions", required=True, help="class order, one a line")
+    parser.add_argument("--folds", help="directory of <n>/{train,valid,test}")
+    parser.add_argument(
+        "--check_audio", type=str2bool, default=False, help="decode every file"
+    )
+    parser.add_argument(
+        "--sample_rate", type=int, help="rate in Hz that the audio must have"
+    )
+    parser.add_argument(
+        "--allow_pipe", type=str2bool, default=False, help="accept commands in wav.scp"
+    )
+    return parser
+
+
+def audio_faults(
+    data: DataDirectory, *, sample_rate: int | None, allow_pipe: bool
+) -> list[str]:
+    """Decode every utterance and list what is not usable mono audio."""
+    faults = []
+    for u in progress(data.utterances, len(data.utterances), "decoding"):
+        recording, *segment = data.segments.get(u, (u,))
+        entry = data.wav.get(recording, "")
+        # Missing files and refused commands are listed by `entry_faults` already.
+        if not (Path(entry).is_file() or (allow_pipe and is_pipe(entry))):
+            continue
+        try:
+            read_audio(
+                entry,
+                segment=tuple(segment) or None,
+                sample_rate=sample_rate,
+                allow_pipe=allow_pipe,
+            )
+        except (ValueError, OSError) as error:
+            faults.append(f"{place_of_audio(data, u)}: {u}: {error}")
+    return faults
+
+
+def work(options: argparse.Namespace) -> None:
+    """Collect all faults before refusing.
+
+    Raises
+    ------
+    ValueError
+        Listing them.
+    """
+    emotions = read_emotions(options.emotions)
+    data, faults = parse(options.data_dir, emotions)
+    faults += table_faults(data, emotions) + entry_faults(data, options.allow_pipe)
+    if options.folds:
+        try:
+            for fold in read_folds(options.folds):
+                faults += fold_faults(fold, data.speaker, path=options.folds)
+        except (ValueError, OSError) as error:
+            faults.append(str(error))
+    if options.check_audio:
+        faults += audio_faults(
+            data, sample_rate=options.sample_rate, allow_pipe=options.allow_pipe
+        )
+    if faults:
+        raise ValueError(fault_report(options.data_dir, faults))
+    counts = Counter(data.emotion.values())
+    logging.info(
+        "%s is valid: %d utterances, %d speakers, %s, votes for %d",
+        options.data_dir,
+        len(data.utterances),
+        len(set(data.speaker.values())),
+        ", ".join(f"{e} {counts[e]}" for e in emotions),
+        len(data.votes),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

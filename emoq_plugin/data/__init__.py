@@ -1,0 +1,1 @@
+"""Kaldi data directories with emotion: tables, votes, folds, audio."""

@@ -1,0 +1,231 @@
+"""Speaker-disjoint folds: making, reading, writing and checking them."""
+
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emoq_plugin.files import atomic_write
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of a corpus.
+
+    Attributes
+    ----------
+    name : str
+        The directory's name, `0`, `1`, ...
+    train, valid, test : tuple of str
+        Utterance ids; `valid` may be empty.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def restricted_to(self, utterances: Collection[str]) -> "Fold":
+        """Leave out what is not in `utterances` (stage 2 may have dropped some)."""
+        known = set(utterances)
+        parts = [tuple(u for u in getattr(self, p) if u in known) for p in PARTS]
+        return Fold(self.name, *parts)
+
+
+def read_folds(path: str | Path) -> list[Fold]:
+    """Read `<path>/<n>/{train,valid,test}`, ordered by n.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no fold or one of its lists is missing.
+    ValueError
+        For an empty line, an utterance listed twice in a part, or an empty train or
+        test list.
+    """
+    path = Path(path)
+    names = [p.name for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    names = sorted((n for n in names if n.isdecimal()), key=int)
+    if not names:
+        raise FileNotFoundError(
+            f"{path}: no folds, expected {path}/0/{{train,valid,test}} and so on"
+        )
+    return [Fold(n, *(_read_part(path / n / part) for part in PARTS)) for n in names]
+
+
+def write_folds(path: str | Path, folds: Iterable[Fold]) -> None:
+    """Write folds as `read_folds` reads them; other folds there are removed."""
+    path, folds = Path(path), list(folds)
+    for fold in folds:
+        for part in PARTS:
+            with atomic_write(path / fold.name / part) as stream:
+                stream.writelines(f"{u}\n" for u in getattr(fold, part))
+    names = {fold.name for fold in folds}
+    for old in path.iterdir():
+        if old.is_dir() and old.name.isdecimal() and old.name not in names:
+            shutil.rmtree(old)
+
+
+def speaker_folds(
+    speaker: Mapping[str, str],
+    *,
+    n_folds: int,
+    n_valid_speakers: int,
+    groups: Mapping[str, str] | None = None,
+) -> list[Fold]:
+    """Split by speakers so that each speaker is tested exactly once.
+
+    Speakers are dealt to the folds from the one with most utterances down, each to the
+    fold that has fewest of the speaker's group, then fewest speakers, then fewest
+    utterances. The validation speakers of a fold are test speakers of the next one. No
+    randomness: the result is a function of the arguments alone.
+
+    Parameters
+    ----------
+    speaker : mapping of str to str
+        Speaker by utterance.
+    n_folds : int
+        At least 2, at most the number of speakers.
+    n_valid_speakers : int
+        Speakers held out of training for decisions such as early stopping.
+    groups : mapping of str to str, optional
+        Group (gender) by speaker, to be mixed in every test part.
+
+    Returns
+    -------
+    list of Fold
+
+    Raises
+    ------
+    ValueError
+        If there are too few speakers, or a speaker has no group.
+
+    Examples
+    --------
+    >>> for fold in speaker_folds(
+    ...     {"a1": "a", "b1": "b", "c1": "c"}, n_folds=3, n_valid_speakers=1
+    ... ):
+    ...     print(fold)
+    Fold(name='0', train=('c1',), valid=('b1',), test=('a1',))
+    Fold(name='1', train=('a1',), valid=('c1',), test=('b1',))
+    Fold(name='2', train=('b1',), valid=('a1',), test=('c1',))
+    """
+    size = Counter(speaker.values())
+    _check_sizes(len(size), n_folds, n_valid_speakers)
+    missing = sorted(set(size) - set(groups)) if groups is not None else []
+    if missing:
+        raise ValueError(f"speakers without a group: {' '.join(missing)}")
+    test = _deal(size, n_folds, groups or dict.fromkeys(size, ""))
+    folds = []
+    for n in range(n_folds):
+        # Turning the next fold's speakers by n mixes the groups over the folds.
+        following = test[(n + 1) % n_folds]
+        turn = n % len(following)
+        waiting = [*following[turn:], *following[:turn]]
+        for further in range(2, n_folds):
+            waiting += test[(n + further) % n_folds]
+        valid = set(waiting[:n_valid_speakers])
+        side = {s: "train" for s in size}
+        side |= dict.fromkeys(valid, "valid") | dict.fromkeys(test[n], "test")
+        parts = [
+            tuple(u for u in sorted(speaker) if side[speaker[u]] == part)
+            for part in PARTS
+        ]
+        folds.append(Fold(str(n), *parts))
+    if any(not fold.train for fold in folds):
+        raise ValueError(
+            f"{n_valid_speakers} validation speakers leave a fold without training "
+            f"speakers ({len(size)} speakers, {n_folds} folds): use fewer"
+        )
+    return folds
+
+
+def fold_faults(
+    fold: Fold, speaker: Mapping[str, str], *, path: str | Path = ""
+) -> list[str]:
+    """List unknown utterances and speakers that stand in two parts of a fold.
+
+    Parameters
+    ----------
+    fold : Fold
+    speaker : mapping of str to str
+        Speaker by utterance.
+    path : str or Path, optional
+        Directory of the folds, for the messages (`<path>/<fold>/<part>:<line>`).
+    """
+    faults, home = [], {}
+    for part in PARTS:
+        for number, utterance in enumerate(getattr(fold, part), 1):
+            where = f"{Path(path) / fold.name / part}:{number}"
+            if utterance not in speaker:
+                faults.append(f"{where}: utterance '{utterance}' is not in utt2spk")
+                continue
+            name = speaker[utterance]
+            first = home.setdefault(name, (part, where))
+            if first[0] != part:
+                faults.append(
+                    f"{where}: speaker '{name}' ({utterance}) is in {part} and in "
+                    f"{first[0]} ({first[1]}), expected one side only"
+                )
+                # One line for each speaker and side is enough.
+                home[name] = (part, where)
+    return faults
+
+
+def check_speaker_disjoint(fold: Fold, speaker: Mapping[str, str]) -> None:
+    """Refuse a fold that has a speaker in two of train, valid and test.
+
+    Raises
+    ------
+    ValueError
+        Naming every such speaker with the utterances and their places.
+    """
+    faults = fold_faults(fold, speaker)
+    if faults:
+        raise ValueError("\n".join([f"fold {fold.name}:", *faults]))
+
+
+def _read_part(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing, expected one utterance id a line")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if len(line.split()) != 1:
+            raise ValueError(f"{path}:{number}: '{line}', expected one utterance id")
+        if line in seen:
+            raise ValueError(
+                f"{path}:{number}: utterance '{line}' stands in line {seen[line]} too"
+            )
+        seen[line] = number
+    if not lines and path.name != "valid":
+        raise ValueError(f"{path}: empty, expected at least one utterance id")
+    return tuple(lines)
+
+
+def _check_sizes(n_speakers: int, n_folds: int, n_valid_speakers: int) -> None:
+    if not 2 <= n_folds <= n_speakers:
+        raise ValueError(
+            f"n_folds={n_folds} should be >= 2 and <= the number of speakers, "
+            f"{n_speakers}"
+        )
+    if n_valid_speakers < 0:
+        raise ValueError(f"n_valid_speakers={n_valid_speakers} should be >= 0")
+
+
+def _deal(
+    size: Mapping[str, int], n_folds: int, groups: Mapping[str, str]
+) -> list[Sequence[str]]:
+    """Give the test speakers of every fold."""
+    test: list[list[str]] = [[] for _ in range(n_folds)]
+    for name in sorted(size, key=lambda s: (groups[s], -size[s], s)):
+
+        def burden(members: list[str], group: str = groups[name]) -> tuple[int, ...]:
+            same = sum(groups[s] == group for s in members)
+            return same, len(members), sum(size[s] for s in members)
+
+        min(test, key=burden).append(name)
+    return test

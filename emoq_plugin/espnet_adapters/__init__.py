@@ -1,0 +1,1 @@
+"""Everything that touches espnet2; importing this package does not import it."""

@@ -1,0 +1,144 @@
+"""What an encoder is, and the card that says what its frames are."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FeatureCard:
+    """What a quantizer must know of the features that it was learned on.
+
+    Parameters
+    ----------
+    encoder : str
+        Name in the registry.
+    layers : list of int
+        Hidden layers, counted from 0 (the input of the first block); empty where the
+        encoder has none.
+    dimension : int
+        D, values in a frame.
+    frame_rate_hz : float
+        Frames in a second.
+    sample_rate : int
+        Rate of the audio that the encoder takes, Hz.
+    settings : dict
+        Options that change what a frame means.
+    weights_sha256 : str or None
+        Digest of the weights; None where nothing was learned.
+    versions : dict of str to str
+        Packages, source of the weights and precision: told to the reader, no part of
+        the fingerprint.
+
+    Examples
+    --------
+    >>> card = FeatureCard("fbank", [], 80, 50.0, 16000)
+    >>> FeatureCard.from_json(card.to_json()) == card
+    True
+    """
+
+    encoder: str
+    layers: list[int]
+    dimension: int
+    frame_rate_hz: float
+    sample_rate: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    weights_sha256: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the card as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], where: str | Path = "card"):
+        """Make a card from what `to_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing or unknown; the message begins with `where`.
+        """
+        expected = {f.name for f in fields(cls)}
+        if not isinstance(values, dict) or set(values) != expected:
+            raise ValueError(
+                f"{where}: not a feature card: found {sorted(values)}, "
+                f"expected {sorted(expected)}"
+            )
+        return cls(**values)
+
+    def fingerprint(self) -> str:
+        """Give 64 hexadecimal digits: equal where frames mean the same."""
+        values = self.to_json()
+        del values["versions"]
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Encoder(ABC):
+    """Waves in, frames out; every wave stands for itself.
+
+    A subclass sets `card` and `minimum_samples` (shortest wave that gives one frame) in
+    its constructor and defines `encode`. A constructor that names a `device` argument
+    is given the device to compute on.
+    """
+
+    card: FeatureCard
+    minimum_samples: int
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the waves, Hz."""
+        return self.card.sample_rate
+
+    @classmethod
+    def input_files(cls, **conf: Any) -> list[Path]:
+        """List the local files that the output depends on, given the options."""
+        return []
+
+    @abstractmethod
+    def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Encode checked waves, `(N,) float32` in [-1, 1], to `(T, D) float32`."""
+
+    def __call__(
+        self, waves: Sequence[np.ndarray], *, utterances: Sequence[str] | None = None
+    ) -> list[np.ndarray]:
+        """Encode waves; the result does not depend on what else is in the list.
+
+        Parameters
+        ----------
+        waves : sequence of (N,) float32 array
+            At `sample_rate`, in [-1, 1].
+        utterances : sequence of str, optional
+            Names for error messages.
+
+        Returns
+        -------
+        list of (T, D) float32 array
+
+        Raises
+        ------
+        ValueError
+            If a wave is not mono, not finite or shorter than one frame.
+        """
+        names = utterances or [f"wave {i}" for i in range(len(waves))]
+        for name, wave in zip(names, waves, strict=True):
+            if wave.ndim != 1:
+                raise ValueError(
+                    f"utterance '{name}': shape {wave.shape}, expected mono (N,)"
+                )
+            if len(wave) < self.minimum_samples:
+                raise ValueError(
+                    f"utterance '{name}': {len(wave)} samples, shorter than one frame "
+                    f"of {self.card.encoder} ({self.minimum_samples} samples at "
+                    f"{self.sample_rate} Hz): drop it or raise the minimum duration"
+                )
+            if not np.isfinite(wave).all():
+                raise ValueError(f"utterance '{name}': the audio holds NaN or infinity")
+        return self.encode([np.asarray(wave, np.float32) for wave in waves])

@@ -1,0 +1,1 @@
+"""Streaming weighted residual k-means: pure tensor functions, sources, the loop."""

@@ -1,0 +1,182 @@
+"""Artifacts: a directory with safetensors and JSON, local or on the Hugging Face hub."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+import emoq_plugin
+from emoq_plugin.files import atomic_write, read_json, write_json
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
+
+
+def fingerprint_of_tensors(tensors: Sequence[Tensor]) -> str:
+    """Give the SHA-256 over shapes and float32 contents."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class Artifact:
+    """What can be saved and loaded: gives `config`, `tensors` and `from_config`."""
+
+    def config(self) -> dict[str, Any]:
+        """Give everything that is not a tensor, for JSON."""
+        raise TypeError(f"{type(self).__name__} has no config")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give the tensors by name."""
+        raise TypeError(f"{type(self).__name__} has no tensors")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Build the object again."""
+        raise TypeError(f"{cls.__name__} cannot be built")
+
+    @property
+    def codebooks_sha256(self) -> str:
+        """SHA-256 that stands in the config and is checked after every load."""
+        raise TypeError(f"{type(self).__name__} has no codebooks")
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json, model.safetensors and the card README.md.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Made when missing. Every file is written aside and renamed; the config
+            comes last, so that a directory without it is not an artifact.
+        """
+        directory = Path(directory)
+        with atomic_write(directory / WEIGHTS, "wb") as stream:
+            tensors = {k: v.detach().contiguous() for k, v in self.tensors().items()}
+            stream.write(save(tensors, {"format": "pt"}))
+        config = {
+            "type": type(self).__name__,
+            "emoq_version": emoq_plugin.__version__,
+            **self.config(),
+        }
+        with atomic_write(directory / CARD) as stream:
+            stream.write(describe(config))
+        write_json(directory / CONFIG, config)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Self:
+        """Load from a directory or a hub repository and verify the codebooks.
+
+        Parameters
+        ----------
+        name : str or Path
+            Directory, or ``owner/name`` on the hub.
+        revision : str, optional
+            Of the hub repository.
+
+        Raises
+        ------
+        ValueError
+            If a file is missing or damaged, or a codebook is not the one in the config.
+        """
+        directory = _local_directory(name, revision)
+        for file in (CONFIG, WEIGHTS):
+            if not (directory / file).is_file():
+                raise ValueError(f"{directory} is not an artifact: {file} is missing")
+        config = read_json(directory / CONFIG)
+        if not isinstance(config, dict) or config.get("type") != cls.__name__:
+            found = config.get("type") if isinstance(config, dict) else config
+            raise ValueError(
+                f"{directory / CONFIG}: type is {found!r}, expected '{cls.__name__}'"
+            )
+        try:
+            tensors = load_file(directory / WEIGHTS)
+            loaded = cls.from_config(config, tensors)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{directory}: damaged artifact, {WEIGHTS} and {CONFIG} do not fit: "
+                f"{type(error).__name__} {error}"
+            ) from error
+        expected, found = config["codebooks_sha256"], loaded.codebooks_sha256
+        if found != expected:
+            raise ValueError(
+                f"{directory / WEIGHTS}: codebooks have sha256 {found}, "
+                f"{CONFIG} says {expected}: the file was changed or damaged, get it again"
+            )
+        return loaded
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
+        """Upload to the Hugging Face hub; gives the address of the commit."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def _local_directory(name: str | Path, revision: str | None) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    parts = str(name).split("/")
+    if len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
+        raise ValueError(
+            f"'{name}' is neither a directory nor a hub name of the form owner/name"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ValueError(
+            f"'{name}' is no local directory and could not be fetched from the hub: "
+            f"bring {CONFIG} and {WEIGHTS} in a directory and give its path ({error})"
+        ) from error
+    return Path(folder)
+
+
+def describe(config: dict[str, Any]) -> str:
+    """Write the card of an artifact as Markdown with hub metadata."""
+    card = config.get("card", {})
+    feature = card.get("feature", {})
+    lines = [
+        "---",
+        "library_name: emoq",
+        "tags: [speech, emotion, discrete-units, residual-vector-quantization]",
+        "---",
+        f"# {config['type']}",
+        "",
+        "Emotion-aware residual quantizer made by Emo-Q; load it with "
+        "`emoq_plugin.load(path)`.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| experts | {', '.join(config['experts'])} |",
+        f"| codebook sizes | {' '.join(map(str, config['sizes']))} |",
+        f"| emotions | {', '.join(config['emotions'])} |",
+        f"| normalisation | {config['normalization']} |",
+        f"| codebooks sha256 | `{config['codebooks_sha256']}` |",
+    ]
+    if feature:
+        lines.append(
+            f"| features | {feature['encoder']}, {feature['dimension']} dimensions, "
+            f"{feature['frame_rate_hz']:g} Hz |"
+        )
+    for name in ("corpus", "synthetic", "fold", "seed", "training_utterances"):
+        if name in card:
+            lines.append(f"| {name.replace('_', ' ')} | {card[name]} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Which expert encodes a clip: routers, controls, and the routed quantizer."""

@@ -1,0 +1,119 @@
+"""Arms of an experiment: `balanced`, or a group of experts with a router."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emoq_plugin.learning.encoding import decode_frames
+from emoq_plugin.quantizers.bank import BALANCED, CodebookBank
+from emoq_plugin.quantizers.clip import ClipEncoding
+from emoq_plugin.quantizers.residual import check_codes
+from emoq_plugin.routing.routers import Facts, Route, get_router, side_bits
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of encoding.
+
+    Attributes
+    ----------
+    group : str
+        Experts: `balanced`, `specific`, `biased95`, `capacity`, ...
+    router : str, optional
+        None for a single expert.
+
+    Examples
+    --------
+    >>> Arm.parse("specific-distortion")
+    Arm(group='specific', router='distortion')
+    >>> Arm.parse("balanced").name
+    'balanced'
+    """
+
+    group: str
+    router: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> "Arm":
+        """Read ``balanced`` or ``<group>-<router>``.
+
+        Raises
+        ------
+        ValueError
+            For another form or an unknown router.
+        """
+        group, dash, router = name.partition("-")
+        if not dash:
+            return cls(group)
+        get_router(router)
+        return cls(group, router)
+
+    @property
+    def name(self) -> str:
+        """The arm as it is written in options and directory names."""
+        return self.group if self.router is None else f"{self.group}-{self.router}"
+
+    def experts(self, bank: CodebookBank) -> list[str]:
+        """Give the experts that a route may name.
+
+        Raises
+        ------
+        ValueError
+            If the bank lacks the group, or a group of several has no router.
+        """
+        members = bank.group(self.group)
+        if self.router is None and len(members) > 1:
+            raise ValueError(
+                f"group '{self.group}' has {len(members)} experts: name a router, "
+                f"for example '{self.group}-distortion'"
+            )
+        return members + [BALANCED] * (self.router == "gain")
+
+    def side_bits(self, bank: CodebookBank) -> float:
+        """Bits of the route of one clip."""
+        if self.router is None:
+            return 0.0
+        return side_bits(self.router, len(bank.group(self.group)))
+
+    def route(self, clip: ClipEncoding, facts: Facts) -> Route:
+        """Choose the expert(s) of a clip."""
+        if self.router is None:
+            return {self.experts(clip.bank)[0]: 1.0}
+        return get_router(self.router)(clip, clip.bank.group(self.group), facts)
+
+
+def encode_route(clip: ClipEncoding, route: Route, n_levels: int) -> Tensor:
+    """Encode a clip by the experts of its route: (T, M * n_levels) int64 codes."""
+    return torch.cat([clip.codes(expert, n_levels) for expert in route], dim=1)
+
+
+def decode_route(bank: CodebookBank, codes: Tensor, route: Route) -> Tensor:
+    """Mix the reconstructions of the experts of a route.
+
+    Parameters
+    ----------
+    bank : CodebookBank
+    codes : (T, M * L) integer Tensor
+    route : mapping of M experts to weights
+
+    Returns
+    -------
+    features : (T, D) Tensor
+        In normalised features; see `Normalization.inverse`.
+    """
+    parts = codes.chunk(len(route), dim=1)
+    features = 0.0
+    for (expert, weight), part in zip(route.items(), parts):
+        row = bank.experts.index(expert)
+        tables = [codebook[row] for codebook in bank.codebooks]
+        check_codes(part, tables)
+        features = features + weight * decode_frames(part, tables)
+    return features
+
+
+def parse_arms(names: Sequence[str]) -> list[Arm]:
+    """Read several arms; `balanced` comes first since the others are compared with it."""
+    arms = [Arm.parse(name) for name in dict.fromkeys(names)]
+    return sorted(arms, key=lambda arm: arm.group != BALANCED)

@@ -1,0 +1,75 @@
+"""Logistic regression on pooled statistics: the linear router and the SER probe."""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+
+class PooledClassifier:
+    """Multinomial logistic regression that learns from class shares.
+
+    A clip with shares over classes counts in each class by its share (its cross-entropy
+    loss); classes have equal total weight.
+
+    Parameters
+    ----------
+    C : float, default=0.01
+        Inverse regularisation strength, fixed before any test data was seen.
+    max_iter : int, default=500
+
+    Examples
+    --------
+    >>> probe = PooledClassifier(C=1.0).fit(np.array([[-1.0], [1.0]]), np.eye(2))
+    >>> probe.predict_proba(np.array([[3.0]])).argmax()
+    np.int64(1)
+    """
+
+    def __init__(self, *, C: float = 0.01, max_iter: int = 500):
+        self.C = C
+        self.max_iter = max_iter
+
+    def fit(self, pooled: np.ndarray, targets: np.ndarray) -> "PooledClassifier":
+        """Learn.
+
+        Parameters
+        ----------
+        pooled : (N, F) array
+        targets : (N, C) array
+            Class shares, rows sum to one.
+
+        Raises
+        ------
+        ValueError
+            If a class has no mass.
+        """
+        mass = targets.sum(axis=0)  # (C,)
+        if (mass == 0).any():
+            raise ValueError(
+                f"class {int((mass == 0).argmax())} has no training clip for the probe"
+            )
+        clip, label = np.nonzero(targets)
+        weight = targets[clip, label] / mass[label] * len(pooled) / len(mass)
+        self.scaler_ = StandardScaler().fit(pooled)
+        self.model_ = LogisticRegression(C=self.C, max_iter=self.max_iter)
+        self.model_.fit(self.scaler_.transform(pooled)[clip], label, weight)
+        return self
+
+    def predict_proba(self, pooled: np.ndarray) -> np.ndarray:
+        """Give posteriors (N, C)."""
+        return self.model_.predict_proba(self.scaler_.transform(pooled))
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Give ``mean``, ``scale`` (F,), ``weight`` (C, F) and ``bias`` (C,).
+
+        Two classes have one row in scikit-learn; here they have two.
+        """
+        weight, bias = self.model_.coef_, self.model_.intercept_
+        if len(weight) == 1:
+            weight, bias = np.concatenate([-weight, weight]), np.append(-bias, bias)
+        scaler = self.scaler_
+        return {
+            "mean": scaler.mean_,
+            "scale": scaler.scale_,
+            "weight": weight,
+            "bias": bias,
+        }

@@ -1,0 +1,212 @@
+"""Properties of training and inference with ESPnet's trainer on a tiny corpus."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from espnet2.train.trainer import Trainer
+from tiny_units import EMOTIONS, SIZES, write_units
+
+from emoq_plugin.bin import ser_infer, ser_train
+from emoq_plugin.espnet_adapters.ser_inputs import Units, parse_route
+from emoq_plugin.espnet_adapters.ser_task import SERTask
+from emoq_plugin.files import read_json, write_json
+from emoq_plugin.ser.predictions import read_predictions
+
+CONFIG = Path(__file__).parents[2] / "conf" / "ser" / "transformer.yaml"
+SHORT = "--max_epoch 3 --frontend_conf output_size=16"
+
+
+def options(corpus, output, **more) -> list[str]:
+    given = {
+        "units_dir": corpus / "units",
+        "data_dir": corpus / "data" / "all",
+        "fold_dir": corpus / "data" / "folds" / "0",
+        "emotions": corpus / "data" / "emotions",
+        "output_dir": output,
+        **more,
+    }
+    return [str(item) for k, v in given.items() for item in (f"--{k}", v)]
+
+
+@pytest.fixture
+def run(corpus, tmp_path, quantizer):
+    """Train in-process and give the experiment's directory."""
+
+    def train(name="exp", **more):
+        more = {"quantizer": quantizer, "config": CONFIG, **more}
+        ser_train.main(options(corpus, tmp_path / name, **more))
+        return tmp_path / name
+
+    return train
+
+
+def weights(exp):
+    return torch.load(exp / "latest.pth", weights_only=True)
+
+
+def test_the_task_learns_predicts_and_does_nothing_again(run, corpus, caplog):
+    caplog.set_level("INFO")
+    more = {"infer": "true", "ser_args": "--max_epoch 12 --patience none"}
+    exp = run(**more)
+    (prediction,) = read_predictions(exp / "posteriors.jsonl")
+    assert (prediction.fold, prediction.rate, prediction.head) == ("0", "8x2", "espnet")
+    assert prediction.emotions == EMOTIONS
+    label = [int(u.rpartition("-")[2]) % 2 for u in prediction.utterances]
+    accuracy = (prediction.posteriors.argmax(axis=1) == label).mean()
+    assert accuracy >= 0.9
+
+    before = {path: path.stat().st_mtime_ns for path in exp.rglob("*.*")}
+    caplog.clear()
+    run(**more)
+    assert before == {path: path.stat().st_mtime_ns for path in exp.rglob("*.*")}
+    assert sum("nothing to do" in line for line in caplog.messages) == 2
+
+    # A saved model needs no quantizer and gives the same output in any batch.
+    model = ser_infer.load_model(exp)
+    units = Units.read(corpus / "units")
+    alone = [ser_infer.predict(model, units, [u])[0] for u in prediction.utterances]
+    np.testing.assert_allclose(alone, prediction.posteriors, atol=1e-5)
+    assert str(corpus) not in str(model.frontend.portable_conf())
+    assert read_json(exp / ".done.json")["n_utterances"]["train"] == 40
+
+
+def test_an_interrupted_training_goes_on_and_ends_the_same(run, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    whole = run("whole", ser_args=SHORT)
+
+    class Interrupted(Trainer):
+        @classmethod
+        def train_one_epoch(cls, *args, **kwargs):
+            if kwargs["reporter"].epoch == 3:
+                raise KeyboardInterrupt
+            return super().train_one_epoch(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SERTask, "trainer", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", ser_args=SHORT)
+    caplog.clear()
+    parts = run("parts", ser_args=SHORT)
+    assert any("resuming after epoch 2" in line for line in caplog.messages)
+    expected = weights(whole)
+    for name, value in weights(parts).items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+
+    # Other settings never continue an old training; a torn checkpoint is no obstacle.
+    caplog.clear()
+    run("parts", ser_args=SHORT, seed=1)
+    assert any("of other inputs or settings" in line for line in caplog.messages)
+    assert not torch.equal(weights(parts)["head.2.weight"], expected["head.2.weight"])
+    checkpoint = parts / "checkpoint.pth"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    (parts / ".done.json").unlink()
+    caplog.clear()
+    run("parts", ser_args=SHORT, seed=1)
+    assert any("cannot be resumed" in line for line in caplog.messages)
+
+
+def test_a_tampered_checkpoint_is_detected_when_espnet_loads_it(run):
+    exp = run(ser_args="--max_epoch 1")
+    best = ser_infer.best_model(exp)
+    states = torch.load(best, weights_only=True)
+    states["frontend.codebook_0"][0, 0] += 1
+    torch.save(states, best)
+    with pytest.raises(ValueError, match="codebook of level 0 of the checkpoint"):
+        SERTask.build_model_from_file(exp / "config.yaml", best)
+
+
+def test_units_of_other_codebooks_are_refused(run, corpus, tmp_path):
+    exp = run(ser_args="--max_epoch 1")
+    card = read_json(corpus / "units" / "units.json")
+    write_json(corpus / "units" / "units.json", {**card, "codebooks_sha256": "abc"})
+    with pytest.raises(ValueError, match="units have codebooks abc"):
+        ser_infer.infer(
+            exp,
+            units_dir=corpus / "units",
+            fold_dir=corpus / "data" / "folds" / "0",
+            output=tmp_path / "posteriors.jsonl",
+        )
+
+
+def test_an_id_outside_the_codebook_is_named_before_training(run, corpus, caplog):
+    names = Units.read(corpus / "units").codes
+    codes = {u: np.zeros((2, 2)) for u in names}
+    codes["a-00"] = np.array([[7, 5], [2, 6], [0, 0]])
+    write_units(corpus / "units", codes, dict.fromkeys(names, "angry"))
+    with pytest.raises(SystemExit):
+        run()
+    message = caplog.messages[-1]
+    assert re.search(r"'a-00'.*level 1, frame 1: id 6 .* K=6", message)
+
+
+def test_a_speaker_on_both_sides_is_refused(run, corpus, caplog):
+    with open(corpus / "data" / "folds" / "0" / "valid", "a") as stream:
+        stream.write("a-00\n")
+    train = corpus / "data" / "folds" / "0" / "train"
+    train.write_text(train.read_text().replace("a-00\n", ""))
+    with pytest.raises(SystemExit):
+        run()
+    assert "speaker 'a'" in caplog.messages[-1]
+
+
+def test_utterances_without_a_majority_are_left_out_of_hard_training(
+    run, corpus, caplog
+):
+    data = corpus / "data" / "all"
+    lines = (data / "utt2emo").read_text().splitlines()
+    (data / "utt2emo").write_text("\n".join(lines[1:]) + "\n")
+    (data / "utt2votes").write_text("a-00 angry=1 sad=1\na-01 angry=1 sad=3\n")
+    exp = run(ser_args="--max_epoch 1")
+    votes = (exp / "data" / "train" / "votes").read_text().splitlines()
+    assert votes[:3] == ["a-00 0.5 0.5", "a-01 0.25 0.75", "a-02 1 0"]
+    run(ser_args="--max_epoch 1 --model_conf loss=hard")
+    votes = (exp / "data" / "train" / "votes").read_text().splitlines()
+    assert votes[:2] == ["a-01 0 1", "a-02 1 0"]
+
+
+def test_balanced_class_weights_are_counted_on_the_training_targets(run):
+    exp = run(ser_args="--max_epoch 1 --model_conf class_weights=balanced")
+    assert ser_infer.load_model(exp).class_weights == [1.0, 1.0]
+    conf = {"class_weights": "balanced"}
+    train = {"a": np.array([1.0, 0.0]), "b": np.array([1.0, 0.0]), "c": np.eye(2)[1]}
+    ser_train._set_class_weights(conf, train)
+    assert conf["class_weights"] == [0.75, 1.5]
+
+
+def test_routes_are_read_hard_and_mixed_in_the_order_of_the_line():
+    experts = ["specific/angry", "specific/sad"]
+    assert parse_route("sad", experts).tolist() == [[0, 1]]
+    assert parse_route("specific/sad", experts).tolist() == [[0, 1]]
+    mixed = parse_route("sad=0.69 angry=0.31", experts)
+    np.testing.assert_allclose(mixed, [[0, 0.69], [0.31, 0]])
+    for text, fault in (
+        ("happy", "expert 'happy'"),
+        ("sad=0.5", "sum to 0.5"),
+        ("sad=x", "weight 'x'"),
+        ("sad=1.5 angry=-0.5", ">= 0"),
+    ):
+        with pytest.raises(ValueError, match=fault):
+            parse_route(text, experts)
+
+
+def test_units_name_what_is_missing_or_torn(corpus):
+    units = Units.read(corpus / "units")
+    utterance = min(units.codes)
+    with pytest.raises(ValueError, match=rf"'{utterance}'.*expected integers \(T, 3\)"):
+        units.load(utterance, [*SIZES, 4])
+    torn = corpus / "torn.ark"
+    torn.write_bytes(b"a-00 \x93NUMPY")
+    broken = Units(units.path, units.card, {"a-00": f"{torn}:5"}, units.routes)
+    with pytest.raises(ValueError, match="units of 'a-00'"):
+        broken.load("a-00", SIZES)
+    with pytest.raises(ValueError, match="none of the 1 utterances of the test list"):
+        units.having(["z-99"], "test")
+    (corpus / "units" / "utt2route").unlink()
+    with pytest.raises(ValueError, match="no utt2route"):
+        Units.read(corpus / "units")
+    (corpus / "units" / "codes.scp").unlink()
+    with pytest.raises(FileNotFoundError, match="run stage 5"):
+        Units.read(corpus / "units")
