@@ -87,7 +87,9 @@ class Stage:
             return False
         found = read_json(self.marker)
         if found.get("fingerprint") != self.fingerprint:
-            logging.info("%s is stale (%s): doing it again", self.output, self._why(found))
+            logging.info(
+                "%s is stale (%s): doing it again", self.output, self._why(found)
+            )
             return False
         logging.info("%s is up to date: nothing to do", self.output)
         return True

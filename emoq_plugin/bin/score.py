@@ -38,9 +38,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--synthetic", type=str2bool, required=True, help="no human spoke the corpus"
     )
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument(
-        "--facts", type=Path, help="JSON: feature, quantizer, command, environment"
-    )
+    parser.add_argument("--command", default="", help="shown with the numbers")
+    parser.add_argument("--feature_dir", type=Path, help="whose card is shown")
+    parser.add_argument("--quantizer_config", type=Path, help="YAML that is shown")
     parser.add_argument(
         "--n_resamples", type=int, default=1000, help="of the bootstrap"
     )
@@ -62,14 +62,30 @@ def _environment() -> dict[str, str]:
     return found
 
 
+def _facts(options: argparse.Namespace) -> dict[str, object]:
+    """Gather what tells a reader how the numbers were made."""
+    import yaml
+
+    facts: dict[str, object] = {"environment": _environment()}
+    if options.command:
+        facts["command"] = options.command
+    if options.feature_dir:
+        facts["feature"] = read_json(options.feature_dir / "feature.json")
+    if options.quantizer_config:
+        text = options.quantizer_config.read_text(encoding="utf-8")
+        facts["quantizer"] = yaml.safe_load(text)
+    return facts
+
+
 def work(options: argparse.Namespace) -> None:
     """Score, then write both files; a second call does nothing."""
     tables = [options.data_dir / name for name in TABLES]
     tables = [path for path in tables if path.name == "utt2spk" or path.exists()]
-    facts_file = [options.facts] if options.facts else []
+    shown = [options.feature_dir, options.quantizer_config]
+    shown = [path for path in shown if path]
     stage = Stage(
         options.output_dir,
-        inputs=[*options.predictions, *tables, options.emotions, *facts_file],
+        inputs=[*options.predictions, *tables, options.emotions, *shown],
         settings={
             name: getattr(options, name)
             for name in ("corpus", "tag", "synthetic", "n_resamples", "seed")
@@ -83,9 +99,6 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.ser.results import render_results, score_experiment
 
     stage.start()
-    facts = read_json(options.facts) if options.facts else {}
-    if not isinstance(facts, dict):
-        raise ValueError(f"{options.facts}: expected a JSON object of facts")
     emotions = read_emotions(options.emotions)
     scores = score_experiment(
         options.predictions,
@@ -94,7 +107,7 @@ def work(options: argparse.Namespace) -> None:
         corpus=options.corpus,
         tag=options.tag,
         synthetic=options.synthetic,
-        facts={"environment": _environment(), **facts},
+        facts=_facts(options),
         n_resamples=options.n_resamples,
         seed=options.seed,
     )

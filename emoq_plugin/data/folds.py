@@ -18,7 +18,7 @@ class Fold:
     Attributes
     ----------
     name : str
-        The directory's name, `0`, `1`, ...
+        The directory's name, counted from `1` like the jobs of an array.
     train, valid, test : tuple of str
         Utterance ids; `valid` may be empty.
     """
@@ -51,7 +51,7 @@ def read_folds(path: str | Path) -> list[Fold]:
     names = sorted((n for n in names if n.isdecimal()), key=int)
     if not names:
         raise FileNotFoundError(
-            f"{path}: no folds, expected {path}/0/{{train,valid,test}} and so on"
+            f"{path}: no folds, expected {path}/1/{{train,valid,test}} and so on"
         )
     return [Fold(n, *(_read_part(path / n / part) for part in PARTS)) for n in names]
 
@@ -109,9 +109,9 @@ def speaker_folds(
     ...     {"a1": "a", "b1": "b", "c1": "c"}, n_folds=3, n_valid_speakers=1
     ... ):
     ...     print(fold)
-    Fold(name='0', train=('c1',), valid=('b1',), test=('a1',))
-    Fold(name='1', train=('a1',), valid=('c1',), test=('b1',))
-    Fold(name='2', train=('b1',), valid=('a1',), test=('c1',))
+    Fold(name='1', train=('c1',), valid=('b1',), test=('a1',))
+    Fold(name='2', train=('a1',), valid=('c1',), test=('b1',))
+    Fold(name='3', train=('b1',), valid=('a1',), test=('c1',))
     """
     size = Counter(speaker.values())
     _check_sizes(len(size), n_folds, n_valid_speakers)
@@ -134,7 +134,7 @@ def speaker_folds(
             tuple(u for u in sorted(speaker) if side[speaker[u]] == part)
             for part in PARTS
         ]
-        folds.append(Fold(str(n), *parts))
+        folds.append(Fold(str(n + 1), *parts))
     if any(not fold.train for fold in folds):
         raise ValueError(
             f"{n_valid_speakers} validation speakers leave a fold without training "

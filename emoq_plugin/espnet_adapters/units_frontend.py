@@ -106,6 +106,9 @@ class UnitsFrontend(AbsFrontend):
     level_mode : {"sum", "concat", "learned"}, default="sum"
         `sum` is the quantizer's reconstruction; `learned` weighs the levels, starting
         from the sum; `concat` keeps them apart.
+    stack : int, default=1
+        Neighbouring frames that are projected together to one, so that the encoder
+        sees ceil(T / stack) frames; the last is filled with zeros.
     output_size : int, default=64
         Dimension after the projection.
     use_route : bool, default=True
@@ -114,7 +117,7 @@ class UnitsFrontend(AbsFrontend):
     Raises
     ------
     ValueError
-        For an unknown `level_mode`, codebooks that are not the declared ones, or when
+        For an unknown `level_mode`, no frame to stack, codebooks that are not the declared ones, or when
         neither `quantizer` nor the shapes are given.
     """
 
@@ -128,13 +131,17 @@ class UnitsFrontend(AbsFrontend):
         dimension: int | None = None,
         codebooks_sha256: list | None = None,
         level_mode: str = "sum",
+        stack: int = 1,
         output_size: int = 64,
         use_route: bool = True,
     ):
         super().__init__()
         if level_mode not in LEVEL_MODES:
             raise ValueError(f"level_mode is '{level_mode}', expected {LEVEL_MODES}")
+        if stack < 1:
+            raise ValueError(f"stack is {stack}, expected at least 1 frame")
         self.level_mode = level_mode
+        self.stack = stack
         self.quantizer_sha256 = quantizer_sha256
         if quantizer is not None:
             codebooks = self._from_quantizer(quantizer, experts, n_levels)
@@ -169,7 +176,7 @@ class UnitsFrontend(AbsFrontend):
         if level_mode == "learned":
             self.level_weight = torch.nn.Parameter(torch.ones(n_levels))
         inputs = self.dimension * (n_levels if level_mode == "concat" else 1)
-        self.projection = torch.nn.Linear(inputs, output_size)
+        self.projection = torch.nn.Linear(stack * inputs, output_size)
         self.route_embedding = (
             torch.nn.Linear(len(self.experts), output_size, bias=False)
             if use_route
@@ -297,10 +304,10 @@ class UnitsFrontend(AbsFrontend):
 
         Returns
         -------
-        frames : (B, T, output_size) float
+        frames : (B, ceil(T / stack), output_size) float
             Zero where padded.
         lengths : (B,) int64
-            `input_lengths`.
+            Of `frames`.
 
         Raises
         ------
@@ -326,15 +333,28 @@ class UnitsFrontend(AbsFrontend):
             )
         route = route.view(n_batch, n_mixed, n_experts).to(self.projection.weight)
         codes = input.view(n_batch, n_frames, n_mixed, n_levels).long()
-        steps = torch.arange(n_frames, device=input.device)
-        valid = steps < input_lengths.to(input.device)[:, None]  # (B, T)
+        valid = _valid_frames(input_lengths, n_frames, input.device)
         self._check_ids(codes, valid)
 
         frames = self._embed_levels(codes, route.argmax(dim=-1), route.sum(dim=-1))
+        frames = frames.masked_fill(~valid[..., None], 0.0)
+        lengths = input_lengths
+        if self.stack > 1:
+            lengths = lengths.add(self.stack - 1).div(self.stack, rounding_mode="floor")
+            filled = torch.nn.functional.pad(frames, (0, 0, 0, -n_frames % self.stack))
+            frames = filled.reshape(n_batch, -1, self.stack * frames.shape[2])
+            valid = _valid_frames(lengths, frames.shape[1], input.device)
         frames = self.projection(frames)
         if self.route_embedding is not None:
             frames = frames + self.route_embedding(route.sum(dim=1))[:, None]
-        return frames.masked_fill(~valid[..., None], 0.0), input_lengths
+        return frames.masked_fill(~valid[..., None], 0.0), lengths
+
+
+def _valid_frames(
+    lengths: torch.Tensor, n_frames: int, device: torch.device
+) -> torch.Tensor:
+    steps = torch.arange(n_frames, device=device)
+    return steps < lengths.to(device)[:, None]  # (B, T)
 
 
 def _after_load(frontend: UnitsFrontend, incompatible_keys: Any) -> None:

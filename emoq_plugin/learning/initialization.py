@@ -29,7 +29,9 @@ def random_codebook(frames: Tensor, n_codes: int) -> Tensor:
     """
     _, inverse = torch.unique(frames, dim=0, return_inverse=True)
     seen: set[int] = set()
-    first = [i for i, g in enumerate(inverse.tolist()) if not (g in seen or seen.add(g))]
+    first = [
+        i for i, g in enumerate(inverse.tolist()) if not (g in seen or seen.add(g))
+    ]
     if len(first) < n_codes:
         raise ValueError(_too_few(len(first), n_codes))
     return frames[first[:n_codes]].clone()

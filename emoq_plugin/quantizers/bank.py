@@ -128,7 +128,9 @@ class CodebookBank(Artifact, nn.Module):
             router_parameters=self.router_parameters,
         )
 
-    def stacked(self, experts: Sequence[str], n_levels: int | None = None) -> list[Tensor]:
+    def stacked(
+        self, experts: Sequence[str], n_levels: int | None = None
+    ) -> list[Tensor]:
         """Give the codebooks of some experts: list over levels of (E, K_l, D)."""
         rows = torch.tensor([self.experts.index(name) for name in experts])
         return [c[rows.to(c.device)] for c in self.codebooks[:n_levels]]

@@ -33,7 +33,9 @@ class Normalization(nn.Module):
     def __init__(self, kind: str, mean: Tensor, scale: Tensor):
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f"normalisation '{kind}' is unknown, expected one of {KINDS}")
+            raise ValueError(
+                f"normalisation '{kind}' is unknown, expected one of {KINDS}"
+            )
         self.kind = kind
         self.register_buffer("mean", mean.float())
         self.register_buffer("scale", scale.float())

@@ -48,7 +48,9 @@ def clips_of(batch: Tensor, lengths: Tensor | None) -> list[Tensor]:
         If the batch has another rank or a length exceeds T.
     """
     if batch.dim() != 3:
-        raise ValueError(f"expected a (B, T, D) batch, found shape {tuple(batch.shape)}")
+        raise ValueError(
+            f"expected a (B, T, D) batch, found shape {tuple(batch.shape)}"
+        )
     if lengths is None:
         return list(batch)
     if len(lengths) != len(batch) or int(lengths.max()) > batch.shape[1]:
@@ -216,7 +218,9 @@ def check_codes(codes: Tensor, codebooks: Sequence[Tensor]) -> None:
         With frame, level, code and codebook size.
     """
     if codes.shape[1] > len(codebooks):
-        raise ValueError(f"codes have {codes.shape[1]} levels, expected {len(codebooks)}")
+        raise ValueError(
+            f"codes have {codes.shape[1]} levels, expected {len(codebooks)}"
+        )
     sizes = torch.tensor([len(c) for c in codebooks[: codes.shape[1]]])
     bad = ((codes < 0) | (codes >= sizes.to(codes.device))).nonzero()
     if len(bad):

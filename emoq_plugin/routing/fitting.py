@@ -8,8 +8,8 @@ from torch import Tensor
 
 from emoq_plugin.quantizers.bank import CodebookBank
 from emoq_plugin.quantizers.clip import ClipEncoding
-from emoq_plugin.routing.routers import fit_soft_temperature
 from emoq_plugin.routing.pooled import PooledClassifier
+from emoq_plugin.routing.routers import fit_soft_temperature
 
 
 def fit_routers(

@@ -1,0 +1,1 @@
+"""Codes on disk, their text forms, and what they cost in bits."""

@@ -182,7 +182,7 @@ def test_validation_collects_faults_of_tables_folds_and_audio(corpus, caplog):
     corpus.samples(u[0], corpus.tone(0.5), 8000)
     corpus.audio[u[1]].unlink()
     corpus.table("utt2emo", [f"{x} sad" for x in u[:-1]])
-    fold = corpus.root / "folds" / "0"
+    fold = corpus.root / "folds" / "1"
     fold.mkdir(parents=True)
     for part, lines in (("train", u[:3]), ("valid", []), ("test", [u[3], "ghost"])):
         (fold / part).write_text("".join(f"{x}\n" for x in lines))

@@ -299,13 +299,13 @@ def call(tmp_path):
         "".join(f"{s} {' '.join(us)}\n" for s, us in speakers.items())
     )
     (tmp_path / "emotions").write_text("\n".join(EMOTIONS) + "\n")
-    (tmp_path / "facts.json").write_text('{"quantizer": {"norm": "corpus"}}')
+    (tmp_path / "corpus.yaml").write_text("norm: corpus\n")
     probe = tmp_path / "probe.jsonl"
     write_predictions(probe, study())
     return (
         f"--predictions {probe} --data_dir {data} --emotions {tmp_path / 'emotions'} "
         f"--corpus toy --tag t --synthetic true --output_dir {tmp_path / 'exp'} "
-        f"--facts {tmp_path / 'facts.json'} --n_resamples 50"
+        f"--quantizer_config {tmp_path / 'corpus.yaml'} --n_resamples 50"
     ).split()
 
 

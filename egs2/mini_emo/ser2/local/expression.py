@@ -4,15 +4,16 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import soxr
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pyworld asks for pkg_resources, out of date
     import pyworld
-from scipy.signal import resample_poly
 
 SAMPLE_RATE = 16000
 ACOUSTICS = ("pitch", "pitch_range", "tempo", "level", "tilt")
 _FRAME = 400  # samples, 25 ms
+_PERIOD = 10.0  # ms from one WORLD frame to the next: half the work of its default
 _ACTIVE_DB = 35.0  # frames more than this below the loudest one are pauses
 
 
@@ -47,7 +48,9 @@ class Expression:
 
 
 def _pitch_track(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    f0, times = pyworld.dio(wave, SAMPLE_RATE, f0_floor=60.0, f0_ceil=700.0)
+    f0, times = pyworld.dio(
+        wave, SAMPLE_RATE, f0_floor=60.0, f0_ceil=700.0, frame_period=_PERIOD
+    )
     return pyworld.stonemask(wave, f0, times, SAMPLE_RATE), times
 
 
@@ -104,8 +107,7 @@ def express(
     (M,) int16 array
         16 kHz.
     """
-    common = np.gcd(SAMPLE_RATE, sample_rate)
-    wave = resample_poly(wave, SAMPLE_RATE // common, sample_rate // common)
+    wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
     spoken = np.flatnonzero(_active(wave))
     wave = wave[spoken[0] * _FRAME : (spoken[-1] + 1) * _FRAME]
 
@@ -116,7 +118,7 @@ def express(
     slope = np.linspace(0.3, 1.0, envelope.shape[1])
     aperiodicity = aperiodicity ** (1 - np.clip(expression.breath, 0, 1) * slope)
     envelope = _reshape_envelope(envelope, expression)
-    wave = pyworld.synthesize(f0, envelope, aperiodicity, SAMPLE_RATE)
+    wave = pyworld.synthesize(f0, envelope, aperiodicity, SAMPLE_RATE, _PERIOD)
 
     spoken_power = np.mean(_frames(wave)[_active(wave)] ** 2)
     wave = wave * 10 ** ((level + expression.level) / 20) / np.sqrt(spoken_power)

@@ -270,11 +270,11 @@ def _make_audio(options: argparse.Namespace, stage: Stage) -> None:
     shutil.rmtree(wav, ignore_errors=True)
     names = list(VOICES)[: options.n_speakers]
     # A fresh process for each speaker: what espeak-ng remembers then never depends on
-    # how many run at a time. The fork server imports the slow modules once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "expression", "soundfile"])
+    # how many run at a time.
     with ProcessPoolExecutor(
-        max_workers=options.nj, mp_context=context, max_tasks_per_child=1
+        max_workers=options.nj,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=1,
     ) as pool:
         jobs = [
             pool.submit(make_speaker, name, options.seed, options.n_sentences, str(wav))

@@ -1,0 +1,199 @@
+#!/usr/bin/env bash
+# Speech emotion recognition on discrete units: the stages of every ser2 recipe.
+set -euo pipefail
+
+log() {
+    local fname=${BASH_SOURCE[1]##*/}
+    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+}
+
+# General
+corpus=          # name shown with every number
+synthetic=false  # true: no human spoke the corpus
+stage=1          # first stage to run
+stop_stage=6     # last stage to run
+cmd_backend=${cmd_backend:-local} # local, stdout, sge, pbs, slurm or ssh
+nj=2             # jobs at a time
+ngpu=0           # GPUs of a job (features and the ESPnet task)
+python=python3
+dumpdir=dump
+expdir=exp
+set_name=all     # data/<set_name>
+first_fold=1     # folds to run ...
+last_fold=       # ... all when empty
+
+# Stages 1-2, data
+local_data_opts= # passed to local/data.sh
+sample_rate=16000
+min_seconds=0.1
+max_seconds=60
+on_error=stop    # or drop: leave out unreadable, NaN, empty and silent audio
+multi_channel=error # or first, mean
+allow_pipe=false # true: run the commands of a wav.scp
+
+# Stage 3, features
+feature_config=  # default: conf/features/fbank.yaml
+model_dir=       # local model directory instead of the config's model
+
+# Stages 4-5, quantizers and units
+quantizer_config= # default: conf/quantizer/level.yaml
+rates="2x4 16x1 64x1 64x2 64x4" # <codebook size>x<levels>
+arms="balanced specific-cosine specific-gain specific-distortion specific-linear specific-soft"
+arms+=" biased95-distortion capacity-distortion"
+arms+=" specific-oracle specific-random specific-wrong"
+route_depth=1    # levels that routers look at
+train_on=train   # or train+valid: learn from validation speakers too
+seed=0           # of the control routes and the ESPnet task
+
+# Stage 6, emotion recognition
+ser_backend="probe espnet"
+probe_config=    # default: conf/ser/probe.yaml
+ser_config=      # default: conf/ser/transformer.yaml
+ser_args=        # further options of ESPnet's trainer
+espnet_rate=64x1
+espnet_arms="balanced specific-distortion"
+
+tag=             # name of the experiment; default: <feature>_<quantizer>
+
+help_message="Usage: $0 --corpus <name> [options]; the options stand on top of $0:
+$(sed -n '/^# General/,/^tag=/p' "$0")"
+
+log "$0 $*"
+command_line="${recipe_command:-$0} $*"
+. ./path.sh
+. parse_options.sh
+. ./cmd.sh
+
+if [ $# -ne 0 ] || [ -z "${corpus}" ]; then
+    log "Error: expected --corpus and no positional argument, found: $*\n${help_message}"
+    exit 2
+fi
+
+conf=${EMOQ_ROOT}/conf
+feature_config=${feature_config:-${conf}/features/fbank.yaml}
+quantizer_config=${quantizer_config:-${conf}/quantizer/level.yaml}
+probe_config=${probe_config:-${conf}/ser/probe.yaml}
+ser_config=${ser_config:-${conf}/ser/transformer.yaml}
+feature=$(basename "${feature_config}" .yaml)
+tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
+
+raw=${dumpdir}/raw/${set_name}
+features=${dumpdir}/${feature}/${set_name}
+units=${dumpdir}/units/${tag}
+exp=${expdir}/${tag}
+emotions=data/emotions
+device=$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)
+gpu_opts=$([ "${ngpu}" -gt 0 ] && echo "--gpu ${ngpu}" || true)
+
+runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+
+# run_jobs <first> <last> <log with JOB> <command with JOB ...>: an array of jobs
+run_jobs() {
+    local first=$1 last=$2 name=$3
+    shift 3
+    # shellcheck disable=SC2086
+    if ! ${train_cmd} ${gpu_opts} --max-jobs-run "${nj}" "JOB=${first}:${last}" "${name}" "$@"; then
+        log "Error: jobs failed; what they said last:"
+        for job in $(seq "${first}" "${last}"); do
+            grep -h -B 2 -E "ERROR|Error|Killed" "${name/JOB/${job}}" 2>/dev/null | tail -n 6 || true
+        done
+        exit 1
+    fi
+    log "done: $(cat $(seq -f "${name/JOB/%g}" "${first}" "${last}") 2>/dev/null \
+        | grep -c 'nothing to do' || true) of $((last - first + 1)) jobs found their result up to date"
+}
+
+if runs 1; then
+    log "Stage 1: data preparation -> data/${set_name}, data/emotions, data/folds"
+    # shellcheck disable=SC2086
+    local/data.sh ${local_data_opts}
+fi
+
+if runs 2; then
+    log "Stage 2: resample, cut segments, drop what is too short or long -> ${raw}"
+    ${python} -m emoq_plugin.bin.format_data --data_dir "data/${set_name}" \
+        --emotions "${emotions}" --output_dir "${raw}" --sample_rate "${sample_rate}" \
+        --min_seconds "${min_seconds}" --max_seconds "${max_seconds}" \
+        --on_error "${on_error}" --multi_channel "${multi_channel}" \
+        --allow_pipe "${allow_pipe}" --nj "${nj}"
+fi
+
+if runs 3; then
+    log "Stage 3: features '${feature}' -> ${features}"
+    dump="${python} -m emoq_plugin.bin.dump_features --data_dir ${raw} --output_dir ${features}"
+    dump+=" --config ${feature_config} --nj ${nj} --device ${device}"
+    dump+="${model_dir:+ --model_dir ${model_dir}}"
+    # shellcheck disable=SC2086
+    run_jobs 1 "${nj}" "${features}/log/dump_features.JOB.log" ${dump} --job JOB
+    ${dump} --merge true
+fi
+
+if [ "${stop_stage}" -gt 3 ]; then
+    if [ ! -d data/folds ]; then
+        log "Error: data/folds is missing: run stage 1 first"
+        exit 1
+    fi
+    last_fold=${last_fold:-$(find -L data/folds -mindepth 1 -maxdepth 1 -type d -name '[0-9]*' | wc -l)}
+    fold_opts="--feature_dir ${features} --data_dir ${raw} --emotions ${emotions}"
+    fold_opts+=" --folds data/folds --fold JOB"
+fi
+
+if runs 4; then
+    log "Stage 4: learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"
+    # shellcheck disable=SC2086
+    run_jobs "${first_fold}" "${last_fold}" "${exp}/log/learn_codebooks.JOB.log" \
+        ${python} -m emoq_plugin.bin.learn_codebooks ${fold_opts} \
+        --config "${quantizer_config}" --rates ${rates} --train_on "${train_on}" \
+        --route_depth "${route_depth}" --corpus "${corpus}" --device "${device}" \
+        --output_dir "${exp}/foldJOB/quantizer"
+fi
+
+if runs 5; then
+    log "Stage 5: units of every arm at every rate -> ${units}/fold<n>/${set_name}"
+    # shellcheck disable=SC2086
+    run_jobs "${first_fold}" "${last_fold}" "${exp}/log/encode_units.JOB.log" \
+        ${python} -m emoq_plugin.bin.encode_units ${fold_opts} \
+        --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} --arms ${arms} \
+        --route_depth "${route_depth}" --seed "${seed}" \
+        --output_dir "${units}/foldJOB/${set_name}"
+fi
+
+if runs 6; then
+    log "Stage 6: emotion recognition on units (${ser_backend}) -> ${exp}/RESULTS.md"
+    predictions=
+    for backend in ${ser_backend}; do
+        if [ "${backend}" = probe ]; then
+            # shellcheck disable=SC2086
+            run_jobs "${first_fold}" "${last_fold}" "${exp}/log/ser_probe.JOB.log" \
+                ${python} -m emoq_plugin.bin.ser_probe ${fold_opts} \
+                --quantizer_dir "${exp}/foldJOB/quantizer" \
+                --units_dir "${units}/foldJOB/${set_name}" --rates ${rates} \
+                --arms ${arms} --train_on "${train_on}" --config "${probe_config}" \
+                --output_dir "${exp}/foldJOB/ser/probe"
+            predictions+=" $(seq -f "${exp}/fold%g/ser/probe/posteriors.jsonl" "${first_fold}" "${last_fold}")"
+        elif [ "${backend}" = espnet ]; then
+            # shellcheck disable=SC2086
+            run_jobs "${first_fold}" "${last_fold}" "${exp}/log/ser_espnet.JOB.log" \
+                ${python} -m emoq_plugin.bin.ser_espnet ${fold_opts} \
+                --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} \
+                --units_dir "${units}/foldJOB/${set_name}" --rate "${espnet_rate}" \
+                --arms ${espnet_arms} --config "${ser_config}" --ngpu "${ngpu}" \
+                --seed "${seed}" --ser_args "${ser_args}" --output_dir "${exp}/foldJOB/ser/espnet"
+            for arm in ${espnet_arms}; do
+                predictions+=" $(seq -f "${exp}/fold%g/ser/espnet/${espnet_rate}_${arm}/posteriors.jsonl" \
+                    "${first_fold}" "${last_fold}")"
+            done
+        else
+            log "Error: ser_backend '${backend}', expected probe or espnet"
+            exit 2
+        fi
+    done
+    # shellcheck disable=SC2086
+    ${python} -m emoq_plugin.bin.score --predictions ${predictions} --data_dir "${raw}" \
+        --emotions "${emotions}" --corpus "${corpus}" --synthetic "${synthetic}" \
+        --tag "${tag}" --command "${command_line}" --feature_dir "${features}" \
+        --quantizer_config "${quantizer_config}" --output_dir "${exp}"
+    log "results: ${exp}/RESULTS.md and ${exp}/scores.json"
+fi
+
+log "Successfully finished. [elapsed=${SECONDS}s]"

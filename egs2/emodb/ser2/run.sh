@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# EMO-DB (German, acted, 10 speakers): EMODB=<corpus directory> ./run.sh
+set -euo pipefail
+
+# A relative path is meant from where the user stands.
+if [ -n "${EMODB:-}" ] && [ -d "${EMODB}" ]; then
+    EMODB=$(cd "${EMODB}" && pwd)
+    export EMODB
+fi
+export recipe_command="EMODB=<corpus directory> egs2/emodb/ser2/run.sh"
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+./ser2.sh --corpus emodb --train_on train+valid "$@"

@@ -1,0 +1,111 @@
+"""Stage 6, probe backend: predictions of every arm at every rate of one fold."""
+
+import argparse
+from pathlib import Path
+
+from emoq_plugin.bin._command import run_command
+from emoq_plugin.experiment import TRAIN_ON, bank_directory, check_no_leak, read_fold
+from emoq_plugin.progress import progress
+from emoq_plugin.stage import Stage
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="ser_probe", description=__doc__)
+    add = parser.add_argument
+    add("--quantizer_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
+    add("--units_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
+    add("--feature_dir", type=Path, required=True, help="dump/<feature>/<set>")
+    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
+    add("--emotions", type=Path, required=True, help="data/emotions")
+    add("--folds", type=Path, required=True, help="data/folds")
+    add("--fold", required=True, help="name of the fold")
+    add("--rates", nargs="+", required=True, help="as in stage 5")
+    add("--arms", nargs="+", required=True, help="as in stage 5")
+    add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
+    add("--config", type=Path, required=True, help="conf/ser/probe.yaml")
+    add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/probe")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Train and apply the heads; one JSON line for each rate, arm and head."""
+    folder = options.folds / options.fold
+    stage = Stage(
+        options.output_dir,
+        inputs=[
+            options.units_dir,
+            options.data_dir,
+            options.emotions,
+            options.config,
+            *(folder / part for part in ("train", "valid", "test")),
+        ],
+        settings={
+            "rates": options.rates,
+            "arms": options.arms,
+            "train_on": options.train_on,
+        },
+    )
+    if stage.is_done():
+        return
+    stage.start()
+
+    import yaml
+
+    from emoq_plugin.data.directory import DataDirectory, read_emotions
+    from emoq_plugin.features.store import FeatureStore
+    from emoq_plugin.quantizers.bank import CodebookBank
+    from emoq_plugin.quantizers.learn_bank import speaker_means
+    from emoq_plugin.ser.predictions import write_predictions
+    from emoq_plugin.ser.probe import ProbeTask, probe_arms, probe_continuous
+
+    emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(options.data_dir, emotions)
+    features = FeatureStore(options.feature_dir)
+    fold = read_fold(options.folds, options.fold, data)
+    train = [*fold.train, *(fold.valid if options.train_on == "train+valid" else ())]
+    task = ProbeTask(
+        fold=fold,
+        train=train,
+        targets=data.targets(train, emotions),
+        emotions=emotions,
+        options=yaml.safe_load(options.config.read_text(encoding="utf-8")),
+    )
+    by_bank: dict[Path, list[str]] = {}
+    for rate in options.rates:
+        directory = bank_directory(options.quantizer_dir, rate, options.rates)
+        by_bank.setdefault(directory, []).append(rate)
+    predictions = []
+    frozen = None
+    for directory, rates in progress(by_bank.items(), len(by_bank), "probing banks"):
+        bank = CodebookBank.from_pretrained(directory)
+        check_no_leak(bank.card, fold, data, str(directory))
+        if frozen is None:  # the normalisation is the same in all banks of a fold
+            means = (
+                speaker_means(features, data.speaker)
+                if bank.normalization.kind == "speaker"
+                else {}
+            )
+            frozen, bound = probe_continuous(
+                task, bank, features, lambda u: means.get(data.speaker[u])
+            )
+            predictions.append(bound)
+        predictions += probe_arms(
+            task,
+            bank,
+            options.units_dir,
+            rates=rates,
+            arms=options.arms,
+            frozen=frozen,
+        )
+    write_predictions(options.output_dir / "posteriors.jsonl", predictions)
+    stage.finish(cells=len(predictions))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

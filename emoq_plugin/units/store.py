@@ -1,0 +1,224 @@
+"""Units of one arm at one rate on disk: codes, routes, labels, bitrates."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import kaldiio
+import numpy as np
+
+from emoq_plugin.files import (
+    atomic_write,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
+from emoq_plugin.routing.routers import Route, member
+from emoq_plugin.units.text import pseudo_label_file
+
+CODES = "codes.ark"
+SCP = "codes.scp"
+ROUTES = "utt2route"
+CARD = "units.json"
+BITRATE = "bitrate.json"
+# Kaldiio's mark of an NPY array in an ark; a pickle or a command is not let through.
+NPY = b"NPY"
+
+
+class UnitWriter:
+    """Writes the codes of clips one by one; the files appear when the block succeeds.
+
+    Parameters
+    ----------
+    directory : str or Path
+    size : int
+        Codewords of a codebook.
+    n_levels : int
+    routed : bool
+        Whether `utt2route` is written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with UnitWriter(folder, size=8, n_levels=1, routed=True) as writer:
+    ...     writer.write("a", np.array([[5], [5], [2]]), {"specific/sad": 1.0})
+    >>> Path(folder, "pseudo_labels_km8.txt").read_text()
+    'a 5 5 2\\n'
+    >>> Path(folder, "utt2route").read_text()
+    'a sad\\n'
+    """
+
+    def __init__(
+        self, directory: str | Path, *, size: int, n_levels: int, routed: bool
+    ):
+        self.directory = Path(directory)
+        self.size = size
+        self.n_levels = n_levels
+        self.routed = routed
+        self._stack = contextlib.ExitStack()
+        self._places: dict[str, str] = {}
+        self._routes: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        def opened(name: str, mode: str = "w"):
+            return self._stack.enter_context(atomic_write(self.directory / name, mode))
+
+        self._ark = opened(CODES, "wb")
+        names = [
+            pseudo_label_file(self.size, level, self.n_levels)
+            for level in range(self.n_levels)
+        ]
+        self._labels = [opened(name) for name in names]
+        return self
+
+    def write(self, utterance: str, codes: np.ndarray, route: Route) -> None:
+        """Write one clip.
+
+        Parameters
+        ----------
+        utterance : str
+        codes : (T, M * L) integer array
+        route : mapping of M experts to weights
+            With a soft route (M = 2) the labels are those of the heavier expert.
+        """
+        codes = codes.astype(np.int16 if self.size <= 2**15 else np.int32)
+        self._places[utterance] = (
+            f"{CODES}:{self._ark.tell() + len(utterance.encode()) + 1}"
+        )
+        kaldiio.save_ark(self._ark, {utterance: codes}, write_function="numpy")
+        for level, stream in enumerate(self._labels):
+            stream.write(f"{utterance} {' '.join(map(str, codes[:, level]))}\n")
+        self._routes[utterance] = format_route(route)
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        if error[0] is None:
+            places = {
+                u: f"{self.directory / place}" for u, place in self._places.items()
+            }
+            write_table(self.directory / SCP, places)
+            if self.routed:
+                write_table(self.directory / ROUTES, self._routes)
+
+
+def format_route(route: Route) -> str:
+    """Write a route for `utt2route`: ``sad``, or ``angry=0.7 sad=0.3`` when mixed."""
+    if len(route) == 1:
+        return member(next(iter(route)))
+    return " ".join(f"{member(e)}={w:.6g}" for e, w in route.items())
+
+
+def parse_route(text: str, experts: Mapping[str, str]) -> Route:
+    """Read a route of `utt2route`.
+
+    Parameters
+    ----------
+    text : str
+    experts : mapping of str to str
+        Full name by member: ``{"sad": "specific/sad"}``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown expert or a weight that is no number.
+    """
+    route = {}
+    for item in text.split():
+        name, _, weight = item.partition("=")
+        if name not in experts:
+            raise ValueError(f"route '{name}' is unknown, expected one of {[*experts]}")
+        try:
+            route[experts[name]] = float(weight or 1.0)
+        except ValueError as error:
+            raise ValueError(f"route weight '{weight}' is not a number") from error
+    if not route:
+        raise ValueError("empty route")
+    return route
+
+
+class UnitStore(Mapping[str, np.ndarray]):
+    """Units of one arm at one rate, as stage 5 wrote them.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Holds `codes.scp`, `codes.ark`, `units.json`, and `utt2route` where routed.
+
+    Attributes
+    ----------
+    card : dict
+        `units.json`: rate, arm, experts, n_levels, codebooks_sha256, frame_rate_hz.
+    bitrate : dict
+        `bitrate.json`, bits/s.
+    routes : dict of str to Route
+
+    Raises
+    ------
+    ValueError
+        For damaged files, with file and utterance.
+    """
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(directory)
+        if not (self.directory / CARD).exists():
+            raise FileNotFoundError(
+                f"{self.directory / CARD} is missing: run stage 5 for this arm and rate"
+            )
+        self.card = read_json(self.directory / CARD)
+        self.bitrate = read_json(self.directory / BITRATE)
+        self._places = read_table(self.directory / SCP)
+        experts = self.card["experts"]
+        if (self.directory / ROUTES).exists():
+            named = {member(e): e for e in experts}
+            table = read_table(self.directory / ROUTES)
+            self.routes = {}
+            for number, (utterance, text) in enumerate(table.items(), 1):
+                try:
+                    self.routes[utterance] = parse_route(text, named)
+                except ValueError as error:
+                    where = f"{self.directory / ROUTES}:{number}"
+                    raise ValueError(f"{where}: {error}") from error
+        else:
+            self.routes = {u: {experts[0]: 1.0} for u in self._places}
+
+    def __getitem__(self, utterance: str) -> np.ndarray:
+        """Read the (T, M * L) codes of one utterance."""
+        ark, _, offset = self._places[utterance].rpartition(":")
+        # The ark stands beside the table, wherever the directory is now.
+        ark = self.directory / Path(ark).name
+        with open(ark, "rb") as stream:
+            stream.seek(int(offset))
+            try:
+                if stream.read(len(NPY)) != NPY:
+                    raise ValueError(f"no array at byte {offset}")
+                stream.seek(int(offset))
+                codes = kaldiio.matio.read_kaldi(stream)
+            except Exception as error:  # kaldiio's own depends on where the bytes end
+                raise ValueError(
+                    f"{ark}: utterance '{utterance}': truncated or garbled ({error}): "
+                    "remove the directory and run stage 5 again"
+                ) from error
+        width = len(self.routes[utterance]) * self.card["n_levels"]
+        if codes.ndim != 2 or codes.shape[1] != width:
+            raise ValueError(
+                f"{ark}: utterance '{utterance}' has codes of shape {codes.shape}, "
+                f"expected (T, {width})"
+            )
+        return codes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def write_cards(
+    directory: str | Path, card: dict[str, Any], rates: dict[str, Any]
+) -> None:
+    """Write `bitrate.json`, then `units.json`, which marks the units as complete."""
+    write_json(Path(directory) / BITRATE, rates)
+    write_json(Path(directory) / CARD, card)
