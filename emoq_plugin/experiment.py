@@ -1,4 +1,4 @@
-"""What the stages of an experiment share: rates, folds by name, guards against leaks."""
+"""What the stages of an experiment share: rates, folds, guards against leaks."""
 
 import re
 from collections.abc import Sequence
@@ -65,6 +65,12 @@ def read_fold(folds: str | Path, name: str, data: DataDirectory) -> Fold:
     for fold in read_folds(folds):
         if fold.name == name:
             fold = fold.restricted_to(data.utterances)
+            for part in ("train", "test"):
+                if not getattr(fold, part):
+                    raise ValueError(
+                        f"{Path(folds) / name / part}: none of its utterances is in "
+                        f"{data.path}"
+                    )
             check_speaker_disjoint(fold, data.speaker)
             return fold
     raise ValueError(f"{folds} has no fold '{name}'")
@@ -87,6 +93,11 @@ def check_no_leak(card: dict, fold: Fold, data: DataDirectory, where: str) -> No
     ValueError
         Naming the speakers.
     """
+    if "training_speakers" not in card:
+        raise ValueError(
+            f"{where}: its card does not name the training speakers, so a leak cannot "
+            "be excluded: learn codebooks in stage 4"
+        )
     tested = {data.speaker[u] for u in fold.test}
     if leak := sorted(tested & set(card["training_speakers"])):
         raise ValueError(

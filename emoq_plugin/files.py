@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,6 +53,41 @@ def read_json(path: str | Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+
+
+def read_options(path: str | Path, known: Collection[str]) -> dict[str, Any]:
+    """Read a YAML file of options.
+
+    Parameters
+    ----------
+    path : str or Path
+    known : collection of str
+        Options that exist.
+
+    Raises
+    ------
+    ValueError
+        If the file is not YAML or no mapping, or for an unknown option, with those
+        that exist.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from error
+    check_options({} if values is None else values, known, path)
+    return values or {}
+
+
+def check_options(values: Any, known: Collection[str], where: str | Path) -> None:
+    """Refuse what is not a mapping of known options; see `read_options`."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: found {values!r}, expected '<option>: <value>'")
+    if unknown := sorted(set(map(str, values)) - set(known)):
+        raise ValueError(
+            f"{where}: unknown option '{unknown[0]}', expected one of {sorted(known)}"
+        )
 
 
 def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:

@@ -4,14 +4,11 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
 from tqdm import tqdm
 
-Item = TypeVar("Item")
 
-
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+def progress[Item](items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """Yield `items` and show how many of `total` are done."""
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what)

@@ -76,8 +76,9 @@ class Stage:
         self.marker = self.output / marker
         self.inputs = {str(path): _identity(Path(path)) for path in inputs}
         self.settings = dict(settings or {})
-        # Paths do not count, so that a moved experiment stays valid.
-        facts = [sorted(map(str, self.inputs.values())), self.settings]
+        # Of paths only the name counts, so that a moved experiment stays valid.
+        named = [[Path(path).name, str(v)] for path, v in self.inputs.items()]
+        facts = [sorted(named), self.settings]
         text = json.dumps(facts, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
@@ -95,8 +96,10 @@ class Stage:
         return True
 
     def _why(self, found: Mapping[str, Any]) -> str:
-        old = {Path(k).name: v for k, v in found.get("inputs", {}).items()}
-        new = {Path(k).name: v for k, v in self.inputs.items()}
+        old, new = (
+            {"/".join(Path(k).parts[-2:]): v for k, v in inputs.items()}
+            for inputs in (found.get("inputs", {}), self.inputs)
+        )
         changed = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
         before, after = found.get("settings", {}), json.loads(json.dumps(self.settings))
         changed += [

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Environment of every recipe, on the head node and inside jobs; sourced by path.sh.
 
 EMOQ_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

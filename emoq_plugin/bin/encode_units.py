@@ -55,7 +55,6 @@ def work(options: argparse.Namespace) -> None:
     )
     if stage.is_done():
         return
-    stage.start()
 
     import torch
 
@@ -81,6 +80,7 @@ def work(options: argparse.Namespace) -> None:
 
     directories = {r: bank_directory(options.quantizer_dir, r, options.rates)
                    for r in options.rates}  # fmt: skip
+    stage.start()
     for directory in dict.fromkeys(directories.values()):
         bank = CodebookBank.from_pretrained(directory)
         check_no_leak(bank.card, fold, data, str(directory))

@@ -49,7 +49,6 @@ def work(options: argparse.Namespace) -> None:
     )
     if stage.is_done():
         return
-    stage.start()
 
     import torch
 
@@ -91,6 +90,7 @@ def work(options: argparse.Namespace) -> None:
         "train_on": options.train_on,
         "training_speakers": sorted({data.speaker[u] for u in utterances}),
     }
+    stage.start()
     normalization = fit_bank_normalization(features, utterances, config, means)
     for size, n_levels in levels.items():
         output = options.output_dir / f"{size}x{n_levels}"

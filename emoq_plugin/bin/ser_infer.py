@@ -6,11 +6,11 @@ from itertools import batched, groupby
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.espnet_adapters.ser_inputs import Units, units_files
 from emoq_plugin.files import read_table
 from emoq_plugin.stage import Stage
 
 BATCH_SIZE = 64
+UNITS_FILES = ("units.json", "bitrate.json", "codes.ark", "utt2route")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -31,6 +31,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="posteriors.jsonl")
     parser.add_argument("--ngpu", type=int, default=0, help="0 predicts on the CPU")
     return parser
+
+
+def units_files(units_dir: Path) -> list[Path]:
+    """List what identifies units (codes.scp holds only places)."""
+    route = units_dir / "utt2route"
+    files = [units_dir / name for name in UNITS_FILES]
+    return [path for path in files if path != route or path.exists()]
 
 
 def best_model(exp_dir: str | Path) -> Path:
@@ -66,7 +73,7 @@ def load_model(exp_dir: str | Path, *, device: str = "cpu"):
     return model.eval()
 
 
-def predict(model, units: Units, utterances: Sequence[str]):
+def predict(model, units, utterances: Sequence[str]):
     """Give the posteriors of utterances, in their order.
 
     Utterances of equal length go together, so nothing is ever padded and no posterior
@@ -75,7 +82,7 @@ def predict(model, units: Units, utterances: Sequence[str]):
     Parameters
     ----------
     model : ESPnetSERModel
-    units : Units
+    units : UnitStore
     utterances : sequence of N str
 
     Returns
@@ -90,6 +97,8 @@ def predict(model, units: Units, utterances: Sequence[str]):
     import numpy as np
     import torch
 
+    from emoq_plugin.espnet_adapters.ser_inputs import load_units
+
     frontend = model.frontend
     for name, found, expected in (
         ("codebooks", units.card["codebooks_sha256"], frontend.quantizer_sha256),
@@ -98,10 +107,10 @@ def predict(model, units: Units, utterances: Sequence[str]):
     ):
         if found != expected:
             raise ValueError(
-                f"{units.path}: units have {name} {found}, the model was trained on "
-                f"{expected}"
+                f"{units.directory}: units have {name} {found}, "
+                f"the model was trained on {expected}"
             )
-    loaded = {u: units.load(u, frontend.codebook_sizes) for u in utterances}
+    loaded = {u: load_units(units, u, frontend.codebook_sizes) for u in utterances}
 
     def shape(utterance: str) -> tuple:
         codes, route = loaded[utterance]
@@ -143,17 +152,23 @@ def infer(
     if stage.is_done() and output.exists():
         return
     stage.start()
-    from emoq_plugin.ser.predictions import Prediction, write_predictions
+    from emoq_plugin.espnet_adapters.ser_inputs import available
+    from emoq_plugin.ser.predictions import (
+        BITRATES,
+        Prediction,
+        write_predictions,
+    )
+    from emoq_plugin.units.store import UnitStore
 
-    units = Units.read(units_dir)
-    utterances = units.having(list(read_table(fold_dir / part)), part)
+    units = UnitStore(units_dir)
+    utterances = available(units, list(read_table(fold_dir / part)), part)
     model = load_model(exp_dir, device="cuda" if ngpu > 0 else "cpu")
     prediction = Prediction(
         fold=fold_dir.name,
         rate=units.card["rate"],
         arm=units.card["arm"],
         head="espnet",
-        bitrate_bps=units.bitrate(),
+        bitrate_bps={name: units.bitrate[name] for name in BITRATES},
         emotions=model.emotions,
         utterances=utterances,
         posteriors=predict(model, units, utterances),

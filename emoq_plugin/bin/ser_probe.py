@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.experiment import TRAIN_ON, bank_directory, check_no_leak, read_fold
+from emoq_plugin.files import read_options
 from emoq_plugin.progress import progress
 from emoq_plugin.stage import Stage
 
@@ -48,9 +49,6 @@ def work(options: argparse.Namespace) -> None:
     )
     if stage.is_done():
         return
-    stage.start()
-
-    import yaml
 
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.features.store import FeatureStore
@@ -59,6 +57,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.ser.predictions import write_predictions
     from emoq_plugin.ser.probe import ProbeTask, probe_arms, probe_continuous
 
+    head = read_options(options.config, ("C", "max_iter"))
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
     features = FeatureStore(options.feature_dir)
@@ -69,26 +68,27 @@ def work(options: argparse.Namespace) -> None:
         train=train,
         targets=data.targets(train, emotions),
         emotions=emotions,
-        options=yaml.safe_load(options.config.read_text(encoding="utf-8")),
+        options=head,
     )
+    stage.start()
     by_bank: dict[Path, list[str]] = {}
     for rate in options.rates:
         directory = bank_directory(options.quantizer_dir, rate, options.rates)
         by_bank.setdefault(directory, []).append(rate)
     predictions = []
     frozen = None
+    means: dict = {}
+
+    def mean_of_speaker(utterance: str):
+        return means.get(data.speaker[utterance])
+
     for directory, rates in progress(by_bank.items(), len(by_bank), "probing banks"):
         bank = CodebookBank.from_pretrained(directory)
         check_no_leak(bank.card, fold, data, str(directory))
         if frozen is None:  # the normalisation is the same in all banks of a fold
-            means = (
-                speaker_means(features, data.speaker)
-                if bank.normalization.kind == "speaker"
-                else {}
-            )
-            frozen, bound = probe_continuous(
-                task, bank, features, lambda u: means.get(data.speaker[u])
-            )
+            if bank.normalization.kind == "speaker":
+                means = speaker_means(features, data.speaker)
+            frozen, bound = probe_continuous(task, bank, features, mean_of_speaker)
             predictions.append(bound)
         predictions += probe_arms(
             task,

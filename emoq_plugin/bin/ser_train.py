@@ -9,8 +9,7 @@ from pathlib import Path
 
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.espnet_adapters.ser_inputs import Units, units_files, write_split
-from emoq_plugin.files import read_json, read_table, write_json
+from emoq_plugin.files import read_json, write_json
 from emoq_plugin.stage import Stage
 
 PARTS = ("train", "valid", "test")
@@ -62,40 +61,35 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _targets(options: argparse.Namespace, units: Units, emotions: list[str], loss: str):
-    """Give {part: {utterance: vote shares}} of the fold, checked."""
+def _targets(fold, data, units, emotions: list[str], *, loss: str) -> dict[str, dict]:
+    """Give {part: {utterance: vote shares}} of a fold."""
     import numpy as np
 
-    from emoq_plugin.data.directory import DataDirectory
-    from emoq_plugin.data.folds import Fold, check_speaker_disjoint
+    from emoq_plugin.espnet_adapters.ser_inputs import available
 
-    data = DataDirectory.read(options.data_dir, emotions)
-    lists = [tuple(read_table(options.fold_dir / part)) for part in PARTS]
-    fold = Fold(options.fold_dir.name, *lists).restricted_to(data.utterances)
-    check_speaker_disjoint(fold, data.speaker)
     targets = {}
     for part in PARTS:
-        utterances = units.having(getattr(fold, part), part)
-        labels = data.labels(utterances, emotions)
+        utterances = available(units, getattr(fold, part), part)
+        shares = data.targets(utterances, emotions)
         if loss == "hard" and part != "test":
-            if (labels < 0).any():
+            labels = data.labels(utterances, emotions)
+            sure = np.flatnonzero(labels >= 0)
+            if len(sure) < len(labels):
                 logging.info(
                     "%s: %d utterances without a majority are left out (loss: hard)",
                     part,
-                    (labels < 0).sum(),
+                    len(labels) - len(sure),
                 )
-            utterances = [u for u, label in zip(utterances, labels) if label >= 0]
-            shares = np.eye(len(emotions))[labels[labels >= 0]]
-        else:
-            shares = data.targets(utterances, emotions)
-        if not utterances:
-            raise ValueError(f"{options.fold_dir / part}: no utterance is left")
+            if not len(sure):
+                raise ValueError(f"{part}: no utterance has a majority (loss: hard)")
+            utterances = [utterances[row] for row in sure]
+            shares = np.eye(len(emotions))[labels[sure]]
         targets[part] = dict(zip(utterances, shares))
     return targets
 
 
 def _espnet_arguments(
-    options: argparse.Namespace, units: Units, emotions: list[str]
+    options: argparse.Namespace, card: dict, emotions: list[str]
 ) -> argparse.Namespace:
     """Parse the YAML file and `--ser_args` with ESPnet's own parser."""
     from emoq_plugin.espnet_adapters.ser_task import SERTask
@@ -118,9 +112,9 @@ def _espnet_arguments(
     arguments.frontend_conf = {
         **arguments.frontend_conf,
         "quantizer": str(options.quantizer),
-        "experts": list(units.card["experts"]),
-        "n_levels": units.card["n_levels"],
-        "quantizer_sha256": units.card["codebooks_sha256"],
+        "experts": list(card["experts"]),
+        "n_levels": card["n_levels"],
+        "quantizer_sha256": card["codebooks_sha256"],
     }
     return arguments
 
@@ -163,9 +157,31 @@ def _resumable(output: Path, fingerprint: str) -> bool:
 
 
 def _train(options: argparse.Namespace, stage: Stage) -> None:
-    from emoq_plugin.data.directory import read_emotions
+    from emoq_plugin.data.directory import DataDirectory, read_emotions
+    from emoq_plugin.espnet_adapters.ser_inputs import write_split
     from emoq_plugin.espnet_adapters.ser_task import SERTask
     from emoq_plugin.espnet_adapters.units_frontend import load_bank
+    from emoq_plugin.experiment import check_no_leak, read_fold
+    from emoq_plugin.units.store import UnitStore
+
+    emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(options.data_dir, emotions)
+    fold = read_fold(options.fold_dir.parent, options.fold_dir.name, data)
+    units = UnitStore(options.units_dir)
+    bank = load_bank(options.quantizer, codebooks_sha256=units.card["codebooks_sha256"])
+    check_no_leak(bank.card, fold, data, str(options.quantizer))
+    sizes = bank.sizes[: units.card["n_levels"]]
+    arguments = _espnet_arguments(options, units.card, emotions)
+    loss = arguments.model_conf["loss"]
+    targets = _targets(fold, data, units, emotions, loss=loss)
+    _set_class_weights(arguments.model_conf, targets["train"])
+    try:
+        # What is wrong shows here, before an older training is withdrawn.
+        SERTask.build_model(argparse.Namespace(**vars(arguments)))
+    except TypeError as error:
+        raise ValueError(
+            f"{options.config} with --ser_args '{options.ser_args}': {error}"
+        ) from error
 
     stage.start()
     output = options.output_dir
@@ -174,16 +190,8 @@ def _train(options: argparse.Namespace, stage: Stage) -> None:
             for old in output.glob(pattern):
                 old.unlink()
     write_json(output / ".started.json", {"fingerprint": stage.fingerprint})
-
-    emotions = read_emotions(options.emotions)
-    units = Units.read(options.units_dir)
-    arguments = _espnet_arguments(options, units, emotions)
-    bank = load_bank(options.quantizer, codebooks_sha256=units.card["codebooks_sha256"])
-    sizes = bank.sizes[: units.card["n_levels"]]
-    targets = _targets(options, units, emotions, arguments.model_conf["loss"])
     for part in PARTS:
         write_split(output / "data" / part, units, targets[part], codebook_sizes=sizes)
-    _set_class_weights(arguments.model_conf, targets["train"])
 
     SERTask.main(args=arguments)
     best = ser_infer.best_model(output)
@@ -201,7 +209,7 @@ def work(options: argparse.Namespace) -> None:
     stage = Stage(
         options.output_dir,
         inputs=[
-            *units_files(options.units_dir),
+            *ser_infer.units_files(options.units_dir),
             *(table for table in tables if table.exists()),
             *(options.fold_dir / part for part in PARTS),
             options.emotions,

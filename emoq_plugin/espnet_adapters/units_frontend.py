@@ -117,8 +117,8 @@ class UnitsFrontend(AbsFrontend):
     Raises
     ------
     ValueError
-        For an unknown `level_mode`, no frame to stack, codebooks that are not the declared ones, or when
-        neither `quantizer` nor the shapes are given.
+        For an unknown `level_mode`, a `stack` below 1, codebooks that are not the
+        declared ones, or when neither `quantizer` nor the shapes are given.
     """
 
     def __init__(

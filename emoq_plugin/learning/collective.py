@@ -15,6 +15,15 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
+def largest(value: int, device: torch.device) -> int:
+    """Give the largest `value` of all processes."""
+    if world()[1] == 1:
+        return value
+    found = torch.tensor(value, device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)
+
+
 def join_statistics(statistics: PassStatistics) -> None:
     """Sum the statistics of all processes, in place, in every one of them."""
     if world()[1] == 1:

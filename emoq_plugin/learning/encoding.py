@@ -29,7 +29,7 @@ def encode_level(
         What the codewords leave over.
     """
     codes, _ = nearest_codewords(residual, codebook, half_norms=half_norms)
-    return codes, residual - codebook[codes]
+    return codes, residual - codebook.index_select(0, codes)
 
 
 def encode_frames(frames: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
@@ -73,5 +73,5 @@ def decode_frames(codes: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
     """
     frames = codebooks[0].new_zeros((len(codes), codebooks[0].shape[1]))
     for level in range(codes.shape[1]):
-        frames += codebooks[level][codes[:, level].long()]
+        frames += codebooks[level].index_select(0, codes[:, level].long())
     return frames

@@ -10,7 +10,7 @@ from emoq_plugin.learning.nearest import (
     nearest_codewords,
     squared_distances,
 )
-from emoq_plugin.learning.sampling import WeightedReservoir
+from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
 
 
@@ -39,7 +39,7 @@ class PassStatistics:
     far: WeightedReservoir
 
     @classmethod
-    def empty(cls, codebook: Tensor, *, seed: int) -> "PassStatistics":
+    def empty(cls, codebook: Tensor) -> "PassStatistics":
         """Give statistics of no frames for a (K, D) codebook."""
         n_codes, device = len(codebook), codebook.device
 
@@ -51,7 +51,7 @@ class PassStatistics:
             zeros(n_codes),
             zeros(1),
             zeros(1),
-            WeightedReservoir(n_codes, seed=seed),
+            WeightedReservoir(n_codes),
         )
 
     @property
@@ -154,6 +154,10 @@ class CodeCache:
         small = torch.int16 if codes.numel() and codes.max() < 2**15 else torch.int32
         self.codes[chunk, expert, level] = codes.to(small)
 
+    def forget(self, level: int) -> None:
+        """Drop the codes of a level whose codebooks have changed."""
+        self.codes = {key: c for key, c in self.codes.items() if key[2] != level}
+
 
 def lloyd_pass(
     source: FrameSource,
@@ -186,17 +190,17 @@ def lloyd_pass(
     """
     level, device = len(previous), codebook.device
     norms = [half_squared_norms(table) for table in [*previous, codebook]]
-    result = {e: PassStatistics.empty(codebook[e], seed=seed) for e in active}
+    result = {e: PassStatistics.empty(codebook[e]) for e in active}
     for number, chunk in enumerate(source.chunks()):
         frames, weights = chunk.frames.to(device), chunk.weights.to(device)
+        waits = exponential_of_index(chunk.index, seed)
         for e in active:
             rows = weights[:, e].nonzero().squeeze(1)
             if not len(rows):
                 continue
             whole = len(rows) == len(frames)
-            residual = frames if whole else frames[rows]
-            weight = weights[:, e] if whole else weights[rows, e]
-            index = chunk.index if whole else chunk.index[rows.cpu().numpy()]
+            residual = frames if whole else frames.index_select(0, rows)
+            weight = weights[:, e] if whole else weights[:, e].index_select(0, rows)
             for lower, table in enumerate(previous):
                 codes = cache.get(number, e, lower)
                 if codes is None:
@@ -204,7 +208,7 @@ def lloyd_pass(
                         residual, table[e], half_norms=norms[lower][e]
                     )
                     cache.put(number, e, lower, codes)
-                residual = residual - table[e][codes]
+                residual = residual - table[e].index_select(0, codes)
             codes, scores = nearest_codewords(
                 residual, codebook[e], half_norms=norms[level][e]
             )
@@ -216,5 +220,7 @@ def lloyd_pass(
             accumulate(statistics, residual, weight, codes)
             statistics.distortion += distances.sum(dtype=torch.float64)
             statistics.moved += changed.sum(dtype=torch.float64)
-            statistics.far.add(residual, distances, index)
+            statistics.far.add(
+                residual, distances, waits if whole else waits[rows.cpu()]
+            )
     return result

@@ -1,4 +1,4 @@
-"""Learning residual codebooks of all experts, level by level, restartable at any pass."""
+"""Learning the residual codebooks of all experts, restartable after every pass."""
 
 import dataclasses
 import hashlib
@@ -15,12 +15,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from emoq_plugin.files import atomic_write
-from emoq_plugin.learning.collective import join_reservoir, join_statistics, world
+from emoq_plugin.learning.collective import (
+    join_reservoir,
+    join_statistics,
+    largest,
+    world,
+)
 from emoq_plugin.learning.ema import ema_epoch
 from emoq_plugin.learning.encoding import decode_frames, encode_frames
 from emoq_plugin.learning.initialization import k_means_plus_plus, random_codebook
 from emoq_plugin.learning.kmeans import CodeCache, lloyd_pass, update
-from emoq_plugin.learning.sampling import WeightedReservoir
+from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
 
 
@@ -127,6 +132,7 @@ def learn_residual_codebooks(
     *,
     experts: Sequence[str] | None = None,
     settings: LearningSettings | None = None,
+    initial: Sequence[Tensor] | None = None,
     checkpoint: str | Path | None = None,
     log_file: str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -146,6 +152,8 @@ def learn_residual_codebooks(
     experts : sequence of str, optional
         Names for the log and for errors.
     settings : LearningSettings, optional
+    initial : sequence of L (E, K_l, D) Tensors, optional
+        Codebooks to start from, instead of those that `settings.init` makes.
     checkpoint : str or Path, optional
         File written after every pass. If it stands there, made by the same call, the
         work goes on from it and ends in the same codebooks, bit for bit.
@@ -162,7 +170,8 @@ def learn_residual_codebooks(
     Raises
     ------
     ValueError
-        If an expert has fewer (distinct) frames than codewords, with both numbers.
+        If an expert has fewer (distinct) frames than codewords, with both numbers; if
+        `initial` has other shapes than `sizes` asks for.
 
     Notes
     -----
@@ -173,9 +182,23 @@ def learn_residual_codebooks(
     device = torch.device(device)
     experts = list(experts or map(str, range(source.n_experts)))
     _check_frames(source, experts, max(sizes))
+    if settings.algorithm == "ema" and world()[1] > 1:
+        raise ValueError(
+            f"algorithm 'ema' runs in one process, found {world()[1]}: use 'lloyd'"
+        )
     facts = [dataclasses.asdict(settings), list(sizes), experts]
-    facts.append(source.expert_frames().tolist())
-    identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    if initial is not None:
+        shapes = [tuple(table.shape[:2]) for table in initial]
+        expected = [(len(experts), size) for size in sizes]
+        if shapes != expected:
+            raise ValueError(
+                f"initial codebooks have shapes {shapes}, expected {expected} "
+                "(experts, codewords) for the levels"
+            )
+        facts += [
+            hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest() for t in initial
+        ]
+    identity = _identity(source, facts)
     part = source.shard(*world()) if world()[1] > 1 else source
 
     checkpoint = Path(checkpoint) if checkpoint else None
@@ -202,11 +225,23 @@ def learn_residual_codebooks(
         experts=experts,
         settings=settings,
         progress=progress,
+        initial=initial,
         checkpoint=checkpoint if world()[0] == 0 else None,
         log_file=Path(log_file) if log_file and world()[0] == 0 else None,
         device=device,
     )
     return learner.lloyd() if settings.algorithm == "lloyd" else learner.ema()
+
+
+def _identity(source: FrameSource, facts: list) -> str:
+    """Fingerprint a call: settings, weights, counts and the first frames."""
+    facts = [*facts, source.expert_frames().tolist()]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update(source.weights.tobytes())
+    # Frames of another normalisation or encoder differ from the first one on.
+    first = next(iter(source.chunks()))
+    digest.update(first.frames.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_frames(source: FrameSource, experts: list[str], size: int) -> None:
@@ -227,6 +262,7 @@ class _Learner:
     experts: list[str]
     settings: LearningSettings
     progress: _Progress
+    initial: Sequence[Tensor] | None
     checkpoint: Path | None
     log_file: Path | None
     device: torch.device
@@ -240,6 +276,8 @@ class _Learner:
             while state.iteration < self.settings.max_iterations and self._active():
                 self._lloyd_iteration(level, cache)
                 self._save()
+            # The update that ended the level made its codes out of date.
+            cache.forget(level)
             state.codebooks.append(state.current)
             state.current, state.iteration = None, 0
             state.objective = [float("inf")] * len(self.experts)
@@ -286,8 +324,10 @@ class _Learner:
             for level in range(len(self.sizes)):
                 state.codebooks.append(self._first(level, state.codebooks))
             for codebook in state.codebooks:
-                counts = codebook.new_ones(codebook.shape[:2])
-                state.averages += [counts, codebook.clone()]
+                # A new codeword begins as alive as a re-seeded one.
+                begin = max(1.0, self.settings.dead_threshold)
+                counts = codebook.new_full(codebook.shape[:2], begin)
+                state.averages += [counts, codebook * begin]
             state.best = [codebook.clone() for codebook in state.codebooks]
         while state.iteration < self.settings.max_iterations and self._active():
             start = time.monotonic()
@@ -326,6 +366,8 @@ class _Learner:
 
     def _first(self, level: int, previous: list[Tensor]) -> Tensor:
         """Make the first codebooks (E, K, D) of a level from each expert's sample."""
+        if self.initial is not None:
+            return self.initial[level].to(self.device, torch.float32, copy=True)
         if self.samples is None:
             self.samples = self._sample()
         tables = []
@@ -353,14 +395,15 @@ class _Learner:
 
     def _sample(self) -> list[WeightedReservoir]:
         size = self.settings.sample_per_code * max(self.sizes)
-        seed = self.settings.seed
-        samples = [WeightedReservoir(size, seed=seed) for _ in self.experts]
+        samples = [WeightedReservoir(size) for _ in self.experts]
         dimension = 0
         for chunk in self.source.chunks():
             dimension = chunk.frames.shape[1]
             frames = chunk.frames.to(self.device)
+            waits = exponential_of_index(chunk.index, self.settings.seed)
             for e, sample in enumerate(samples):
-                sample.add(frames, chunk.weights[:, e], chunk.index)
+                sample.add(frames, chunk.weights[:, e], waits)
+        dimension = largest(dimension, self.device)  # 0 where a shard is empty
         for sample in samples:
             join_reservoir(sample, dimension, self.device)
         return samples

@@ -1,4 +1,4 @@
-"""Weighted samples of a stream that depend on the frames' positions, not on the chunks."""
+"""Weighted samples of a stream, drawn by the frames' positions."""
 
 import numpy as np
 import torch
@@ -31,6 +31,11 @@ def uniform_of_index(index: np.ndarray, seed: int) -> np.ndarray:
     return ((state >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
 
+def exponential_of_index(index: np.ndarray, seed: int) -> Tensor:
+    """Hash positions to ``-log(u)``, (N,) float64: standard exponential numbers."""
+    return torch.from_numpy(uniform_of_index(index, seed)).log_().neg_()
+
+
 class WeightedReservoir:
     """Weighted sample without replacement of a stream, for one expert.
 
@@ -42,17 +47,15 @@ class WeightedReservoir:
     ----------
     size : int
         Frames to keep.
-    seed : int
     """
 
-    def __init__(self, size: int, *, seed: int):
+    def __init__(self, size: int):
         self.size = size
-        self.seed = seed
         self.keys = torch.empty(0, dtype=torch.float64)
         self.frames: Tensor | None = None
         self.weights = torch.empty(0, dtype=torch.float64)
 
-    def add(self, frames: Tensor, weights: Tensor, index: np.ndarray) -> None:
+    def add(self, frames: Tensor, weights: Tensor, exponentials: Tensor) -> None:
         """Offer frames to the sample.
 
         Parameters
@@ -60,12 +63,11 @@ class WeightedReservoir:
         frames : (N, D) Tensor
         weights : (N,) Tensor
             Not negative.
-        index : (N,) integer array
-            Position of each frame in the stream.
+        exponentials : (N,) float64 Tensor
+            What `exponential_of_index` gives for the frames' positions.
         """
         weights = weights.detach().to("cpu", torch.float64)
-        uniform = torch.from_numpy(uniform_of_index(index, self.seed))
-        keys = torch.where(weights > 0, -uniform.log() / weights, torch.inf)
+        keys = exponentials / weights  # infinite where the weight is zero
         bound = self.keys[-1] if len(self.keys) == self.size else torch.inf
         chosen = (keys < bound).nonzero().squeeze(1)
         if len(chosen) > self.size:

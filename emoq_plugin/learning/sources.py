@@ -1,5 +1,6 @@
 """Where frames come from: chunks of frames with a weight for every expert."""
 
+import contextlib
 import copy
 import queue
 import threading
@@ -251,7 +252,8 @@ class UtteranceSource(FrameSource):
         # A sum is NaN or infinite if any element is: one pass, no temporary array.
         if not np.isfinite(frames.sum(dtype=np.float64)):
             raise ValueError(
-                f"utterance '{name}' has NaN or infinite frames: dump its features again"
+                f"utterance '{name}' has NaN or infinite frames: "
+                "dump its features again"
             )
 
 
@@ -265,17 +267,16 @@ def _as_chunk(arrays: list[np.ndarray]) -> Chunk:
 
 
 def _in_background(chunks: Iterator[Chunk], depth: int) -> Iterator[Chunk]:
-    """Prepare chunks in a thread, at most `depth` ahead; its errors reach the caller."""
+    """Prepare chunks in a thread, `depth` ahead; its errors reach the caller."""
     ready: queue.Queue = queue.Queue(maxsize=depth)
     stop = threading.Event()
     end = object()
 
     def put(item: object) -> None:
         while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                break
 
     def work() -> None:
         try:

@@ -1,7 +1,7 @@
-"""Artifacts: a directory with safetensors and JSON, local or on the Hugging Face hub."""
+"""Artifacts: a directory with safetensors and JSON, local or on the hub."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +18,13 @@ WEIGHTS = "model.safetensors"
 CARD = "README.md"
 
 
-def fingerprint_of_tensors(tensors: Sequence[Tensor]) -> str:
-    """Give the SHA-256 over shapes and float32 contents."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
+def fingerprint_of_tensors(
+    tensors: Mapping[str, Tensor], names: Sequence[str] = ()
+) -> str:
+    """Give the SHA-256 over names, shapes and float32 contents."""
+    digest = hashlib.sha256(repr(list(names)).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
         array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -100,16 +102,19 @@ class Artifact:
         try:
             tensors = load_file(directory / WEIGHTS)
             loaded = cls.from_config(config, tensors)
-        except (SafetensorError, KeyError, TypeError) as error:
+            expected, found = config["codebooks_sha256"], loaded.codebooks_sha256
+        except (
+            SafetensorError, LookupError, TypeError, ValueError, AttributeError,
+        ) as error:  # fmt: skip
             raise ValueError(
                 f"{directory}: damaged artifact, {WEIGHTS} and {CONFIG} do not fit: "
                 f"{type(error).__name__} {error}"
             ) from error
-        expected, found = config["codebooks_sha256"], loaded.codebooks_sha256
         if found != expected:
             raise ValueError(
                 f"{directory / WEIGHTS}: codebooks have sha256 {found}, "
-                f"{CONFIG} says {expected}: the file was changed or damaged, get it again"
+                f"{CONFIG} says {expected}: the file was changed or damaged, "
+                "get it again"
             )
         return loaded
 
@@ -124,6 +129,21 @@ class Artifact:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def artifact_type(name: str | Path, *, revision: str | None = None) -> str:
+    """Tell the class of an artifact, from its config.
+
+    Raises
+    ------
+    ValueError
+        If there is no artifact.
+    """
+    path = _local_directory(name, revision) / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is not an artifact: {CONFIG} is missing")
+    config = read_json(path)
+    return str(config.get("type")) if isinstance(config, dict) else ""
 
 
 def _local_directory(name: str | Path, revision: str | None) -> Path:

@@ -82,9 +82,9 @@ class CodebookBank(Artifact, nn.Module):
 
     @property
     def codebooks_sha256(self) -> str:
-        """SHA-256 over all codebooks and the normalisation."""
-        norm = self.normalization
-        return fingerprint_of_tensors([*self.codebooks, norm.mean, norm.scale])
+        """SHA-256 over all tensors, the order of the experts and the normalisation."""
+        names = [*self.experts, self.normalization.kind]
+        return fingerprint_of_tensors(self.tensors(), names)
 
     @property
     def groups(self) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
+from emoq_plugin.files import check_options, read_options
 from emoq_plugin.learning.residual import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import UtteranceSource
 from emoq_plugin.quantizers.bank import CodebookBank
@@ -60,21 +60,11 @@ class QuantizerConfig:
         ValueError
             For an unknown option, with those that exist.
         """
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        for given, known, where in (
-            (values, cls.__dataclass_fields__, path),
-            (
-                values.get("learning") or {},
-                LearningSettings.__dataclass_fields__,
-                f"{path}: learning",
-            ),
-        ):
-            if unknown := sorted(set(given) - set(known)):
-                raise ValueError(
-                    f"{where}: unknown option '{unknown[0]}', expected one of "
-                    f"{sorted(known)}"
-                )
-        return cls(**values)
+        values = read_options(path, cls.__dataclass_fields__)
+        learning = values.get("learning") or {}
+        known = LearningSettings.__dataclass_fields__
+        check_options(learning, known, f"{path}: learning")
+        return cls(**{**values, "learning": learning})
 
 
 class NormalizedClips:

@@ -67,8 +67,9 @@ class Normalization(nn.Module):
         if self.kind == "speaker":
             if speaker_mean is None:
                 raise ValueError(
-                    "this quantizer removes the speaker's mean frame: give speaker_mean "
-                    "(the mean over all frames of the speaker, no labels needed)"
+                    "this quantizer removes the speaker's mean frame: give "
+                    "speaker_mean, the mean over all frames of the speaker (no labels "
+                    "needed)"
                 )
             return speaker_mean
         return frames.new_zeros(())

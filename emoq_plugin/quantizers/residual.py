@@ -121,7 +121,8 @@ class ResidualQuantizer(nn.Module):
             return self.codebooks
         if not 1 <= n_levels <= self.n_levels:
             raise ValueError(
-                f"n_levels is {n_levels}, expected 1 to {self.n_levels} (levels learned)"
+                f"n_levels is {n_levels}, expected 1 to {self.n_levels} "
+                "(levels learned)"
             )
         return self.codebooks[:n_levels]
 

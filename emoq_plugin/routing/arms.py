@@ -69,7 +69,12 @@ class Arm:
                 f"group '{self.group}' has {len(members)} experts: name a router, "
                 f"for example '{self.group}-distortion'"
             )
-        return members + [BALANCED] * (self.router == "gain")
+        if self.router is not None and len(members) == 1:
+            raise ValueError(
+                f"group '{self.group}' has one expert, from which router "
+                f"'{self.router}' cannot choose: write '{self.group}'"
+            )
+        return members + (bank.group(BALANCED) if self.router == "gain" else [])
 
     def side_bits(self, bank: CodebookBank) -> float:
         """Bits of the route of one clip."""
@@ -114,6 +119,6 @@ def decode_route(bank: CodebookBank, codes: Tensor, route: Route) -> Tensor:
 
 
 def parse_arms(names: Sequence[str]) -> list[Arm]:
-    """Read several arms; `balanced` comes first since the others are compared with it."""
+    """Read several arms; `balanced`, which others are compared with, comes first."""
     arms = [Arm.parse(name) for name in dict.fromkeys(names)]
     return sorted(arms, key=lambda arm: arm.group != BALANCED)

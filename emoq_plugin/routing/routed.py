@@ -43,7 +43,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         experts = self.arm.experts(bank)
         self.bank = bank.subset(experts)
         self.depth = depth
-        self.n_levels = n_levels or bank.n_levels
+        self.n_levels = bank.n_levels if n_levels is None else n_levels
 
     def forward(
         self,
@@ -67,7 +67,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         quantized : Quantized
             `route` counts the experts in the order of ``bank.experts``.
         """
-        levels = n_levels or self.n_levels
+        levels = self.n_levels if n_levels is None else n_levels
         means = [None] * len(x) if speaker_mean is None else speaker_mean
         codes, features, routes = [], [], []
         for frames, mean in zip(clips_of(x, lengths), means):

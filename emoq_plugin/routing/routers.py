@@ -42,7 +42,7 @@ Router = Callable[[ClipEncoding, Sequence[str], Facts], Route]
 
 
 def member(expert: str) -> str:
-    """Give the part of an expert's name behind its group: ``specific/sad`` -> ``sad``."""
+    """Give an expert's name without its group: ``specific/sad`` -> ``sad``."""
     return expert.rpartition("/")[2]
 
 
@@ -58,7 +58,8 @@ def distortion(clip: ClipEncoding, experts: Sequence[str], facts: Facts) -> Rout
 def cosine(clip: ClipEncoding, experts: Sequence[str], facts: Facts) -> Route:
     """Take the expert whose reconstruction has the nearest time mean.
 
-    "Unfiltered" routing of arXiv 2603.21224.
+    "Unfiltered" routing of arXiv 2603.21224. After the normalisation `clip` every time
+    mean is zero, and so this score means nothing there.
     """
     return {max(experts, key=lambda e: clip.cosine(e, facts.depth)): 1.0}
 

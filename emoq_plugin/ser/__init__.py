@@ -1,0 +1,1 @@
+"""Speech emotion recognition on units: the probe, metrics, intervals, results."""

@@ -1,6 +1,7 @@
 """Units of one arm at one rate on disk: codes, routes, labels, bitrates."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,7 @@ NPY = b"NPY"
 
 
 class UnitWriter:
-    """Writes the codes of clips one by one; the files appear when the block succeeds.
+    r"""Writes the codes of clips one by one; the files appear when the block succeeds.
 
     Parameters
     ----------
@@ -46,9 +47,9 @@ class UnitWriter:
     >>> with UnitWriter(folder, size=8, n_levels=1, routed=True) as writer:
     ...     writer.write("a", np.array([[5], [5], [2]]), {"specific/sad": 1.0})
     >>> Path(folder, "pseudo_labels_km8.txt").read_text()
-    'a 5 5 2\\n'
+    'a 5 5 2\n'
     >>> Path(folder, "utt2route").read_text()
-    'a sad\\n'
+    'a sad\n'
     """
 
     def __init__(
@@ -123,7 +124,7 @@ def parse_route(text: str, experts: Mapping[str, str]) -> Route:
     Raises
     ------
     ValueError
-        For an unknown expert or a weight that is no number.
+        For an unknown expert, a weight that is no number or weights that are no shares.
     """
     route = {}
     for item in text.split():
@@ -136,6 +137,9 @@ def parse_route(text: str, experts: Mapping[str, str]) -> Route:
             raise ValueError(f"route weight '{weight}' is not a number") from error
     if not route:
         raise ValueError("empty route")
+    total = sum(route.values())
+    if min(route.values()) < 0 or not math.isclose(total, 1.0, abs_tol=1e-4):
+        raise ValueError(f"route weights in '{text}' are not shares that sum to 1")
     return route
 
 
@@ -183,6 +187,11 @@ class UnitStore(Mapping[str, np.ndarray]):
                     raise ValueError(f"{where}: {error}") from error
         else:
             self.routes = {u: {experts[0]: 1.0} for u in self._places}
+        if differ := sorted(set(self.routes) ^ set(self._places)):
+            raise ValueError(
+                f"{self.directory}: utterance '{differ[0]}' stands in only one of "
+                f"{SCP} and {ROUTES} ({len(differ)} such): run stage 5 again"
+            )
 
     def __getitem__(self, utterance: str) -> np.ndarray:
         """Read the (T, M * L) codes of one utterance."""

@@ -1,13 +1,76 @@
-"""A tiny corpus of units in which the emotion can be decoded."""
+"""A tiny quantizer and a tiny corpus of units in which the emotion can be decoded."""
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_units import EMOTIONS, EXPERTS, make_bank, write_units
+import torch
 
 from emoq_plugin.files import write_table
+from emoq_plugin.quantizers.bank import CodebookBank
+from emoq_plugin.quantizers.normalization import Normalization
+from emoq_plugin.units.store import UnitWriter, write_cards
+
+EMOTIONS = ["angry", "sad"]
+EXPERTS = ["specific/angry", "specific/sad"]
+SIZES, DIMENSION = [8, 6], 5
+CARD = {"training_speakers": list("abcd")}
+
+
+def make_bank() -> CodebookBank:
+    """Make a bank with an expert that the units do not use."""
+    random = torch.Generator().manual_seed(0)
+    experts = ["balanced", *EXPERTS]
+    codebooks = [
+        torch.randn(len(experts), size, DIMENSION, generator=random) + 3.0
+        for size in SIZES
+    ]
+    norm = Normalization("corpus", torch.zeros(DIMENSION), torch.ones(DIMENSION))
+    return CodebookBank(experts, codebooks, norm, emotions=EMOTIONS, card=CARD)
+
+
+def write_units(
+    directory: Path, codes: dict[str, np.ndarray], route: dict[str, str]
+) -> None:
+    """Write a directory of units as stage 5 does."""
+    with UnitWriter(directory, size=8, n_levels=2, routed=True) as writer:
+        for utterance in sorted(codes):
+            writer.write(utterance, codes[utterance], {route[utterance]: 1.0})
+    card = {
+        "rate": "8x2",
+        "arm": "specific-distortion",
+        "experts": EXPERTS,
+        "n_levels": len(SIZES),
+        "codebooks_sha256": make_bank().codebooks_sha256,
+    }
+    write_cards(directory, card, {"nominal": 300, "entropy": 250, "side_info": 0.5})
+
+
+def make_batch(seed=0):
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([6, 1, 4])
+    codes = torch.stack(
+        [torch.randint(0, size, (3, 6), generator=random) for size in SIZES], dim=-1
+    )
+    for row, length in enumerate(lengths):
+        codes[row, length:] = -1
+    route = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    return codes, lengths, route
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """Give the constants and makers of this file to the tests."""
+    return SimpleNamespace(
+        emotions=EMOTIONS,
+        experts=EXPERTS,
+        sizes=SIZES,
+        bank=make_bank,
+        batch=make_batch,
+        write_units=write_units,
+    )
 
 
 @pytest.fixture(scope="session")

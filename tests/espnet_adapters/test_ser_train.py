@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from espnet2.train.trainer import Trainer
-from tiny_units import EMOTIONS, SIZES, write_units
 
 from emoq_plugin.bin import ser_infer, ser_train
-from emoq_plugin.espnet_adapters.ser_inputs import Units, parse_route
+from emoq_plugin.espnet_adapters.ser_inputs import available, load_units, write_split
 from emoq_plugin.espnet_adapters.ser_task import SERTask
 from emoq_plugin.files import read_json, write_json
 from emoq_plugin.ser.predictions import read_predictions
+from emoq_plugin.units.store import UnitStore
 
 CONFIG = Path(__file__).parents[2] / "conf" / "ser" / "transformer.yaml"
 SHORT = "--max_epoch 3 --frontend_conf output_size=16"
@@ -47,13 +47,16 @@ def weights(exp):
     return torch.load(exp / "latest.pth", weights_only=True)
 
 
-def test_the_task_learns_predicts_and_does_nothing_again(run, corpus, caplog):
+def test_the_task_learns_predicts_and_does_nothing_again(run, corpus, caplog, tiny):
     caplog.set_level("INFO")
-    more = {"infer": "true", "ser_args": "--max_epoch 12 --patience none"}
+    more = {
+        "infer": "true",
+        "ser_args": "--max_epoch 30 --patience none --scheduler_conf warmup_steps=10",
+    }
     exp = run(**more)
     (prediction,) = read_predictions(exp / "posteriors.jsonl")
     assert (prediction.fold, prediction.rate, prediction.head) == ("0", "8x2", "espnet")
-    assert prediction.emotions == EMOTIONS
+    assert prediction.emotions == tiny.emotions
     label = [int(u.rpartition("-")[2]) % 2 for u in prediction.utterances]
     accuracy = (prediction.posteriors.argmax(axis=1) == label).mean()
     assert accuracy >= 0.9
@@ -66,7 +69,7 @@ def test_the_task_learns_predicts_and_does_nothing_again(run, corpus, caplog):
 
     # A saved model needs no quantizer and gives the same output in any batch.
     model = ser_infer.load_model(exp)
-    units = Units.read(corpus / "units")
+    units = UnitStore(corpus / "units")
     alone = [ser_infer.predict(model, units, [u])[0] for u in prediction.utterances]
     np.testing.assert_allclose(alone, prediction.posteriors, atol=1e-5)
     assert str(corpus) not in str(model.frontend.portable_conf())
@@ -108,6 +111,25 @@ def test_an_interrupted_training_goes_on_and_ends_the_same(run, monkeypatch, cap
     assert any("cannot be resumed" in line for line in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("--model_conf loss=both", "loss is 'both'"),
+        ("--encoder_conf heads=3", "unexpected keyword argument 'heads'"),
+        ("--max_epochs 3", None),
+    ],
+)
+def test_wrong_settings_do_not_cost_a_finished_training(run, caplog, fault, message):
+    exp = run(ser_args="--max_epoch 1")
+    with pytest.raises(SystemExit):
+        run(ser_args=fault)
+    if message:
+        assert message in caplog.messages[-1]
+    caplog.set_level("INFO")
+    run(ser_args="--max_epoch 1")
+    assert "nothing to do" in caplog.text and ser_infer.load_model(exp)
+
+
 def test_a_tampered_checkpoint_is_detected_when_espnet_loads_it(run):
     exp = run(ser_args="--max_epoch 1")
     best = ser_infer.best_model(exp)
@@ -131,11 +153,11 @@ def test_units_of_other_codebooks_are_refused(run, corpus, tmp_path):
         )
 
 
-def test_an_id_outside_the_codebook_is_named_before_training(run, corpus, caplog):
-    names = Units.read(corpus / "units").codes
+def test_an_id_outside_the_codebook_is_named_before_training(run, corpus, caplog, tiny):
+    names = list(UnitStore(corpus / "units"))
     codes = {u: np.zeros((2, 2)) for u in names}
     codes["a-00"] = np.array([[7, 5], [2, 6], [0, 0]])
-    write_units(corpus / "units", codes, dict.fromkeys(names, "angry"))
+    tiny.write_units(corpus / "units", codes, dict.fromkeys(names, tiny.experts[0]))
     with pytest.raises(SystemExit):
         run()
     message = caplog.messages[-1]
@@ -176,37 +198,40 @@ def test_balanced_class_weights_are_counted_on_the_training_targets(run):
     assert conf["class_weights"] == [0.75, 1.5]
 
 
-def test_routes_are_read_hard_and_mixed_in_the_order_of_the_line():
-    experts = ["specific/angry", "specific/sad"]
-    assert parse_route("sad", experts).tolist() == [[0, 1]]
-    assert parse_route("specific/sad", experts).tolist() == [[0, 1]]
-    mixed = parse_route("sad=0.69 angry=0.31", experts)
-    np.testing.assert_allclose(mixed, [[0, 0.69], [0.31, 0]])
-    for text, fault in (
-        ("happy", "expert 'happy'"),
-        ("sad=0.5", "sum to 0.5"),
-        ("sad=x", "weight 'x'"),
-        ("sad=1.5 angry=-0.5", ">= 0"),
-    ):
-        with pytest.raises(ValueError, match=fault):
-            parse_route(text, experts)
+def test_a_quantizer_that_knows_the_test_speakers_is_refused(run, corpus, caplog):
+    folds = corpus / "data" / "folds" / "0"
+    (folds / "train").rename(folds / "aside")
+    (folds / "test").rename(folds / "train")
+    (folds / "aside").rename(folds / "test")
+    with pytest.raises(SystemExit):
+        run()
+    assert "that the codebooks were learned from" in caplog.messages[-1]
 
 
-def test_units_name_what_is_missing_or_torn(corpus):
-    units = Units.read(corpus / "units")
-    utterance = min(units.codes)
-    with pytest.raises(ValueError, match=rf"'{utterance}'.*expected integers \(T, 3\)"):
-        units.load(utterance, [*SIZES, 4])
-    torn = corpus / "torn.ark"
-    torn.write_bytes(b"a-00 \x93NUMPY")
-    broken = Units(units.path, units.card, {"a-00": f"{torn}:5"}, units.routes)
-    with pytest.raises(ValueError, match="units of 'a-00'"):
-        broken.load("a-00", SIZES)
+def test_a_mixture_becomes_one_row_of_weights_for_each_block(corpus, tiny):
+    units = UnitStore(corpus / "units")
+    utterance = min(units)
+    codes, route = load_units(units, utterance, tiny.sizes)
+    units.routes[utterance] = {tiny.experts[1]: 0.75, tiny.experts[0]: 0.25}
+    units.card["n_levels"] = 1
+    mixed, route = load_units(units, utterance, [8])
+    assert route.tolist() == [0, 0.75, 0.25, 0]
+    np.testing.assert_array_equal(mixed, codes)
+
+
+def test_the_number_of_mixed_experts_must_not_change(corpus, tmp_path, tiny):
+    class Changing(UnitStore):
+        def __getitem__(self, utterance):
+            return np.zeros((3, 2 * len(self.routes[utterance])), np.int64)
+
+    units = Changing(corpus / "units")
+    one, two, *_ = units
+    units.routes[two] = {tiny.experts[1]: 0.75, tiny.experts[0]: 0.25}
+    targets = dict.fromkeys((one, two), np.array([1.0, 0.0]))
+    with pytest.raises(ValueError, match="ids a frame changes"):
+        write_split(tmp_path, units, targets, codebook_sizes=tiny.sizes)
+
+
+def test_lists_without_units_are_refused(corpus):
     with pytest.raises(ValueError, match="none of the 1 utterances of the test list"):
-        units.having(["z-99"], "test")
-    (corpus / "units" / "utt2route").unlink()
-    with pytest.raises(ValueError, match="no utt2route"):
-        Units.read(corpus / "units")
-    (corpus / "units" / "codes.scp").unlink()
-    with pytest.raises(FileNotFoundError, match="run stage 5"):
-        Units.read(corpus / "units")
+        available(UnitStore(corpus / "units"), ["z-99"], "test")

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Who runs the jobs, chosen by --cmd_backend or the environment.
 # All are ESPnet's own scripts; their options are mapped in conf/cluster/.
 

@@ -91,7 +91,7 @@ runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
 run_jobs() {
     local first=$1 last=$2 name=$3
     shift 3
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086,SC2154 # train_cmd is set by cmd.sh
     if ! ${train_cmd} ${gpu_opts} --max-jobs-run "${nj}" "JOB=${first}:${last}" "${name}" "$@"; then
         log "Error: jobs failed; what they said last:"
         for job in $(seq "${first}" "${last}"); do
@@ -134,7 +134,7 @@ if [ "${stop_stage}" -gt 3 ]; then
         exit 1
     fi
     last_fold=${last_fold:-$(find -L data/folds -mindepth 1 -maxdepth 1 -type d -name '[0-9]*' | wc -l)}
-    fold_opts="--feature_dir ${features} --data_dir ${raw} --emotions ${emotions}"
+    fold_opts="--data_dir ${raw} --emotions ${emotions}"
     fold_opts+=" --folds data/folds --fold JOB"
 fi
 
@@ -143,6 +143,7 @@ if runs 4; then
     # shellcheck disable=SC2086
     run_jobs "${first_fold}" "${last_fold}" "${exp}/log/learn_codebooks.JOB.log" \
         ${python} -m emoq_plugin.bin.learn_codebooks ${fold_opts} \
+        --feature_dir "${features}" \
         --config "${quantizer_config}" --rates ${rates} --train_on "${train_on}" \
         --route_depth "${route_depth}" --corpus "${corpus}" --device "${device}" \
         --output_dir "${exp}/foldJOB/quantizer"
@@ -153,6 +154,7 @@ if runs 5; then
     # shellcheck disable=SC2086
     run_jobs "${first_fold}" "${last_fold}" "${exp}/log/encode_units.JOB.log" \
         ${python} -m emoq_plugin.bin.encode_units ${fold_opts} \
+        --feature_dir "${features}" \
         --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} --arms ${arms} \
         --route_depth "${route_depth}" --seed "${seed}" \
         --output_dir "${units}/foldJOB/${set_name}"
@@ -166,6 +168,7 @@ if runs 6; then
             # shellcheck disable=SC2086
             run_jobs "${first_fold}" "${last_fold}" "${exp}/log/ser_probe.JOB.log" \
                 ${python} -m emoq_plugin.bin.ser_probe ${fold_opts} \
+                --feature_dir "${features}" \
                 --quantizer_dir "${exp}/foldJOB/quantizer" \
                 --units_dir "${units}/foldJOB/${set_name}" --rates ${rates} \
                 --arms ${arms} --train_on "${train_on}" --config "${probe_config}" \
@@ -178,7 +181,7 @@ if runs 6; then
                 --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} \
                 --units_dir "${units}/foldJOB/${set_name}" --rate "${espnet_rate}" \
                 --arms ${espnet_arms} --config "${ser_config}" --ngpu "${ngpu}" \
-                --seed "${seed}" --ser_args "${ser_args}" --output_dir "${exp}/foldJOB/ser/espnet"
+                --seed "${seed}" "--ser_args=${ser_args}" --output_dir "${exp}/foldJOB/ser/espnet"
             for arm in ${espnet_arms}; do
                 predictions+=" $(seq -f "${exp}/fold%g/ser/espnet/${espnet_rate}_${arm}/posteriors.jsonl" \
                     "${first_fold}" "${last_fold}")"

@@ -10,7 +10,7 @@ n_speakers=10  # half of them female
 n_sentences=10 # each said with four emotions by every speaker
 seed=0
 nj=2           # processes; the files do not depend on it
-. utils/parse_options.sh
+. parse_options.sh
 
 if [ $# -ne 0 ]; then
     log "${help_message}"

@@ -1,0 +1,1 @@
+"""Benchmarks of the quantizer engine beside its peers; results: docs/performance.md."""

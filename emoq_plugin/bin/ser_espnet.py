@@ -1,0 +1,62 @@
+"""Stage 6, ESPnet backend: train and apply the ESPnet task on some arms of one fold."""
+
+import argparse
+from pathlib import Path
+
+from emoq_plugin.bin import ser_train
+from emoq_plugin.bin._command import run_command
+from emoq_plugin.experiment import bank_directory
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="ser_espnet", description=__doc__)
+    add = parser.add_argument
+    add("--quantizer_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
+    add("--units_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
+    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
+    add("--emotions", type=Path, required=True, help="data/emotions")
+    add("--folds", type=Path, required=True, help="data/folds")
+    add("--fold", required=True, help="name of the fold")
+    add("--rates", nargs="+", required=True, help="as in stage 5")
+    add("--rate", required=True, help="the rate whose units are used")
+    add("--arms", nargs="+", required=True, help="the arms whose units are used")
+    add("--config", type=Path, required=True, help="file of conf/ser")
+    add("--ngpu", default="0", help="GPUs")
+    add("--seed", default="0", help="of the training")
+    add("--ser_args", default="", help="further options of ESPnet's trainer")
+    add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/espnet")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Run `ser_train --infer true` for each arm; one process imports ESPnet once."""
+    if options.rate not in options.rates:
+        raise ValueError(
+            f"rate {options.rate} has no units, expected one of {options.rates}"
+        )
+    quantizer = bank_directory(options.quantizer_dir, options.rate, options.rates)
+    for arm in options.arms:
+        values = {
+            "units_dir": options.units_dir / options.rate / arm,
+            "data_dir": options.data_dir,
+            "fold_dir": options.folds / options.fold,
+            "emotions": options.emotions,
+            "quantizer": quantizer,
+            "output_dir": options.output_dir / f"{options.rate}_{arm}",
+            "config": options.config,
+            "ngpu": options.ngpu,
+            "seed": options.seed,
+            "ser_args": options.ser_args,
+            "infer": "true",
+        }
+        ser_train.main([f"--{name}={value}" for name, value in values.items()])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

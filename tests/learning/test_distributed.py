@@ -1,0 +1,94 @@
+"""Several processes that share the stream learn what one process learns."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from emoq_plugin.learning.residual import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.sources import ArraySource, UtteranceSource
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = LearningSettings(max_iterations=3, tolerance=0.0)
+
+
+def sources():
+    random = np.random.default_rng(0)
+    frames = random.normal(size=(90, 3)).astype(np.float32)
+    weights = random.uniform(size=(90, 2))
+    weights[::2, 1] = 0  # shard 0 of 2 holds nothing for expert 1
+    clips = {"short": frames[:5], "long": frames[5:70], "middle": frames[70:]}
+
+    def stream(names):
+        return UtteranceSource(
+            lambda asked: ((n, clips[n]) for n in asked),
+            {n: len(clips[n]) for n in names},
+            weights=np.ones((len(names), 1)),
+            chunk_frames=16,
+        )
+
+    return {
+        "an expert without frames in a shard": ArraySource(frames, weights),
+        "uneven shards": stream(["short", "long", "middle"]),
+        "an empty shard": stream(["long"]),
+    }
+
+
+def learn_all():
+    return {
+        name: learn_residual_codebooks(source, [5, 4], settings=SETTINGS)
+        for name, source in sources().items()
+    }
+
+
+def work(rank, folder):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    found = learn_all()
+    try:
+        ema = LearningSettings(algorithm="ema")
+        learn_residual_codebooks(ArraySource(np.eye(9)), [2], settings=ema)
+    except ValueError as error:
+        found["ema"] = str(error)
+    torch.save(found, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gloo")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([sys.executable, __file__, rank, folder], env=environment)
+        for rank in ("0", "1")
+    ]
+    try:
+        for process in running:
+            assert process.wait(timeout=120) == 0
+    finally:
+        for process in running:
+            process.kill()
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", list(sources()))
+def test_two_processes_learn_the_codebooks_of_one(two_processes, case):
+    expected = learn_residual_codebooks(sources()[case], [5, 4], settings=SETTINGS)
+    for found in two_processes:
+        for left, right in zip(found[case], expected, strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
+
+
+def test_ema_in_several_processes_is_refused(two_processes):
+    for found in two_processes:
+        assert "one process, found 2" in found["ema"]
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,105 @@
+"""Files that are never half-written and tables that name their faults."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from emoq_plugin.files import (
+    atomic_write,
+    read_json,
+    read_options,
+    read_table,
+    sha256_of_file,
+    write_json,
+    write_table,
+)
+
+
+@pytest.mark.parametrize(("mode", "content"), [("w", "größe\n"), ("wb", b"\0\1")])
+def test_a_file_appears_whole(tmp_path, mode, content):
+    path = tmp_path / "deep" / "file"
+    with atomic_write(path, mode) as stream:
+        stream.write(content)
+        assert not path.exists()
+    assert path.read_bytes() == (content if "b" in mode else content.encode())
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as stream:
+        stream.write("new")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_comes_back(tmp_path):
+    value = {"größe": [1, 2.5, None], "b": {"c": True}}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    assert "größe" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+def test_json_that_is_none_is_named_with_file_and_line(tmp_path):
+    (tmp_path / "x.json").write_text('{\n"a": 1,\n}')
+    with pytest.raises(ValueError, match=r"x\.json:3: not JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_table_comes_back_sorted_by_the_c_locale(tmp_path):
+    table = {"b": "x  y", "a-é": "", "B": "2", "a": "1"}
+    write_table(tmp_path / "t", table)
+    found = read_table(tmp_path / "t")
+    assert found == table
+    assert list(found) == ["B", "a", "a-é", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a 1\n\nb 2\n", "t:2: empty line"),
+        (b"a 1\nb 2\na 3\n", "t:3: duplicate key 'a'"),
+        (b"a 1\nb \xff\n", "t:2: not UTF-8"),
+    ],
+)
+def test_a_faulty_table_is_named_with_file_and_line(tmp_path, content, message):
+    (tmp_path / "t").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / "t")
+
+
+def test_options_are_read_and_checked(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("C: 0.5 # strength\n")
+    assert read_options(path, ("C", "max_iter")) == {"C": 0.5}
+    path.write_text("# all defaults\n")
+    assert read_options(path, ("C",)) == {}
+    for text, message in (
+        ("c: 1", r"c.yaml: unknown option 'c', expected one of \['C'\]"),
+        ("1: 1", "unknown option '1'"),
+        ("[C]", r"c.yaml: found \['C'\], expected '<option>: <value>'"),
+        ("C", "c.yaml: found 'C'"),
+        ("0", "c.yaml: found 0"),
+        ("C: {", "c.yaml: not YAML"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_options(path, ("C",))
+
+
+def test_a_checksum_is_that_of_sha256sum(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of_file(tmp_path / "x").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_every_file_of_options_in_conf_is_read(tmp_path):
+    from emoq_plugin.quantizers.learn_bank import QuantizerConfig
+
+    conf = Path(__file__).parents[1] / "conf"
+    for path in conf.glob("quantizer/*.yaml"):
+        assert QuantizerConfig.read(path).norm == path.stem
+    assert set(read_options(conf / "ser/probe.yaml", ("C", "max_iter")))
+    assert json.dumps(read_options(conf / "ser/probe.yaml", ("C", "max_iter")))
