@@ -95,12 +95,13 @@ run_jobs() {
     if ! ${train_cmd} ${gpu_opts} --max-jobs-run "${nj}" "JOB=${first}:${last}" "${name}" "$@"; then
         log "Error: jobs failed; what they said last:"
         for job in $(seq "${first}" "${last}"); do
-            grep -h -B 2 -E "ERROR|Error|Killed" "${name/JOB/${job}}" 2>/dev/null | tail -n 6 || true
+            grep -h -B 2 -E "ERROR|[Ee]rror|Killed" "${name/JOB/${job}}" 2>/dev/null | tail -n 6 || true
         done
         exit 1
     fi
-    log "done: $(cat $(seq -f "${name/JOB/%g}" "${first}" "${last}") 2>/dev/null \
-        | grep -c 'nothing to do' || true) of $((last - first + 1)) jobs found their result up to date"
+    # shellcheck disable=SC2046
+    log "done: $(grep -l 'nothing to do' $(seq -f "${name/JOB/%g}" "${first}" "${last}") \
+        2>/dev/null | wc -l) of $((last - first + 1)) jobs found their result up to date"
 }
 
 if runs 1; then
@@ -120,12 +121,11 @@ fi
 
 if runs 3; then
     log "Stage 3: features '${feature}' -> ${features}"
-    dump="${python} -m emoq_plugin.bin.dump_features --data_dir ${raw} --output_dir ${features}"
-    dump+=" --config ${feature_config} --nj ${nj} --device ${device}"
-    dump+="${model_dir:+ --model_dir ${model_dir}}"
-    # shellcheck disable=SC2086
-    run_jobs 1 "${nj}" "${features}/log/dump_features.JOB.log" ${dump} --job JOB
-    ${dump} --merge true
+    dump=("${python}" -m emoq_plugin.bin.dump_features --data_dir "${raw}"
+        --output_dir "${features}" --config "${feature_config}" --nj "${nj}"
+        --device "${device}" ${model_dir:+--model_dir "${model_dir}"})
+    run_jobs 1 "${nj}" "${features}/log/dump_features.JOB.log" "${dump[@]}" --job JOB
+    "${dump[@]}" --merge true
 fi
 
 if [ "${stop_stage}" -gt 3 ]; then
