@@ -51,13 +51,13 @@ def ours(task: Task) -> Callable[[], Encoded]:
 
 
 def clip_by_clip(task: Task, arm_name: str) -> Callable[[], Encoded]:
-    """Encode clips as stage 5 does: ClipEncoding, router, codes."""
+    """Encode clips as stage 5 does: in batches, routed, then by one expert each."""
     import torch
 
     from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.clip import ClipEncoding
+    from emoq_plugin.quantizers.clip import ClipEncoding, in_batches
     from emoq_plugin.quantizers.normalization import Normalization
-    from emoq_plugin.routing.arms import Arm, encode_route
+    from emoq_plugin.routing.arms import Arm, encode_clips
     from emoq_plugin.routing.routers import Facts
 
     zeros = torch.zeros(task.dimension)
@@ -72,11 +72,12 @@ def clip_by_clip(task: Task, arm_name: str) -> Callable[[], Encoded]:
 
     def run() -> Encoded:
         codes, rows = [], []
-        for frames in clips:
-            clip = ClipEncoding(bank, frames)
-            route = arm.route(clip, facts)
-            codes.append(encode_route(clip, route, task.levels).cpu().numpy())
-            rows += [bank.experts.index(next(iter(route)))] * len(frames)
+        for batch in in_batches((clip, len(clip)) for clip in clips):
+            encodings = [ClipEncoding(bank, frames) for frames in batch]
+            known = [facts] * len(batch)
+            for route, found in encode_clips(arm, encodings, known, task.levels):
+                codes.append(found.cpu().numpy())
+                rows += [bank.experts.index(next(iter(route)))] * len(found)
         return np.concatenate(codes), np.array(rows)
 
     return run

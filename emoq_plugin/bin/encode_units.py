@@ -29,6 +29,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., as in stage 4")
     add("--arms", nargs="+", required=True, help="balanced, <group>-<router> ...")
     add("--route_depth", type=int, default=1, help="levels that routers look at")
+    add("--beam", type=int, default=1, help="code sequences kept for a frame")
     add("--seed", type=int, default=0, help="of the controls random and wrong")
     add("--output_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
     return parser
@@ -50,6 +51,7 @@ def work(options: argparse.Namespace) -> None:
             "rates": options.rates,
             "arms": options.arms,
             "route_depth": options.route_depth,
+            "beam": options.beam,
             "seed": options.seed,
         },
     )
@@ -61,9 +63,9 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.features.store import FeatureStore
     from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.clip import ClipEncoding
+    from emoq_plugin.quantizers.clip import ClipEncoding, in_batches
     from emoq_plugin.quantizers.learn_bank import speaker_means
-    from emoq_plugin.routing.arms import encode_route, parse_arms
+    from emoq_plugin.routing.arms import encode_clips, parse_arms
     from emoq_plugin.routing.routers import Facts
     from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
     from emoq_plugin.units.store import UnitWriter, write_cards
@@ -112,24 +114,30 @@ def work(options: argparse.Namespace) -> None:
                 for part in ("train", "test"):
                     counts[rate, arm, part] = StreamCounts([size] * n_levels)
             what = f"encoding {directory.name}"
-            for utterance in progress(features.utterances, len(features), what):
-                clip = ClipEncoding(
-                    bank,
-                    torch.from_numpy(features[utterance]),
-                    speaker_mean=by_speaker.get(data.speaker[utterance]),
-                )
-                for writer, (rate, (_, n_levels), arm) in zip(writers, cells):
-                    facts = Facts(
-                        depth=min(options.route_depth, n_levels),
-                        utterance=utterance,
-                        emotion=truth[utterance],
-                        seed=options.seed,
+            lengths = ((u, features.lengths[u]) for u in features.utterances)
+            for batch in in_batches(progress(lengths, len(features), what)):
+                clips = [
+                    ClipEncoding(
+                        bank,
+                        torch.from_numpy(features[utterance]),
+                        speaker_mean=by_speaker.get(data.speaker[utterance]),
                     )
-                    route = arm.route(clip, facts)
-                    codes = encode_route(clip, route, n_levels).numpy()
-                    writer.write(utterance, codes, route)
-                    if part := part_of.get(utterance):
-                        counts[rate, arm, part].add(codes, list(route))
+                    for utterance in batch
+                ]
+                for writer, (rate, (_, n_levels), arm) in zip(writers, cells):
+                    depth = min(options.route_depth, n_levels)
+                    facts = [
+                        Facts(depth, utterance, truth[utterance], options.seed)
+                        for utterance in batch
+                    ]
+                    encoded = encode_clips(
+                        arm, clips, facts, n_levels, beam=options.beam
+                    )
+                    for utterance, (route, codes) in zip(batch, encoded):
+                        writer.write(utterance, codes.numpy(), route)
+                        if part := part_of.get(utterance):
+                            count = counts[rate, arm, part]
+                            count.add(codes.numpy(), list(route))
         for rate, (_, n_levels), arm in cells:
             test, train = counts[rate, arm, "test"], counts[rate, arm, "train"]
             output = options.output_dir / rate / arm.name

@@ -1,4 +1,8 @@
-"""Stage 4: learn the codebooks of one fold (one job of an array over folds)."""
+"""Stage 4: learn the codebooks of one fold (one job of an array over folds).
+
+Under torchrun or srun the processes share the frames of the fold:
+`torchrun --nproc_per_node 2 -m emoq_plugin.bin.learn_codebooks ...`.
+"""
 
 import argparse
 import logging
@@ -13,7 +17,8 @@ def get_parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
     parser = argparse.ArgumentParser(prog="learn_codebooks", description=__doc__)
     add = parser.add_argument
-    add("--feature_dir", type=Path, required=True, help="dump/<feature>/<set>")
+    add("--feature_dir", type=Path, help="dump/<feature>/<set>")
+    add("--feature_config", type=Path, help="instead: encode on the fly, no dump")
     add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
     add("--emotions", type=Path, required=True, help="data/emotions")
     add("--folds", type=Path, required=True, help="data/folds")
@@ -31,10 +36,12 @@ def get_parser() -> argparse.ArgumentParser:
 def work(options: argparse.Namespace) -> None:
     """Learn one bank for each codebook size, with the most levels asked for."""
     levels = parse_rates(options.rates)
+    if bool(options.feature_dir) == bool(options.feature_config):
+        raise ValueError("give either --feature_dir or --feature_config")
     stage = Stage(
         options.output_dir,
         inputs=[
-            options.feature_dir,
+            options.feature_dir or options.feature_config,
             options.data_dir,
             options.emotions,
             options.config,
@@ -50,10 +57,32 @@ def work(options: argparse.Namespace) -> None:
     if stage.is_done():
         return
 
+    from emoq_plugin.learning.collective import process_group
+
+    with process_group(options.device) as (rank, _):
+        _learn(options, levels, stage, writes=rank == 0)
+
+
+def _features(options: argparse.Namespace, data):
+    """Give the dumped features, or an encoder that stands in for them."""
+    if options.feature_dir:
+        from emoq_plugin.features.store import FeatureStore
+
+        return FeatureStore(options.feature_dir)
+    from emoq_plugin.features.on_the_fly import EncodedOnTheFly
+    from emoq_plugin.features.registry import build_encoder, read_feature_config
+
+    name, conf = read_feature_config(options.feature_config)
+    return EncodedOnTheFly(data, build_encoder(name, device=options.device, **conf))
+
+
+def _learn(
+    options: argparse.Namespace, levels: dict[int, int], stage: Stage, *, writes: bool
+) -> None:
+    """Learn every bank; of several processes, the one that `writes` saves them."""
     import torch
 
     from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.features.store import FeatureStore
     from emoq_plugin.quantizers.clip import ClipEncoding
     from emoq_plugin.quantizers.learn_bank import (
         QuantizerConfig,
@@ -65,7 +94,7 @@ def work(options: argparse.Namespace) -> None:
 
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
-    features = FeatureStore(options.feature_dir)
+    features = _features(options, data)
     config = QuantizerConfig.read(options.config)
     fold = read_fold(options.folds, options.fold, data)
     chosen = fold.train + (fold.valid if options.train_on == "train+valid" else ())
@@ -90,7 +119,8 @@ def work(options: argparse.Namespace) -> None:
         "train_on": options.train_on,
         "training_speakers": sorted({data.speaker[u] for u in utterances}),
     }
-    stage.start()
+    if writes:
+        stage.start()
     normalization = fit_bank_normalization(features, utterances, config, means)
     for size, n_levels in levels.items():
         output = options.output_dir / f"{size}x{n_levels}"
@@ -115,6 +145,8 @@ def work(options: argparse.Namespace) -> None:
             work_dir=output,
             device=options.device,
         )
+        if not writes:
+            continue
         if "specific" in bank.groups:
             clips = (
                 ClipEncoding(bank, torch.from_numpy(features[u]), speaker_mean=means(u))
@@ -127,7 +159,8 @@ def work(options: argparse.Namespace) -> None:
         (output / "checkpoint.safetensors").unlink(missing_ok=True)
         part.finish()
         logging.info("%s: %d experts", output, len(bank.experts))
-    stage.finish()
+    if writes:
+        stage.finish()
 
 
 def main(arguments: list[str] | None = None) -> None:

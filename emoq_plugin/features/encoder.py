@@ -91,6 +91,8 @@ class Encoder(ABC):
 
     card: FeatureCard
     minimum_samples: int
+    # Frame t depends on no samples but the `minimum_samples` from t times the shift on.
+    windowed: bool = False
 
     @property
     def sample_rate(self) -> int:

@@ -23,6 +23,8 @@ class Fbank(Encoder):
         Hop, ms; 20 ms = 50 Hz.
     """
 
+    windowed = True
+
     def __init__(
         self,
         num_mel_bins: int = 80,

@@ -1,5 +1,9 @@
 """Joining the statistics of processes that each read a shard of the stream."""
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -22,6 +26,38 @@ def largest(value: int, device: torch.device) -> int:
     found = torch.tensor(value, device=device)
     dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return int(found)
+
+
+@contextlib.contextmanager
+def process_group(device: str = "cpu") -> Iterator[tuple[int, int]]:
+    """Join the processes that torchrun or srun started; alone, do nothing.
+
+    Reads torchrun's RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, or Slurm's
+    SLURM_PROCID and SLURM_NTASKS with the two MASTER variables.
+
+    Parameters
+    ----------
+    device : str, default="cpu"
+        `cpu` uses gloo, `cuda` uses nccl and the device of the local rank.
+
+    Yields
+    ------
+    rank, n_processes : int
+    """
+    size = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
+    if size == 1 or "MASTER_ADDR" not in os.environ or dist.is_initialized():
+        yield world()
+        return
+    rank = int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+    if device.startswith("cuda"):
+        local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0
+        torch.cuda.set_device(int(local))
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=size)
+    try:
+        yield rank, size
+    finally:
+        dist.destroy_process_group()
 
 
 def join_statistics(statistics: PassStatistics) -> None:

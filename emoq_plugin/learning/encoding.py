@@ -5,7 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emoq_plugin.learning.nearest import half_squared_norms, nearest_codewords
+from emoq_plugin.learning.nearest import (
+    half_squared_norms,
+    nearest_codewords,
+    score_table,
+)
 
 # Rows at a time: the (rows, K) score table stays in the cache of a processor core.
 CHUNK_FRAMES = 2048
@@ -32,30 +36,68 @@ def encode_level(
     return codes, residual - codebook.index_select(0, codes)
 
 
-def encode_frames(frames: Tensor, codebooks: Sequence[Tensor]) -> Tensor:
+def encode_frames(
+    frames: Tensor, codebooks: Sequence[Tensor], *, beam: int = 1
+) -> Tensor:
     """Encode frames level by level, each level on the residual of the ones before.
 
     Parameters
     ----------
     frames : (N, D) float32 Tensor
     codebooks : sequence of L (K_l, D) float32 Tensors
+    beam : int, default=1
+        Code sequences kept for a frame while levels are added (Babenko and Lempitsky
+        2014, "Additive quantization for extreme vector compression"); more cost time in
+        proportion and never raise the distortion of the best one kept at a level.
 
     Returns
     -------
     codes : (N, L) int64 Tensor
+
+    Raises
+    ------
+    ValueError
+        If the beam is smaller than one.
     """
+    if beam < 1:
+        raise ValueError(f"beam is {beam}, expected at least 1")
     norms = [half_squared_norms(codebook) for codebook in codebooks]
     codes = torch.empty(
         (len(frames), len(codebooks)), dtype=torch.long, device=frames.device
     )
-    for start in range(0, len(frames), CHUNK_FRAMES):
-        rows = slice(start, start + CHUNK_FRAMES)
-        residual = frames[rows]
+    rows = max(1, CHUNK_FRAMES // beam)
+    for start in range(0, len(frames), rows):
+        part = slice(start, start + rows)
+        if beam > 1:
+            codes[part] = _encode_beam(frames[part], codebooks, norms, beam)
+            continue
+        residual = frames[part]
         for level, (codebook, half_norms) in enumerate(zip(codebooks, norms)):
-            codes[rows, level], residual = encode_level(
+            codes[part, level], residual = encode_level(
                 residual, codebook, half_norms=half_norms
             )
     return codes
+
+
+def _encode_beam(
+    frames: Tensor, codebooks: Sequence[Tensor], norms: Sequence[Tensor], beam: int
+) -> Tensor:
+    """Encode (N, D) frames keeping `beam` hypotheses: (N, L) codes of the best."""
+    residual = frames[:, None]  # (N, B, D), one hypothesis at first
+    error = frames.square().sum(dim=1, keepdim=True)  # (N, B)
+    codes = torch.empty((len(frames), 1, 0), dtype=torch.long, device=frames.device)
+    for codebook, half_norms in zip(codebooks, norms):
+        n, width, dimension = residual.shape
+        scores = score_table(residual.reshape(-1, dimension), codebook, half_norms)
+        after = error[:, :, None] - 2 * scores.view(n, width, -1)  # (N, B, K)
+        size = len(codebook)
+        kept = min(beam, width * size)
+        error, place = after.flatten(1).topk(kept, dim=1, largest=False)  # (N, B')
+        parent, code = place // size, place % size
+        row = torch.arange(n, device=frames.device)[:, None]
+        residual = residual[row, parent] - codebook[code]
+        codes = torch.cat([codes[row, parent], code[:, :, None]], dim=2)
+    return codes[:, 0]
 
 
 def decode_frames(codes: Tensor, codebooks: Sequence[Tensor]) -> Tensor:

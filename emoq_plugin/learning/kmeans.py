@@ -13,6 +13,11 @@ from emoq_plugin.learning.nearest import (
 from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
 
+# Frames that are added to the sums at a time.
+ACCUMULATED_ROWS = 512
+# Frames kept in a pass to re-seed dead codewords; more of them wait a pass.
+RESEEDS = 64
+
 
 @dataclass
 class PassStatistics:
@@ -51,7 +56,7 @@ class PassStatistics:
             zeros(n_codes),
             zeros(1),
             zeros(1),
-            WeightedReservoir(n_codes),
+            WeightedReservoir(min(n_codes, RESEEDS)),
         )
 
     @property
@@ -76,8 +81,8 @@ def accumulate(
 ) -> None:
     """Add the weighted frames to the sums and masses of their codewords.
 
-    Sums are float32 inside the call and float64 across calls, so that the size of the
-    chunks does not show in the result.
+    Sums are float64 throughout, so that neither the size of the chunks nor the number
+    of processes shows in the codebooks; short blocks keep the conversion in the cache.
 
     Parameters
     ----------
@@ -86,16 +91,14 @@ def accumulate(
     weights : (N,) float32 Tensor
     codes : (N,) int64 Tensor
     """
-    n_codes, dimension = statistics.sums.shape
-    first = weights[0]
-    if bool((weights == first).all()):  # hard labels: scale the sums, not the frames
-        scaled, factor = frames, first.double()
-    else:
-        scaled, factor = frames * weights[:, None], 1.0
-    sums = frames.new_zeros((n_codes, dimension)).index_add_(0, codes, scaled)
-    statistics.sums += sums.double() * factor
-    mass = torch.bincount(codes, weights=weights.double(), minlength=n_codes)
-    statistics.mass += mass
+    parts = (t.split(ACCUMULATED_ROWS) for t in (frames, weights.double(), codes))
+    for block, weight, code in zip(*parts):
+        exact = block.double()
+        if not bool((weight == 1).all()):
+            exact.mul_(weight[:, None])
+        statistics.sums.index_add_(0, code, exact)
+    n_codes = len(statistics.mass)
+    statistics.mass += torch.bincount(codes, weights.double(), minlength=n_codes)
 
 
 def update(codebook: Tensor, statistics: PassStatistics) -> tuple[Tensor, int]:

@@ -105,7 +105,7 @@ class ArraySource(FrameSource):
     frames : (N, D) float32 array
     weights : (N, E) array, optional
         One expert that weighs every frame equally when absent.
-    chunk_frames : int, default=8192
+    chunk_frames : int, default=4096
 
     Raises
     ------
@@ -119,7 +119,7 @@ class ArraySource(FrameSource):
         frames: np.ndarray,
         weights: np.ndarray | None = None,
         *,
-        chunk_frames: int = 8192,
+        chunk_frames: int = 4096,
     ):
         self.frames = np.ascontiguousarray(frames, dtype=np.float32)
         if weights is None:
@@ -176,7 +176,7 @@ class UtteranceSource(FrameSource):
         Frames of each utterance; its order is the order of the stream.
     weights : (U, E) array
         Weight of every utterance (that is, of each of its frames) for every expert.
-    chunk_frames : int, default=8192
+    chunk_frames : int, default=4096
     prefetch : int, default=2
         Chunks prepared in the background; 0 reads in the caller's thread.
 
@@ -193,7 +193,7 @@ class UtteranceSource(FrameSource):
         lengths: dict[str, int],
         *,
         weights: np.ndarray,
-        chunk_frames: int = 8192,
+        chunk_frames: int = 4096,
         prefetch: int = 2,
     ):
         super().__init__(weights, chunk_frames=chunk_frames, prefetch=prefetch)

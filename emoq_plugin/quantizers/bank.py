@@ -66,6 +66,17 @@ class CodebookBank(Artifact, nn.Module):
         self.router_parameters = dict(router_parameters or {})
 
     @property
+    def router_parameters(self) -> dict[str, Tensor]:
+        """What routers have learned; buffers, so that they move with the codebooks."""
+        return {name: getattr(self, _buffer(name)) for name in self._router_names}
+
+    @router_parameters.setter
+    def router_parameters(self, values: Mapping[str, Tensor]) -> None:
+        self._router_names = list(values)
+        for name, value in values.items():
+            self.register_buffer(_buffer(name), value)
+
+    @property
     def codebooks(self) -> list[Tensor]:
         """List over levels of (E, K_l, D) codebooks."""
         return [getattr(self, f"codebook_{i}") for i in range(self.n_levels)]
@@ -175,3 +186,7 @@ class CodebookBank(Artifact, nn.Module):
                 if name.startswith("router.")
             },
         )
+
+
+def _buffer(name: str) -> str:
+    return f"router_{name.replace('.', '_')}"

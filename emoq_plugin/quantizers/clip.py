@@ -1,14 +1,20 @@
-"""ClipEncoding: one clip encoded by any experts, each level computed once."""
+"""ClipEncoding: clips encoded by any experts, each level computed once, in batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from emoq_plugin.learning.encoding import encode_level
+from emoq_plugin.learning.encoding import decode_frames
+from emoq_plugin.learning.nearest import nearest_codewords
 from emoq_plugin.quantizers.bank import CodebookBank
+
+# Frames that are encoded together: the matrix products pay from about here.
+BATCH_FRAMES = 2048
 
 
 class ClipEncoding:
-    """Codes and evidence for routing of one clip, computed when asked for.
+    """Codes of one clip and what routers ask about them, computed when asked for.
 
     Parameters
     ----------
@@ -35,51 +41,116 @@ class ClipEncoding:
         self.bank = bank
         self.normalised = bank.normalization(frames, speaker_mean)
         self._codes: dict[str, list[Tensor]] = {}
-        self._residual: dict[str, Tensor] = {}
-        self._distortion: dict[str, list[float]] = {}
-        self._residual_mean: dict[str, list[Tensor]] = {}
+        self._score: dict[str, list[float]] = {}  # sum over time, see nearest_codewords
+        self._residual: dict[str, tuple[int, Tensor]] = {}  # levels removed, frames
+        self._energy: float | None = None
 
-    def _extend(self, expert: str, n_levels: int) -> None:
-        if not 1 <= n_levels <= self.bank.n_levels:
-            raise ValueError(
-                f"{n_levels} levels asked for, expected 1 to {self.bank.n_levels}"
-            )
-        codes = self._codes.setdefault(expert, [])
-        residual = self._residual.get(expert, self.normalised)
+    def n_levels(self, expert: str) -> int:
+        """Give the number of levels at hand."""
+        return len(self._codes.get(expert, ()))
+
+    def residual(self, expert: str) -> Tensor:
+        """Give what the levels at hand leave over, (T, D)."""
+        done, residual = self._residual.get(expert, (0, self.normalised))
         row = self.bank.experts.index(expert)
-        while len(codes) < n_levels:
-            codebook = self.bank.codebooks[len(codes)][row]
-            found, residual = encode_level(residual, codebook)
-            codes.append(found)
-            self._residual[expert] = residual
-            self._distortion.setdefault(expert, []).append(
-                float(residual.square().mean())
-            )
-            self._residual_mean.setdefault(expert, []).append(residual.mean(dim=0))
+        for level in range(done, self.n_levels(expert)):
+            codebook = self.bank.codebooks[level][row]
+            codes = self._codes[expert][level]
+            residual = residual - codebook.index_select(0, codes)
+        self._residual[expert] = (self.n_levels(expert), residual)
+        return residual
+
+    def add_level(self, expert: str, codes: Tensor, score: float) -> None:
+        """Append the codes of the next level and their summed score."""
+        self._codes.setdefault(expert, []).append(codes)
+        self._score.setdefault(expert, []).append(score)
 
     def codes(self, expert: str, n_levels: int) -> Tensor:
         """Give the (T, n_levels) int64 codes of an expert."""
-        self._extend(expert, n_levels)
+        extend([self], expert, n_levels)
         return torch.stack(self._codes[expert][:n_levels], dim=1)
 
     def distortion(self, expert: str, depth: int) -> float:
-        """Mean squared error per frame and dimension, in normalised features."""
-        self._extend(expert, depth)
-        return self._distortion[expert][depth - 1]
+        """Mean squared error per frame and dimension, in normalised features.
+
+        ``||x||^2 - 2 sum_l score_l``: known from the search, without a reconstruction.
+        """
+        extend([self], expert, depth)
+        if self._energy is None:
+            self._energy = float(self.normalised.square().sum(dtype=torch.float64))
+        error = self._energy - 2 * sum(self._score[expert][:depth])
+        return max(error, 0.0) / self.normalised.numel()
 
     def cosine(self, expert: str, depth: int) -> float:
         """Cosine of the time means of features and reconstruction.
 
         The router score of arXiv 2603.21224, in normalised features.
         """
-        self._extend(expert, depth)
+        row = self.bank.experts.index(expert)
+        tables = [codebook[row] for codebook in self.bank.codebooks]
+        decoded = decode_frames(self.codes(expert, depth), tables).mean(dim=0)
         mean = self.normalised.mean(dim=0)
-        decoded = mean - self._residual_mean[expert][depth - 1]
         return float(torch.nn.functional.cosine_similarity(mean, decoded, dim=0))
 
     def pooled(self) -> Tensor:
         """Mean and standard deviation over time of the normalised features, (2 D,)."""
         return pool(self.normalised)
+
+
+def extend(clips: Sequence[ClipEncoding], expert: str, n_levels: int) -> None:
+    """Encode clips of one bank by one expert together, up to `n_levels`.
+
+    Parameters
+    ----------
+    clips : sequence of ClipEncoding
+    expert : str
+    n_levels : int
+
+    Raises
+    ------
+    ValueError
+        If the bank has fewer levels.
+    """
+    if not clips:
+        return
+    bank = clips[0].bank
+    if not 1 <= n_levels <= bank.n_levels:
+        raise ValueError(f"{n_levels} levels asked for, expected 1 to {bank.n_levels}")
+    row = bank.experts.index(expert)
+    for level in range(n_levels):
+        waiting = [clip for clip in clips if clip.n_levels(expert) == level]
+        if not waiting:
+            continue
+        residuals = [clip.residual(expert) for clip in waiting]
+        batch = torch.cat(residuals) if len(residuals) > 1 else residuals[0]
+        codes, scores = nearest_codewords(batch, bank.codebooks[level][row])
+        lengths = [len(residual) for residual in residuals]
+        sums = [part.sum(dtype=torch.float64) for part in scores.split(lengths)]
+        totals = torch.stack(sums).tolist()
+        for clip, part, total in zip(waiting, codes.split(lengths), totals):
+            clip.add_level(expert, part, total)
+
+
+def in_batches[Item](
+    items: Iterable[tuple[Item, int]], max_frames: int = BATCH_FRAMES
+) -> Iterator[list[Item]]:
+    """Group items that come with their number of frames.
+
+    Examples
+    --------
+    >>> list(in_batches([("a", 3), ("b", 3), ("c", 9)], max_frames=6))
+    [['a', 'b'], ['c']]
+    """
+    batch: list[Item] = []
+    frames = 0
+    for item, length in items:
+        if batch and frames + length > max_frames:
+            yield batch
+            batch, frames = [], 0
+        batch.append(item)
+        frames += length
+    if batch:
+        yield batch
 
 
 def pool(frames: Tensor) -> Tensor:

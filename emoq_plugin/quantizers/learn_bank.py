@@ -29,7 +29,7 @@ class QuantizerConfig:
         Experts to learn: balanced, specific, biased<percent>, capacity.
     frame_budget : {"all", "equal"}, default="all"
         `equal` cuts each expert's clips to the frames of the poorest expert.
-    chunk_frames : int, default=8192
+    chunk_frames : int, default=4096
     memory_mb : float, default=512
         Frames are kept in memory when all fit; otherwise each pass streams them.
     learning : dict
@@ -41,7 +41,7 @@ class QuantizerConfig:
         default_factory=lambda: ["balanced", "specific", "biased95", "capacity"]
     )
     frame_budget: str = "all"
-    chunk_frames: int = 8192
+    chunk_frames: int = 4096
     memory_mb: float = 512.0
     learning: dict[str, Any] = field(default_factory=dict)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emoq_plugin.learning.encoding import decode_frames
+from emoq_plugin.learning.encoding import decode_frames, encode_frames
 from emoq_plugin.quantizers.bank import BALANCED, CodebookBank
-from emoq_plugin.quantizers.clip import ClipEncoding
+from emoq_plugin.quantizers.clip import ClipEncoding, extend
 from emoq_plugin.quantizers.residual import check_codes
-from emoq_plugin.routing.routers import Facts, Route, get_router, side_bits
+from emoq_plugin.routing.routers import SEARCHING, Facts, Route, get_router, side_bits
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,53 @@ class Arm:
         return get_router(self.router)(clip, clip.bank.group(self.group), facts)
 
 
-def encode_route(clip: ClipEncoding, route: Route, n_levels: int) -> Tensor:
+def encode_route(
+    clip: ClipEncoding, route: Route, n_levels: int, *, beam: int = 1
+) -> Tensor:
     """Encode a clip by the experts of its route: (T, M * n_levels) int64 codes."""
-    return torch.cat([clip.codes(expert, n_levels) for expert in route], dim=1)
+    if beam == 1:
+        return torch.cat([clip.codes(expert, n_levels) for expert in route], dim=1)
+    tables = [clip.bank.expert(expert).first_levels(n_levels) for expert in route]
+    codes = [encode_frames(clip.normalised, t, beam=beam) for t in tables]
+    return torch.cat(codes, dim=1)
+
+
+def encode_clips(
+    arm: Arm,
+    clips: Sequence[ClipEncoding],
+    facts: Sequence[Facts],
+    n_levels: int,
+    *,
+    beam: int = 1,
+) -> list[tuple[Route, Tensor]]:
+    """Route clips at a shallow depth, then encode each by the experts of its route.
+
+    Clips that share a search are searched together.
+
+    Parameters
+    ----------
+    arm : Arm
+    clips : sequence of B ClipEncoding
+    facts : sequence of B Facts
+    n_levels : int
+    beam : int, default=1
+        See `encode_frames`; routes do not depend on it.
+
+    Returns
+    -------
+    encoded : list of B (route, (T, M * n_levels) int64 codes)
+    """
+    if arm.router in SEARCHING:
+        for expert in arm.experts(clips[0].bank):
+            extend(clips, expert, facts[0].depth)
+    routes = [arm.route(clip, fact) for clip, fact in zip(clips, facts)]
+    if beam == 1:
+        for expert in dict.fromkeys(e for route in routes for e in route):
+            extend([c for c, r in zip(clips, routes) if expert in r], expert, n_levels)
+    return [
+        (route, encode_route(clip, route, n_levels, beam=beam))
+        for clip, route in zip(clips, routes)
+    ]
 
 
 def decode_route(bank: CodebookBank, codes: Tensor, route: Route) -> Tensor:

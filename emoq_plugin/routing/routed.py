@@ -1,5 +1,7 @@
 """RoutedQuantizer (Emo-Q): a bank, a router, and the stream they make together."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from emoq_plugin.quantizers.residual import (
     clips_of,
     pad_clips,
 )
-from emoq_plugin.routing.arms import Arm, decode_route, encode_route
+from emoq_plugin.routing.arms import Arm, decode_route, encode_clips
 from emoq_plugin.routing.routers import Facts
 
 
@@ -44,6 +46,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         self.bank = bank.subset(experts)
         self.depth = depth
         self.n_levels = bank.n_levels if n_levels is None else n_levels
+        self._speech: Any = None
 
     def forward(
         self,
@@ -69,14 +72,17 @@ class RoutedQuantizer(Artifact, nn.Module):
         """
         levels = self.n_levels if n_levels is None else n_levels
         means = [None] * len(x) if speaker_mean is None else speaker_mean
-        codes, features, routes = [], [], []
-        for frames, mean in zip(clips_of(x, lengths), means):
-            clip = ClipEncoding(self.bank, frames, speaker_mean=mean)
-            route = self.arm.route(clip, Facts(depth=min(self.depth, levels)))
-            codes.append(encode_route(clip, route, levels))
-            decoded = decode_route(self.bank, codes[-1], route)
-            features.append(self.bank.normalization.inverse(decoded))
-            routes.append(route)
+        facts = Facts(depth=min(self.depth, levels))
+        clips = [
+            ClipEncoding(self.bank, frames, speaker_mean=mean)
+            for frames, mean in zip(clips_of(x, lengths), means)
+        ]
+        encoded = encode_clips(self.arm, clips, [facts] * len(clips), levels)
+        routes, codes = zip(*encoded)
+        features = [
+            self.bank.normalization.inverse(decode_route(self.bank, c, route))
+            for route, c in encoded
+        ]
         frames = torch.tensor([len(c) for c in codes], device=x.device)
         expert = self.bank.expert(self.bank.experts[0])
         bits = expert.bits_per_frame(levels) * len(routes[0])
@@ -115,6 +121,33 @@ class RoutedQuantizer(Artifact, nn.Module):
             decoded = decode_route(self.bank, clip, dict(zip(names, shares.tolist())))
             clips.append(self.bank.normalization.inverse(decoded))
         return pad_clips(clips, value=0.0, n_frames=codes.shape[1])
+
+    def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
+        """Give the units of speech, by the encoder that the feature card names.
+
+        Parameters
+        ----------
+        audio : str, Path, ((N,) float array, Hz), or a list of these
+        device : str, default="cpu"
+            torch device of encoder and quantizer.
+        **options
+            Of `emoq_plugin.encoding.SpeechToUnits` (`model_dir`) and its call
+            (`multi_channel`, `speaker_mean`).
+
+        Returns
+        -------
+        units : Units or list of Units
+            See `emoq_plugin.encoding.Units`; a list for a list.
+        """
+        from emoq_plugin.encoding import SpeechToUnits
+
+        place = (device, options.pop("model_dir", None))
+        if self._speech is None or self._speech[0] != place:
+            speech = SpeechToUnits(self, device=device, model_dir=place[1])
+            self._speech = (place, speech)
+        many = audio if isinstance(audio, list) else [audio]
+        found = list(self._speech[1](many, **options))
+        return found if isinstance(audio, list) else found[0]
 
     @property
     def codebooks_sha256(self) -> str:

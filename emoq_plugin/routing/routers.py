@@ -129,6 +129,8 @@ ROUTERS: dict[str, Router] = {
     for r in (cosine, gain, distortion, linear, soft, oracle, random, wrong)
 }
 CONTROLS = ("oracle", "random", "wrong")
+# Routers that search the first levels of every expert.
+SEARCHING = ("cosine", "gain", "distortion", "soft")
 
 
 def get_router(name: str) -> Router:
