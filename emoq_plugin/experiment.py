@@ -8,6 +8,8 @@ from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, check_speaker_disjoint, read_folds
 
 TRAIN_ON = ("train", "train+valid")
+# Beside a bank: those learned without some of its training speakers, to route them.
+CROSSFIT = "crossfit"
 
 
 def parse_rate(rate: str) -> tuple[int, int]:

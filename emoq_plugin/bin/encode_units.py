@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.experiment import (
+    CROSSFIT,
     bank_directory,
     check_no_leak,
     parse_rate,
@@ -33,6 +34,18 @@ def get_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the controls random and wrong")
     add("--output_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
     return parser
+
+
+def judge_of_speaker(directory: Path, fold, data) -> dict:
+    """Give, by training speaker, the bank learned without that speaker (if any)."""
+    from emoq_plugin.quantizers.bank import CodebookBank
+
+    judges = {}
+    for place in sorted((directory / CROSSFIT).glob("[0-9]*")):
+        bank = CodebookBank.from_pretrained(place)
+        check_no_leak(bank.card, fold, data, str(place))
+        judges |= dict.fromkeys(bank.card["held_out_speakers"], bank)
+    return judges
 
 
 def work(options: argparse.Namespace) -> None:
@@ -85,6 +98,7 @@ def work(options: argparse.Namespace) -> None:
     stage.start()
     for directory in dict.fromkeys(directories.values()):
         bank = CodebookBank.from_pretrained(directory)
+        judges = judge_of_speaker(directory, fold, data)
         check_no_leak(bank.card, fold, data, str(directory))
         if bank.card["feature_fingerprint"] != features.card.fingerprint():
             raise ValueError(
@@ -116,14 +130,18 @@ def work(options: argparse.Namespace) -> None:
             what = f"encoding {directory.name}"
             lengths = ((u, features.lengths[u]) for u in features.utterances)
             for batch in in_batches(progress(lengths, len(features), what)):
-                clips = [
-                    ClipEncoding(
-                        bank,
-                        torch.from_numpy(features[utterance]),
-                        speaker_mean=by_speaker.get(data.speaker[utterance]),
+                clips, routed_by = [], []
+                for utterance in batch:
+                    frames = torch.from_numpy(features[utterance])
+                    speaker = data.speaker[utterance]
+                    mean = by_speaker.get(speaker)
+                    clips.append(ClipEncoding(bank, frames, speaker_mean=mean))
+                    judge = judges.get(speaker)
+                    routed_by.append(
+                        clips[-1]
+                        if judge is None
+                        else ClipEncoding(judge, frames, speaker_mean=mean)
                     )
-                    for utterance in batch
-                ]
                 for writer, (rate, (_, n_levels), arm) in zip(writers, cells):
                     depth = min(options.route_depth, n_levels)
                     facts = [
@@ -131,7 +149,12 @@ def work(options: argparse.Namespace) -> None:
                         for utterance in batch
                     ]
                     encoded = encode_clips(
-                        arm, clips, facts, n_levels, beam=options.beam
+                        arm,
+                        clips,
+                        facts,
+                        n_levels,
+                        beam=options.beam,
+                        routed_by=routed_by,
                     )
                     for utterance, (route, codes) in zip(batch, encoded):
                         writer.write(utterance, codes.numpy(), route)

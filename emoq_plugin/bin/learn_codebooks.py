@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.experiment import TRAIN_ON, parse_rates, read_fold
+from emoq_plugin.experiment import CROSSFIT, TRAIN_ON, parse_rates, read_fold
 from emoq_plugin.stage import Stage
 
 
@@ -27,6 +27,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
     add("--route_depth", type=int, default=1, help="levels that routers look at")
+    add(
+        "--crossfit",
+        type=int,
+        default=0,
+        help="parts that route each other; 0: experts route clips they have seen",
+    )
     add("--corpus", required=True, help="name for the artifact's card")
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
     add("--device", default="cpu", help="cpu or cuda")
@@ -51,6 +57,7 @@ def work(options: argparse.Namespace) -> None:
             "levels": levels,
             "train_on": options.train_on,
             "route_depth": options.route_depth,
+            "crossfit": options.crossfit,
             "corpus": options.corpus,
         },
     )
@@ -131,32 +138,54 @@ def _learn(
         if part.is_done():
             continue
         part.output.mkdir(parents=True, exist_ok=True)
-        bank = learn_bank(
-            features,
-            features.lengths,
-            targets,
-            utterances=utterances,
-            emotions=emotions,
-            sizes=[size] * n_levels,
-            config=config,
-            means=means,
-            normalization=normalization,
-            card=card,
-            work_dir=output,
-            device=options.device,
-        )
+        speakers = card["training_speakers"]
+        # The bank itself, then those that route the training clips they have not seen.
+        parts = {output: []} | {
+            output / CROSSFIT / str(j): speakers[j :: options.crossfit]
+            for j in range(options.crossfit)
+        }
+        for place, left_out in parts.items():
+            depth = min(options.route_depth, n_levels)
+            held_out = {u for u in utterances if data.speaker[u] in left_out}
+            bank = learn_bank(
+                features,
+                features.lengths,
+                targets,
+                utterances=utterances,
+                emotions=emotions,
+                sizes=[size] * (depth if left_out else n_levels),
+                config=config,
+                means=means,
+                normalization=normalization,
+                card=card
+                | {
+                    "training_speakers": sorted(set(speakers) - set(left_out)),
+                    "held_out_speakers": left_out,
+                },
+                held_out=held_out,
+                work_dir=place,
+                device=options.device,
+            )
+            if not writes:
+                continue
+            if "specific" in bank.groups:
+                seen = [i for i, u in enumerate(utterances) if u not in held_out]
+                clips = (
+                    ClipEncoding(
+                        bank,
+                        torch.from_numpy(features[utterances[i]]),
+                        speaker_mean=means(utterances[i]),
+                    )
+                    for i in seen
+                )
+                bank.router_parameters = fit_routers(
+                    bank, clips, targets[seen], depth=depth
+                )
+            bank.save_pretrained(place)
         if not writes:
             continue
-        if "specific" in bank.groups:
-            clips = (
-                ClipEncoding(bank, torch.from_numpy(features[u]), speaker_mean=means(u))
-                for u in utterances
-            )
-            bank.router_parameters = fit_routers(
-                bank, clips, targets, depth=min(options.route_depth, n_levels)
-            )
-        bank.save_pretrained(output)
-        (output / "checkpoint.safetensors").unlink(missing_ok=True)
+        for place in parts:
+            (place / "checkpoint.safetensors").unlink(missing_ok=True)
         part.finish()
         logging.info("%s: %d experts", output, len(bank.experts))
     if writes:

@@ -1,7 +1,7 @@
 """From features, labels and a fold to a learned CodebookBank."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,7 @@ def learn_bank(
     means: Callable[[str], Tensor | None],
     normalization: Normalization | None = None,
     card: Mapping[str, Any] | None = None,
+    held_out: Collection[str] = (),
     work_dir: str | Path | None = None,
     device: str = "cpu",
 ) -> CodebookBank:
@@ -171,6 +172,9 @@ def learn_bank(
         Learned here when absent.
     card : mapping, optional
         Facts kept in the artifact.
+    held_out : collection of str, optional
+        Clips that take part in the weighting (so that experts mean the same) but not
+        in the learning.
     work_dir : str or Path, optional
         For the checkpoint of every pass and `learning.jsonl`.
     device : str, default="cpu"
@@ -196,6 +200,9 @@ def learn_bank(
         seed=settings.seed,
         equal_budget=config.frame_budget == "equal",
     )
+    left_out = set(held_out)
+    kept = np.array([u not in left_out for u in utterances])
+    weights = weights * kept[:, None]
     clips = NormalizedClips(
         features,
         normalization,
@@ -212,8 +219,8 @@ def learn_bank(
         "learning %d experts, K = %s, from %d frames of %d clips",
         len(experts),
         " ".join(map(str, sizes)),
-        counts.sum(),
-        len(utterances),
+        counts[kept].sum(),
+        kept.sum(),
     )
     work = Path(work_dir) if work_dir else None
     codebooks = learn_residual_codebooks(
@@ -226,8 +233,8 @@ def learn_bank(
         device=device,
     )
     facts = {
-        "training_utterances": len(utterances),
-        "training_frames": int(counts.sum()),
+        "training_utterances": int(kept.sum()),
+        "training_frames": int(counts[kept].sum()),
         "learning": vars(settings),
         "frame_budget": config.frame_budget,
         "expert_frames": dict(zip(experts, source.expert_frames().tolist())),

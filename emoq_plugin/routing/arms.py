@@ -107,6 +107,7 @@ def encode_clips(
     n_levels: int,
     *,
     beam: int = 1,
+    routed_by: Sequence[ClipEncoding] | None = None,
 ) -> list[tuple[Route, Tensor]]:
     """Route clips at a shallow depth, then encode each by the experts of its route.
 
@@ -120,15 +121,21 @@ def encode_clips(
     n_levels : int
     beam : int, default=1
         See `encode_frames`; routes do not depend on it.
+    routed_by : sequence of B ClipEncoding, optional
+        The same clips under other banks, whose evidence decides the route: a training
+        clip is routed by experts that have not seen it.
 
     Returns
     -------
     encoded : list of B (route, (T, M * n_levels) int64 codes)
     """
+    judges = clips if routed_by is None else routed_by
     if arm.router in SEARCHING:
-        for expert in arm.experts(clips[0].bank):
-            extend(clips, expert, facts[0].depth)
-    routes = [arm.route(clip, fact) for clip, fact in zip(clips, facts)]
+        for bank in {id(judge.bank): judge.bank for judge in judges}.values():
+            group = [judge for judge in judges if judge.bank is bank]
+            for expert in arm.experts(bank):
+                extend(group, expert, facts[0].depth)
+    routes = [arm.route(judge, fact) for judge, fact in zip(judges, facts)]
     if beam == 1:
         for expert in dict.fromkeys(e for route in routes for e in route):
             extend([c for c, r in zip(clips, routes) if expert in r], expert, n_levels)

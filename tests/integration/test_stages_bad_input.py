@@ -11,7 +11,7 @@ from emoq_plugin.bin import encode_units, learn_codebooks, ser_probe
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.features.encoder import FeatureCard
 from emoq_plugin.features.store import merge_feature_jobs, write_features
-from emoq_plugin.files import write_table
+from emoq_plugin.files import read_table, write_table
 from emoq_plugin.stage import Stage
 
 EMOTIONS = ["angry", "happy", "sad"]
@@ -301,3 +301,29 @@ def test_units_that_are_truncated(experiment, refused):
 def test_an_arm_that_was_not_encoded(experiment, refused):
     message = refused(experiment.probe, "--arms", "specific-oracle")
     assert "specific-oracle/units.json is missing: run stage 5" in message
+
+
+def test_cross_fitting_routes_training_clips_by_experts_that_have_not_seen_them(
+    experiment,
+):
+    units = experiment.root / "dump/units/all/4x1"
+    before = {a: read_table(units / a / "pseudo_labels_km4.txt") for a in ARMS}
+    routes = read_table(units / ARMS[1] / "utt2route")
+    experiment.learn("--crossfit", 2)
+    bank = experiment.root / "exp/quantizer/4x2"
+    held_out = []
+    for part in "01":
+        card = json.loads((bank / "crossfit" / part / "config.json").read_text())[
+            "card"
+        ]
+        assert not set(card["held_out_speakers"]) & set(card["training_speakers"])
+        held_out += card["held_out_speakers"]
+    assert sorted(held_out) == ["s0", "s1"]
+    experiment.encode()
+    after = {a: read_table(units / a / "pseudo_labels_km4.txt") for a in ARMS}
+    assert after["balanced"] == before["balanced"]
+    found = read_table(units / ARMS[1] / "utt2route")
+    changed = {u for u in routes if routes[u] != found[u]}
+    assert changed and all(u[:2] in held_out for u in changed)
+    same = set(routes) - changed
+    assert all(after[ARMS[1]][u] == before[ARMS[1]][u] for u in same)
