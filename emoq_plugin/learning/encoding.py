@@ -12,28 +12,7 @@ from emoq_plugin.learning.nearest import (
 )
 
 # Rows at a time: the (rows, K) score table stays in the cache of a processor core.
-CHUNK_FRAMES = 2048
-
-
-def encode_level(
-    residual: Tensor, codebook: Tensor, *, half_norms: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Quantize one level.
-
-    Parameters
-    ----------
-    residual : (N, D) float32 Tensor
-    codebook : (K, D) float32 Tensor
-    half_norms : (K,) Tensor, optional
-
-    Returns
-    -------
-    codes : (N,) int64 Tensor
-    residual : (N, D) float32 Tensor
-        What the codewords leave over.
-    """
-    codes, _ = nearest_codewords(residual, codebook, half_norms=half_norms)
-    return codes, residual - codebook.index_select(0, codes)
+CHUNK_FRAMES = 1024
 
 
 def encode_frames(
@@ -72,10 +51,15 @@ def encode_frames(
             codes[part] = _encode_beam(frames[part], codebooks, norms, beam)
             continue
         residual = frames[part]
+        picked = torch.empty_like(residual)
+        rest = torch.empty_like(residual)
         for level, (codebook, half_norms) in enumerate(zip(codebooks, norms)):
-            codes[part, level], residual = encode_level(
-                residual, codebook, half_norms=half_norms
-            )
+            if level:  # no residual is computed behind the last level
+                torch.sub(residual, picked, out=rest)
+                residual = rest
+            found, _ = nearest_codewords(residual, codebook, half_norms=half_norms)
+            codes[part, level] = found
+            torch.index_select(codebook, 0, found, out=picked)
     return codes
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emoq_plugin.learning import encoding
-from emoq_plugin.learning.encoding import decode_frames, encode_frames, encode_level
+from emoq_plugin.learning.encoding import decode_frames, encode_frames
 from emoq_plugin.learning.nearest import nearest_codewords, squared_distances
 
 cases = settings(max_examples=40, deadline=None)
@@ -92,18 +92,6 @@ def test_long_clips_are_encoded_as_short_ones():
 
 @cases
 @given(seeds, st.integers(1, 9), st.integers(1, 20))
-def test_a_level_gives_codes_and_what_they_leave_over(seed, size, n_frames):
-    frames, (codebook,) = make(seed, [size], n_frames, 4)
-    codes, residual = encode_level(frames, codebook)
-    assert torch.equal(residual + codebook[codes], frames)
-    assert torch.equal(codes[:, None], encode_frames(frames, [codebook]))
-    _, scores = nearest_codewords(frames, codebook)
-    expected = residual.square().sum(dim=1)
-    torch.testing.assert_close(
-        squared_distances(frames, scores), expected, rtol=0, atol=1e-4
-    )
-
-
 def test_decoding_uses_the_levels_that_the_codes_have():
     _, codebooks = make(0, [4, 4, 4], 1, 2)
     codes = torch.tensor([[1, 2], [3, 0]])
