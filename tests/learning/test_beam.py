@@ -12,7 +12,9 @@ from emoq_plugin.learning.encoding import decode_frames, encode_frames
 def case():
     generator = torch.Generator().manual_seed(3)
     frames = torch.randn(64, 5, generator=generator)
-    codebooks = [torch.randn(6, 5, generator=generator) * 0.6**l for l in range(3)]
+    codebooks = [
+        torch.randn(6, 5, generator=generator) * 0.6**level for level in range(3)
+    ]
     return frames, codebooks
 
 

@@ -92,6 +92,16 @@ def test_long_clips_are_encoded_as_short_ones():
 
 @cases
 @given(seeds, st.integers(1, 9), st.integers(1, 20))
+def test_scores_tell_the_squared_distance_to_the_winner(seed, size, n_frames):
+    frames, (codebook,) = make(seed, [size], n_frames, 4)
+    codes, scores = nearest_codewords(frames, codebook)
+    assert torch.equal(codes[:, None], encode_frames(frames, [codebook]))
+    expected = (frames - codebook[codes]).square().sum(dim=1)
+    torch.testing.assert_close(
+        squared_distances(frames, scores), expected, rtol=0, atol=1e-4
+    )
+
+
 def test_decoding_uses_the_levels_that_the_codes_have():
     _, codebooks = make(0, [4, 4, 4], 1, 2)
     codes = torch.tensor([[1, 2], [3, 0]])
