@@ -14,7 +14,7 @@ from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_inde
 from emoq_plugin.learning.sources import FrameSource
 
 # Frames that are added to the sums at a time.
-ACCUMULATED_ROWS = 512
+ACCUMULATED_ROWS = 1024
 # Frames kept in a pass to re-seed dead codewords; more of them wait a pass.
 RESEEDS = 64
 
