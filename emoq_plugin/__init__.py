@@ -46,3 +46,21 @@ def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> A
         )
     depth = bank.card.get("route_depth", 1)
     return RoutedQuantizer(bank, arm, depth=depth, n_levels=n_levels)
+
+
+def register() -> None:
+    """Add the plug-in's frontends and quantizer to ESPnet's registries.
+
+    They are `emoq_quantized` (tasks with speech frontends), `emoq_units` (tasks whose
+    frontends embed tokens) and the tokenizer quantizer `emoq`; see docs/espnet.md.
+    A second call changes nothing; nothing of ESPnet is imported before it is used.
+
+    Raises
+    ------
+    ValueError
+        For a missing or another ESPnet, or where a registry has another class under
+        one of these names.
+    """
+    from emoq_plugin.espnet_adapters.registration import register
+
+    register()

@@ -16,15 +16,19 @@ def verbs() -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; without a verb, list them."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    known, used = verbs(), 1
     verb = arguments[0].replace("-", "_") if arguments else ""
-    if verb not in verbs():
+    # `emoq data from-csv` reads better than `emoq data_from_csv`.
+    if (two := "_".join(arguments[:2]).replace("-", "_")) in known:
+        verb, used = two, 2
+    if verb not in known:
         print("Usage: emoq <verb> [options]; emoq <verb> --help\n\nverbs:")
-        for name in verbs():
+        for name in known:
             module = importlib.import_module(f"emoq_plugin.bin.{name}")
             print(f"  {name:18} {(module.__doc__ or '').splitlines()[0]}")
         helped = verb in ("", "__help", "_h")
         sys.exit(0 if helped else f"\nunknown verb '{arguments[0]}'")
-    importlib.import_module(f"emoq_plugin.bin.{verb}").main(arguments[1:])
+    importlib.import_module(f"emoq_plugin.bin.{verb}").main(arguments[used:])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 
+from emoq_plugin.espnet_adapters.portable import keep_exact
+
 LEVEL_MODES = ("sum", "concat", "learned")
+EMBEDDINGS = ("tied", "initialised", "random")
 
 
 def sha256_of_codebook(codebook: torch.Tensor) -> str:
@@ -26,7 +29,7 @@ def sha256_of_codebook(codebook: torch.Tensor) -> str:
 
 
 def load_bank(quantizer: str | Path, *, codebooks_sha256: str | None = None) -> Any:
-    """Load the `CodebookBank` that made some units.
+    """Load the `CodebookBank` that made some units, or that of a `RoutedQuantizer`.
 
     Raises
     ------
@@ -34,8 +37,13 @@ def load_bank(quantizer: str | Path, *, codebooks_sha256: str | None = None) -> 
         If its codebooks are not the ones declared.
     """
     from emoq_plugin.quantizers import CodebookBank
+    from emoq_plugin.quantizers.artifact import artifact_type
+    from emoq_plugin.routing.routed import RoutedQuantizer
 
-    bank = CodebookBank.from_pretrained(quantizer)
+    if artifact_type(quantizer) == "RoutedQuantizer":
+        bank = RoutedQuantizer.from_pretrained(quantizer).bank
+    else:
+        bank = CodebookBank.from_pretrained(quantizer)
     if codebooks_sha256 not in (None, bank.codebooks_sha256):
         raise ValueError(
             f"{quantizer} has codebooks {bank.codebooks_sha256}, the units were made "
@@ -113,12 +121,15 @@ class UnitsFrontend(AbsFrontend):
         Dimension after the projection.
     use_route : bool, default=True
         Add a learned embedding of the route after the projection.
+    embedding : {"tied", "initialised", "random"}, default="tied"
+        Embed by the codewords as they are, by vectors that start from them and are
+        trained, or by trained vectors that start at random.
 
     Raises
     ------
     ValueError
-        For an unknown `level_mode`, a `stack` below 1, codebooks that are not the
-        declared ones, or when neither `quantizer` nor the shapes are given.
+        For an unknown `level_mode` or `embedding`, a `stack` below 1, codebooks that
+        are not the declared ones, or when neither `quantizer` nor the shapes are given.
     """
 
     def __init__(
@@ -134,10 +145,13 @@ class UnitsFrontend(AbsFrontend):
         stack: int = 1,
         output_size: int = 64,
         use_route: bool = True,
+        embedding: str = "tied",
     ):
         super().__init__()
         if level_mode not in LEVEL_MODES:
             raise ValueError(f"level_mode is '{level_mode}', expected {LEVEL_MODES}")
+        if embedding not in EMBEDDINGS:
+            raise ValueError(f"embedding is '{embedding}', expected {EMBEDDINGS}")
         if stack < 1:
             raise ValueError(f"stack is {stack}, expected at least 1 frame")
         self.level_mode = level_mode
@@ -172,6 +186,12 @@ class UnitsFrontend(AbsFrontend):
         self.register_buffer("scale", torch.ones(n_levels), persistent=False)
         self._standardise()
         self.register_load_state_dict_post_hook(_after_load)
+        self.register_state_dict_post_hook(keep_exact)
+        self.embedding = embedding
+        self.vectors = None
+        if embedding != "tied":
+            self.vectors = torch.nn.ParameterList(map(torch.zeros_like, codebooks))
+            self.espnet_initialization_fn()
 
         if level_mode == "learned":
             self.level_weight = torch.nn.Parameter(torch.ones(n_levels))
@@ -183,6 +203,40 @@ class UnitsFrontend(AbsFrontend):
             else None
         )
         self._output_size = output_size
+
+    @classmethod
+    def of_bank(
+        cls,
+        bank: Any,
+        *,
+        n_levels: int | None = None,
+        levels_sha256: list | None = None,
+        **conf: Any,
+    ) -> "UnitsFrontend":
+        """Make a frontend from a bank at hand.
+
+        Parameters
+        ----------
+        bank : CodebookBank
+        n_levels : int, optional
+        levels_sha256 : list of str, optional
+            Where the bank is still empty: those of the checkpoint to come.
+        **conf
+            Options of the constructor.
+        """
+        codebooks = select_codebooks(bank, n_levels=n_levels)
+        frontend = cls(
+            experts=list(bank.experts),
+            codebook_sizes=[level.shape[1] for level in codebooks],
+            dimension=bank.dimension,
+            codebooks_sha256=levels_sha256 or [*map(sha256_of_codebook, codebooks)],
+            **conf,
+        )
+        for mine, codebook in zip(frontend.codebooks, codebooks):
+            mine.copy_(codebook)
+        frontend._standardise()
+        frontend.espnet_initialization_fn()
+        return frontend
 
     def _from_quantizer(
         self, quantizer: str, experts: list | None, n_levels: int | None
@@ -238,6 +292,21 @@ class UnitsFrontend(AbsFrontend):
                     "is damaged, averaged over epochs, or belongs to other units"
                 )
 
+    def espnet_initialization_fn(self) -> None:
+        """Start the trained vectors; ESPnet calls this after its own `init`."""
+        if self.vectors is None:
+            return
+        with torch.no_grad():
+            for level, vectors in enumerate(self.vectors):
+                if self.embedding == "random":
+                    vectors.normal_()
+                else:
+                    vectors.copy_(self._standard(level))
+
+    def _standard(self, level: int) -> torch.Tensor:
+        """Give the standardised (E, K, D) codewords of a level."""
+        return (self.codebooks[level] - self.offset[level]) / self.scale[level]
+
     def _standardise(self) -> None:
         # Codewords keep the features' scale (log-mel: several nats); the projection
         # starts well only from about unit variance. Derived from the codebooks, so
@@ -272,8 +341,10 @@ class UnitsFrontend(AbsFrontend):
         frames = []
         for level, codebook in enumerate(self.codebooks):
             ids = codes[..., level].clamp(0, codebook.shape[1] - 1)
-            vectors = codebook[expert[:, None, :], ids]  # (B, T, M, D)
-            vectors = (vectors - self.offset[level]) / self.scale[level]
+            table = (
+                self._standard(level) if self.vectors is None else self.vectors[level]
+            )
+            vectors = table[expert[:, None, :], ids]  # (B, T, M, D)
             frames.append(torch.einsum("btmd,bm->btd", vectors, weight))
         if self.level_mode == "concat":
             return torch.cat(frames, dim=-1)  # (B, T, L * D)

@@ -3,15 +3,11 @@
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ESPNET = next(ROOT.glob(".venv/espnet-*"), "")
 SMALL = [
     "--local_data_opts",
     "--n_speakers 5 --n_sentences 3",
@@ -27,38 +23,7 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """Copy the recipes, so that a test never touches a user's experiments."""
-    root = tmp_path_factory.mktemp("a path with spaces")
-    keep = shutil.ignore_patterns("data", "dump", "exp", "downloads")
-    shutil.copytree(ROOT / "egs2", root / "egs2", symlinks=True, ignore=keep)
-    shutil.copy(ROOT / "run.sh", root)
-    for name in ("local", "conf"):
-        (root / name).symlink_to(ROOT / name)
-    return root
-
-
-def call(script, *options, **variables):
-    environment = {
-        **os.environ,
-        "EMOQ_SETUP": "skip",
-        "OMP_NUM_THREADS": "1",
-        "ESPNET_ROOT": os.environ.get("ESPNET_ROOT") or str(ESPNET),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        **variables,
-    }
-    return subprocess.run(
-        [str(script), *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def mini_emo(tree):
+def mini_emo(tree, call):
     result = call(tree / "run.sh", "--stage", "1", "--stop_stage", "6", *SMALL)
     assert result.returncode == 0, result.stdout[-4000:]
     return tree / "egs2" / "mini_emo" / "ser2"
@@ -75,7 +40,7 @@ def test_the_embedded_recipe_ends_in_scores_and_results(mini_emo):
     assert page.index("upper bound") < page.index("| balanced RVQ")
 
 
-def test_a_second_call_does_nothing_and_says_so(mini_emo, tree):
+def test_a_second_call_does_nothing_and_says_so(mini_emo, tree, call):
     files = sorted((mini_emo / "exp").rglob("*.json*"))
     before = {path: path.stat().st_mtime_ns for path in files}
     result = call(tree / "run.sh", "--stage", "1", "--stop_stage", "6", *SMALL)
@@ -84,25 +49,25 @@ def test_a_second_call_does_nothing_and_says_so(mini_emo, tree):
     assert result.stdout.count("2 of 2 jobs found their result up to date") == 5
 
 
-def test_an_option_that_does_not_exist_is_refused(tree):
+def test_an_option_that_does_not_exist_is_refused(tree, call):
     result = call(tree / "run.sh", "--no_such_option", "1")
     assert result.returncode != 0
     assert "invalid option --no_such_option" in result.stdout
 
 
-def test_a_stage_whose_earlier_stage_is_missing_says_which_to_run(tree):
+def test_a_stage_whose_earlier_stage_is_missing_says_which_to_run(tree, call):
     options = ["--stage", "5", "--stop_stage", "5", "--tag", "never_learned", *SMALL]
     result = call(tree / "run.sh", *options)
     assert result.returncode != 0
     assert re.search(r"never_learned.*run the earlier stage first", result.stdout)
 
 
-def test_emodb_without_a_path_says_where_to_get_it(tree):
+def test_emodb_without_a_path_says_where_to_get_it(tree, call):
     result = call(tree / "egs2" / "emodb" / "ser2" / "run.sh", EMODB="")
     assert result.returncode != 0 and "Burkhardt" in result.stdout
 
 
-def test_emodb_runs_on_one_fold_of_real_speech(tree):
+def test_emodb_runs_on_one_fold_of_real_speech(tree, call):
     corpus = Path(os.environ.get("EMODB") or ROOT.parent / "shared" / "data" / "emodb")
     if not corpus.is_dir():
         pytest.skip("EMO-DB is not here: set EMODB to the corpus directory")

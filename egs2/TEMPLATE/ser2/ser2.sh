@@ -42,6 +42,7 @@ arms="balanced specific-cosine specific-gain specific-distortion specific-linear
 arms+=" biased95-distortion capacity-distortion"
 arms+=" specific-oracle specific-random specific-wrong"
 route_depth=1    # levels that routers look at
+crossfit=0       # parts: training clips are routed by experts that did not see them
 train_on=train   # or train+valid: learn from validation speakers too
 seed=0           # of the control routes and the ESPnet task
 
@@ -52,6 +53,11 @@ ser_config=      # default: conf/ser/transformer.yaml
 ser_args=        # further options of ESPnet's trainer
 espnet_rate=64x1
 espnet_arms="balanced specific-distortion"
+
+# Stage 9, an artifact to share (runs with --stop_stage 9)
+pack_rate=64x1
+pack_arm=specific-distortion
+pack_fold=1      # fold whose codebooks are taken
 
 tag=             # name of the experiment; default: <feature>_<quantizer>
 
@@ -145,7 +151,8 @@ if runs 4; then
         ${python} -m emoq_plugin.bin.learn_codebooks ${fold_opts} \
         --feature_dir "${features}" \
         --config "${quantizer_config}" --rates ${rates} --train_on "${train_on}" \
-        --route_depth "${route_depth}" --corpus "${corpus}" --device "${device}" \
+        --route_depth "${route_depth}" --crossfit "${crossfit}" --corpus "${corpus}" \
+        --device "${device}" \
         --output_dir "${exp}/foldJOB/quantizer"
 fi
 
@@ -197,6 +204,14 @@ if runs 6; then
         --tag "${tag}" --command "${command_line}" --feature_dir "${features}" \
         --quantizer_config "${quantizer_config}" --output_dir "${exp}"
     log "results: ${exp}/RESULTS.md and ${exp}/scores.json"
+fi
+
+if runs 9; then
+    packed=${exp}/packed/${pack_rate}_${pack_arm}
+    log "Stage 9: pack ${pack_arm} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
+    ${python} -m emoq_plugin.bin.pack --arm "${pack_arm}" --n_levels "${pack_rate#*x}" \
+        --quantizer "${exp}/fold${pack_fold}/quantizer/${pack_rate%x*}"x* \
+        --output_dir "${packed}"
 fi
 
 log "Successfully finished. [elapsed=${SECONDS}s]"

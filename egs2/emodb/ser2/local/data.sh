@@ -20,6 +20,9 @@ if [ $# -ne 0 ]; then
     exit 2
 fi
 
+if [ -n "${EMOQ_ROOT:-}" ]; then
+    . "${EMOQ_ROOT}/local/db.sh"
+fi
 if [ -z "${EMODB:-}" ]; then
     log "Error: EMODB is not set: it names the directory of the corpus.
 The Berlin Database of Emotional Speech (Burkhardt et al. 2005) is free: search for

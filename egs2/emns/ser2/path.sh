@@ -1,0 +1,1 @@
+../../TEMPLATE/ser2/path.sh

@@ -1,0 +1,1 @@
+../../TEMPLATE/ser2/ser2.sh

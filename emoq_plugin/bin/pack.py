@@ -1,0 +1,63 @@
+"""Stage 9: one arm at one rate of one fold as an artifact that is ready to share."""
+
+import argparse
+from pathlib import Path
+
+from emoq_plugin.bin._command import run_command
+from emoq_plugin.stage import Stage
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="pack", description=__doc__)
+    add = parser.add_argument
+    add("--quantizer", type=Path, required=True, help="a bank or routed quantizer")
+    add("--arm", required=True, help="balanced or <group>-<router>")
+    add("--n_levels", type=int, help="levels to keep; all when left out")
+    add("--output_dir", type=Path, required=True, help="of the artifact")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Keep the experts of the arm and the first levels, drop everything else."""
+    stage = Stage(
+        options.output_dir,
+        inputs=[
+            options.quantizer / name for name in ("config.json", "model.safetensors")
+        ],
+        settings={"arm": options.arm, "n_levels": options.n_levels},
+    )
+    if stage.is_done():
+        return
+    import emoq_plugin
+    from emoq_plugin.quantizers.bank import CodebookBank
+    from emoq_plugin.routing.routed import RoutedQuantizer
+
+    found = emoq_plugin.load(
+        str(options.quantizer), arm=options.arm, n_levels=options.n_levels
+    )
+    if not 1 <= found.n_levels <= found.bank.n_levels:
+        raise ValueError(
+            f"--n_levels {found.n_levels}, expected 1 to {found.bank.n_levels}"
+        )
+    bank = CodebookBank(
+        found.bank.experts,
+        found.bank.codebooks[: found.n_levels],
+        found.bank.normalization,
+        emotions=found.bank.emotions,
+        card=found.bank.card,
+        router_parameters=found.bank.router_parameters,
+    )
+    depth = min(found.depth, found.n_levels)
+    stage.start()
+    RoutedQuantizer(bank, options.arm, depth=depth).save_pretrained(options.output_dir)
+    stage.finish(experts=bank.experts, sizes=bank.sizes)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,424 @@
+"""What a corpus is, and how its clips become a data directory with folds."""
+
+import logging
+import shlex
+import shutil
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from emoq_plugin.data.corpora.download import Archive
+from emoq_plugin.data.directory import DataDirectory
+from emoq_plugin.data.folds import Fold, speaker_folds
+
+# What libsndfile reads; everything else goes through ffmpeg.
+READABLE = (".wav", ".flac", ".ogg", ".mp3")
+# Instead of a path: download the archive of an open corpus.
+DOWNLOAD = "download"
+FOLDS = ("speakers", "groups", "parts")
+PARTS = ("train", "valid")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording as the corpus describes it.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the speaker; without blanks and slashes.
+    audio : Path
+    speaker : str
+    label : str
+        As written in the corpus; empty where raters did not agree.
+    votes : mapping of str to float
+        Rater votes by label as written in the corpus.
+    text, gender : str
+        Empty where unknown.
+    group : str
+        Session or speaker range (folds by group), or part of the official partition.
+    """
+
+    name: str
+    audio: Path
+    speaker: str
+    label: str = ""
+    votes: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
+    gender: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Totals that the makers or a benchmark published.
+
+    Attributes
+    ----------
+    source : str
+    clips, speakers : collection of int
+        One number for each known release; empty where unknown.
+    labels : mapping of str to int
+        Clips by label as written in the corpus; empty where unknown.
+    """
+
+    source: str
+    clips: Collection[int] = ()
+    speakers: Collection[int] = ()
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    def differences(self, clips: Sequence[Clip]) -> list[str]:
+        """List in words where clips differ from the published totals."""
+        labels = Counter(clip.label for clip in clips)
+        facts = [
+            ("clips", len(clips), self.clips),
+            ("speakers", len({clip.speaker for clip in clips}), self.speakers),
+        ]
+        for label, expected in self.labels.items():
+            facts.append((label or "no majority", labels[label], (expected,)))
+        return [
+            f"{what} {found} ({' or '.join(map(str, expected))} published)"
+            for what, found, expected in facts
+            if expected and found not in expected
+        ]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus: where things stand in it and what its labels mean.
+
+    Attributes
+    ----------
+    name, title : str
+    layout : str
+        What the directory must hold, for messages.
+    source : str
+        Where to get or ask for it.
+    labels : mapping of str to (mapping of str to str)
+        By class set, the first is the default: label of the corpus -> class. Labels
+        that are not named there are left out.
+    others : collection of str
+        Labels that no class set uses.
+    find : function of (directory, **options) to list of Clip
+    published : Published
+    options : mapping of str to sequence of str
+        Choices by option of `find`, the default first; no choices: any text.
+    folds : {"speakers", "groups", "parts"}
+        Deal speakers; leave one group out; the official partition.
+    n_folds, n_valid_speakers : int
+        For `speakers`.
+    note : str
+        A warning that belongs to every use.
+    archive : Archive, optional
+        What the recipe may download.
+    """
+
+    name: str
+    title: str
+    layout: str
+    source: str
+    labels: Mapping[str, Mapping[str, str]]
+    find: Callable[..., list[Clip]]
+    published: Published
+    others: Collection[str] = ()
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folds: str = "speakers"
+    n_folds: int = 5
+    n_valid_speakers: int = 2
+    note: str = ""
+    archive: Archive | None = None
+
+    @property
+    def whereabouts(self) -> str:
+        """Say what the corpus looks like and where to get it."""
+        return (
+            f"{self.title} is expected as distributed: {self.layout}\n"
+            f"Where to get it: {self.source}"
+            + (f"; or give '{DOWNLOAD}' as the path" if self.archive else "")
+        )
+
+    def classes(self, class_set: str) -> list[str]:
+        """Give the class order of a class set.
+
+        Raises
+        ------
+        ValueError
+            If there is no such set.
+        """
+        if class_set not in self.labels:
+            sets = "; ".join(
+                f"{name}: {' '.join(dict.fromkeys(table.values()))}"
+                for name, table in self.labels.items()
+            )
+            raise ValueError(f"{self.name} has no classes '{class_set}', but {sets}")
+        return list(dict.fromkeys(self.labels[class_set].values()))
+
+
+def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
+    """Find the clips of a corpus whose audio is there, each once.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no clip is found, with the expected layout.
+    ValueError
+        For a label that no table names.
+    """
+    try:
+        clips = sorted(corpus.find(directory, **options), key=_identity)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}\n{corpus.whereabouts}") from error
+    kept: dict[tuple[str, str], Clip] = {}
+    missing, twice = [], []
+    for clip in clips:
+        if not clip.audio.is_file():
+            missing.append(str(clip.audio))
+        elif (clip.speaker, clip.name) in kept:
+            twice.append(str(clip.audio))
+        else:
+            kept[clip.speaker, clip.name] = clip
+    for what, names in (
+        ("without their audio file, left out", missing),
+        ("duplicate takes, the first is kept", twice),
+    ):
+        if names:
+            logging.warning("%d %s: %s", len(names), what, ", ".join(names[:5]))
+    if not kept:
+        raise FileNotFoundError(
+            f"{directory}: no clip with audio\n{corpus.whereabouts}"
+        )
+    _check_labels(corpus, list(kept.values()))
+    return list(kept.values())
+
+
+def build(
+    corpus: Corpus, clips: Sequence[Clip], *, class_set: str, no_majority: str = "drop"
+) -> DataDirectory:
+    """Make the data directory of a class set.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    clips : sequence of Clip
+    class_set : str
+    no_majority : {"drop", "keep"}, default="drop"
+        What becomes of clips whose raters did not agree: with `keep` they have votes
+        and no hard label.
+
+    Raises
+    ------
+    ValueError
+        If a class has no clip, or audio needs ffmpeg and there is none.
+    """
+    table, emotions = corpus.labels[class_set], corpus.classes(class_set)
+    data = DataDirectory(Path(), utterances=[], wav={}, speaker={}, emotion={})
+    data.emotions = emotions
+    left_out: Counter[str] = Counter()
+    for clip in clips:
+        votes = np.zeros(len(emotions))
+        for label, count in clip.votes.items():
+            if label in table:
+                votes[emotions.index(table[label])] += count
+        if clip.label not in table and (
+            clip.label or no_majority == "drop" or not votes.any()
+        ):
+            left_out[clip.label or "no majority"] += 1
+            continue
+        utterance = utterance_id(corpus, clip)
+        data.wav[utterance] = _entry(clip.audio)
+        data.speaker[utterance] = _speaker(corpus, clip)
+        if clip.label in table:
+            data.emotion[utterance] = table[clip.label]
+        if votes.any():
+            data.votes[utterance] = votes
+        if clip.text:
+            data.text[utterance] = " ".join(clip.text.split())
+    data.utterances = sorted(data.wav)
+    if left_out:
+        listed = ", ".join(f"{label} {n}" for label, n in sorted(left_out.items()))
+        logging.info("left out, not among the classes '%s': %s", class_set, listed)
+    present = set(data.emotion.values())
+    if absent := [e for e in emotions if e not in present]:
+        raise ValueError(f"{corpus.title}: no clip of {', '.join(absent)}")
+    return data
+
+
+def make_folds(
+    corpus: Corpus,
+    clips: Sequence[Clip],
+    data: DataDirectory,
+    *,
+    n_folds: int | None = None,
+    n_valid_speakers: int | None = None,
+) -> list[Fold]:
+    """Make the folds that belong to the corpus, speaker-disjoint.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    clips : sequence of Clip
+    data : DataDirectory
+        Made of them by `build`.
+    n_folds, n_valid_speakers : int, optional
+        Instead of the corpus' numbers, where folds are made of speakers.
+
+    Raises
+    ------
+    ValueError
+        If there are too few speakers, groups or parts.
+    """
+    if corpus.folds not in FOLDS:
+        raise ValueError(f"folds '{corpus.folds}', expected one of {FOLDS}")
+    group = {utterance_id(corpus, clip): clip.group for clip in clips}
+    group = {u: group[u] for u in data.utterances}
+    if corpus.folds == "groups":
+        return _group_folds(group, corpus)
+    if corpus.folds == "parts":
+        return _part_folds(group, data.speaker, corpus)
+    gender = {_speaker(corpus, c): c.gender for c in clips}
+    return speaker_folds(
+        data.speaker,
+        n_folds=n_folds or corpus.n_folds,
+        n_valid_speakers=(
+            corpus.n_valid_speakers if n_valid_speakers is None else n_valid_speakers
+        ),
+        groups=gender if all(gender.values()) else None,
+    )
+
+
+def genders(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, str]:
+    """Give the gender by speaker, where it is known."""
+    known = {_speaker(corpus, c): c.gender for c in clips if c.gender}
+    return dict(sorted(known.items()))
+
+
+def utterance_id(corpus: Corpus, clip: Clip) -> str:
+    """Give the id of a clip: the speaker's id first, as Kaldi sorts."""
+    return f"{_speaker(corpus, clip)}-{clip.name}"
+
+
+def decoded(path: Path) -> Path:
+    """Prefer audio that was decoded beside a film (`x.wav` beside `x.mp4`)."""
+    beside = (path.with_suffix(suffix) for suffix in (".wav", ".flac"))
+    return next((p for p in beside if p.is_file()), path)
+
+
+def unpack(archive: Path, into: Path) -> Path:
+    """Unpack a zip or tar archive once and give the directory.
+
+    Raises
+    ------
+    ValueError
+        If it is no archive that can be read.
+    """
+    target = into / archive.name.partition(".")[0]
+    if (target / ".unpacked").is_file():
+        return target
+    logging.info("unpacking %s into %s", archive, target)
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as stream:
+                stream.extractall(target)
+        else:
+            with tarfile.open(archive) as stream:
+                stream.extractall(target, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"{archive}: {error}: expected a directory, or a whole zip or tar archive"
+        ) from error
+    (target / ".unpacked").touch()
+    return target
+
+
+def _identity(clip: Clip) -> tuple[str, str, str]:
+    return clip.speaker, clip.name, str(clip.audio)
+
+
+def _speaker(corpus: Corpus, clip: Clip) -> str:
+    return f"{corpus.name.replace('_', '')}{clip.speaker}"
+
+
+def _check_labels(corpus: Corpus, clips: Sequence[Clip]) -> None:
+    known = {"", *corpus.others}
+    known.update(*corpus.labels.values())
+    for clip in clips:
+        if strange := [x for x in (clip.label, *clip.votes) if x not in known]:
+            raise ValueError(
+                f"{clip.audio}: label '{strange[0]}', expected one of: "
+                f"{' '.join(sorted(known - {''}))}"
+            )
+
+
+def _entry(audio: Path) -> str:
+    """Give the entry of wav.scp; films are decoded by ffmpeg when they are read."""
+    path = str(audio.resolve())
+    if audio.suffix.lower() in READABLE:
+        _refuse_pointer(audio)
+        return path
+    if shutil.which("ffmpeg") is None:
+        raise ValueError(
+            f"{audio}: its audio is decoded by ffmpeg, which is not on the PATH: "
+            f"install it, or put {audio.stem}.wav beside it (the same for all others)"
+        )
+    return f"ffmpeg -nostdin -loglevel error -i {shlex.quote(path)} -vn -f wav - |"
+
+
+def _refuse_pointer(audio: Path) -> None:
+    if audio.stat().st_size < 1024:
+        with open(audio, "rb") as stream:
+            if stream.read(20).startswith(b"version https://git"):
+                raise ValueError(
+                    f"{audio}: a Git-LFS pointer, no audio: run 'git lfs pull' there"
+                )
+
+
+def _group_folds(group: Mapping[str, str], corpus: Corpus) -> list[Fold]:
+    """Test on each group once; the next one is for validation."""
+    names = sorted(set(group.values()))
+    if len(names) < 3:
+        raise ValueError(
+            f"{corpus.title}: {len(names)} group(s) {names}, expected at least three: "
+            "one to learn from, one for validation, one to test on"
+        )
+    return [
+        Fold(
+            str(n + 1),
+            train=tuple(u for u in group if group[u] not in (test, valid)),
+            valid=tuple(u for u in group if group[u] == valid),
+            test=tuple(u for u in group if group[u] == test),
+        )
+        for n, (test, valid) in enumerate(zip(names, [*names[1:], names[0]]))
+    ]
+
+
+def _part_folds(
+    group: Mapping[str, str], speaker: Mapping[str, str], corpus: Corpus
+) -> list[Fold]:
+    """Give one fold for each official test part."""
+    tests = sorted(set(group.values()) - {*PARTS, ""})
+    if not tests or "train" not in group.values():
+        raise ValueError(
+            f"{corpus.title}: parts {sorted(set(group.values()))}, expected train, "
+            "valid and at least one test part"
+        )
+    folds = []
+    for n, test in enumerate(tests, 1):
+        parts: dict[str, tuple[str, ...]] = {}
+        taken: set[str] = set()
+        for part in (test, "valid", "train"):
+            listed = [u for u in group if group[u] == part]
+            parts[part] = tuple(u for u in listed if speaker[u] not in taken)
+            if lost := len(listed) - len(parts[part]):
+                logging.warning(
+                    "fold %d: %d clips of %s left out, their speakers are held out",
+                    *(n, lost, part),
+                )
+            taken |= {speaker[u] for u in parts[part]}
+        folds.append(Fold(str(n), parts["train"], parts["valid"], parts[test]))
+    return folds

@@ -1,0 +1,149 @@
+"""IEMOCAP: acted and improvised dialogues of ten English speakers, with raters.
+
+Busso et al.: "IEMOCAP: interactive emotional dyadic motion capture database",
+Language Resources and Evaluation 42, 2008. Five sessions, a woman and a man each.
+
+Layout: `Session<n>/sentences/wav/<dialogue>/<turn>.wav`,
+`Session<n>/dialog/EmoEvaluation/<dialogue>.txt`,
+`Session<n>/dialog/transcriptions/<dialogue>.txt`. In EmoEvaluation a line
+`[6.29 - 8.24] <turn> neu [2.5, 2.5, 2.5]` gives the agreed label (`xxx`: none) and the
+lines below it the raters: `C-E2: Neutral;  ()` is an external one, `C-F1` and `C-M1`
+are the actors themselves. A rater may name several emotions: one vote is shared.
+The agreed label rests on external raters, and so do the votes (`raters external`).
+"""
+
+import re
+from pathlib import Path
+
+from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.tables import files, read_text
+
+PAPER4 = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral"}
+PAPER4["sad"] = "sad"
+ALL = {
+    "ang": "angry",
+    "hap": "happy",
+    "neu": "neutral",
+    "sad": "sad",
+    "exc": "excited",
+    "fru": "frustrated",
+    "fea": "fear",
+    "sur": "surprise",
+    "dis": "disgust",
+}
+# What raters write -> the code of the agreed labels.
+RATED = {
+    "anger": "ang",
+    "happiness": "hap",
+    "excited": "exc",
+    "excitement": "exc",
+    "neutral": "neu",
+    "neutral state": "neu",
+    "sadness": "sad",
+    "frustration": "fru",
+    "fear": "fea",
+    "surprise": "sur",
+    "surprised": "sur",
+    "disgust": "dis",
+    "disgusted": "dis",
+    "other": "oth",
+}
+TURN = re.compile(r"\[\d[\d.]* - [\d.]+\]\s+(\S+)\s+(\w{3})\s+\[")
+RATER = re.compile(r"C-([EFM])\w*:\s*(.*)")
+NAME = r"((Ses(\d\d))[FM]_(?:script|impro)\w*?)_([FM])\w*"
+
+
+def find(directory: Path, *, raters: str = "external") -> list[Clip]:
+    """Find the turns that EmoEvaluation lists."""
+    audio = {path.stem: path for path, _ in files(directory, NAME + r"\.wav")}
+    clips = []
+    for table, _ in files(directory, r"Ses\d\d[FM]_\w+\.txt"):
+        if table.parent.name != "EmoEvaluation":
+            continue
+        session = table.parents[2]
+        script = session / "dialog" / "transcriptions" / table.name
+        texts = _texts(script) if script.is_file() else {}
+        for turn, (label, votes) in _evaluations(table, raters).items():
+            match = re.fullmatch(NAME, turn)
+            if not match:
+                raise ValueError(
+                    f"{table}: turn '{turn}', expected Ses01F_impro01_F000"
+                )
+            place = session / "sentences" / "wav" / match[1] / f"{turn}.wav"
+            clips.append(
+                Clip(
+                    turn,
+                    audio.get(turn, place),
+                    match[2] + match[4],
+                    "" if label == "xxx" else label,
+                    votes=votes,
+                    text=texts.get(turn, ""),
+                    gender=match[4].lower(),
+                    group=match[2],
+                )
+            )
+    return clips
+
+
+def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, float]]]:
+    """Give label and votes by turn."""
+    found: dict[str, tuple[str, dict[str, float]]] = {}
+    votes: dict[str, float] = {}
+    for number, line in enumerate(read_text(table).splitlines(), 1):
+        if turn := TURN.match(line):
+            votes = {}
+            found[turn[1]] = turn[2].lower(), votes
+        elif (rater := RATER.match(line)) and (rater[1] == "E" or raters == "all"):
+            named = [x.strip().lower() for x in rater[2].split("(")[0].split(";")]
+            named = [x for x in named if x]
+            for emotion in named:
+                if emotion not in RATED:
+                    raise ValueError(
+                        f"{table}:{number}: rater category '{emotion}', expected one "
+                        f"of: {', '.join(RATED)}"
+                    )
+                code = RATED[emotion]
+                votes[code] = votes.get(code, 0.0) + 1 / len(named)
+    return found
+
+
+def _texts(script: Path) -> dict[str, str]:
+    """Read `<turn> [start-end]: <words>`."""
+    lines = re.findall(r"^(Ses\S+)\s*\[[^\]]*\]:?\s*(.*)$", read_text(script), re.M)
+    return dict(lines)
+
+
+CORPUS = Corpus(
+    name="iemocap",
+    title="IEMOCAP",
+    layout="<directory>/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav "
+    "and <directory>/Session1/dialog/EmoEvaluation/Ses01F_impro01.txt",
+    source="https://sail.usc.edu/iemocap/ (licence on request)",
+    labels={
+        "paper4": PAPER4,
+        "paper4_without_excited": {k: v for k, v in PAPER4.items() if k != "exc"},
+        "all": ALL,
+    },
+    others=("oth",),
+    find=find,
+    published=Published(
+        "full release, labels agreed by two of three raters",
+        clips=(10039,),
+        speakers=(10,),
+        labels={
+            "ang": 1103,
+            "hap": 595,
+            "exc": 1041,
+            "neu": 1708,
+            "sad": 1084,
+            "fru": 1849,
+            "fea": 40,
+            "sur": 107,
+            "dis": 2,
+            "oth": 3,
+            "": 2507,
+        },
+    ),
+    options={"raters": ("external", "all")},
+    folds="groups",
+)

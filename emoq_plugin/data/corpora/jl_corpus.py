@@ -1,0 +1,55 @@
+"""JL-Corpus: four speakers of New Zealand English, primary and secondary emotions.
+
+James, Tian, Watson: "An open source emotional speech corpus for human robot interaction
+applications", Interspeech 2018. 44.1 kHz; ten emotions, 240 recordings each.
+
+Layout: `<gender><speaker>_<emotion>_<sentence><repetition>_<session>.wav` with the text
+in a .txt file beside it, in `Raw JL corpus (unchecked and unannotated)/JL(wav+txt)`.
+"""
+
+from pathlib import Path
+
+from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.tables import files, read_text
+
+PAPER4 = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad"}
+PRIMARY = PAPER4 | {"excited": "excited"}
+SECONDARY = ("anxious", "apologetic", "assertive", "concerned", "encouraging")
+ALL = PRIMARY | {name: name for name in SECONDARY}
+
+
+def find(directory: Path) -> list[Clip]:
+    """Find the recordings; everything stands in the file name."""
+    name = r"((fe)?male\d)_([a-z]+)_\d+[ab]_\d\.wav"
+    clips = []
+    for audio, match in files(directory, name):
+        text = audio.with_suffix(".txt")
+        clips.append(
+            Clip(
+                audio.stem,
+                audio,
+                match[1].lower(),
+                match[3].lower(),
+                text=read_text(text) if text.is_file() else "",
+                gender="f" if match[2] else "m",
+            )
+        )
+    return clips
+
+
+CORPUS = Corpus(
+    name="jl_corpus",
+    title="JL-Corpus",
+    layout="<directory>/.../JL(wav+txt)/female1_angry_10a_1.wav",
+    source="https://www.kaggle.com/datasets/tli725/jl-corpus",
+    labels={
+        "paper4": PAPER4,
+        "paper4_excited_is_happy": PAPER4 | {"excited": "happy"},
+        "primary": PRIMARY,
+        "all": ALL,
+    },
+    find=find,
+    published=Published("EmoBox, Interspeech 2024", clips=(2400,), speakers=(4,)),
+    n_folds=4,
+    n_valid_speakers=1,
+)

@@ -1,0 +1,143 @@
+"""MSP-Podcast: spontaneous English speech from podcasts, with raters.
+
+Lotfian, Busso: IEEE Transactions on Affective Computing 10(4), 2019, and later
+releases. 16 kHz; at least five raters a clip.
+
+Layout: `Audios/MSP-PODCAST_0001_0008.wav`, `Labels/labels_consensus.csv` (FileName,
+EmoClass, SpkrID, Gender, Split_Set), `Labels/labels_detailed.csv` (one row a rater:
+FileName and either EmoDetail, `WORKER1; Angry; Annoyed,Frustrated; A:5; V:2; D:5;`, or
+EmoClass_Major and EmoClass_Second) and `Transcripts/<clip>.txt`. Earlier releases call
+them `labels_concensus`, `Audio`, `Validation`; both tables also come as JSON.
+
+Folds are the official partition: one for each Test part, train and validation the same.
+Speakers named Unknown count as one each. `votes primary+secondary` shares a rater's
+vote among the primary and the secondary emotions that are classes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.tables import first_of, read_text, rows
+from emoq_plugin.files import read_json
+
+PAPER4 = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
+ALL = PAPER4 | {"U": "surprise", "F": "fear", "D": "disgust", "C": "contempt"}
+# What raters write -> the code of the agreed labels; everything else is O (other).
+RATED = {
+    "angry": "A",
+    "anger": "A",
+    "happy": "H",
+    "happiness": "H",
+    "neutral": "N",
+    "sad": "S",
+    "sadness": "S",
+    "surprise": "U",
+    "surprised": "U",
+    "fear": "F",
+    "disgust": "D",
+    "contempt": "C",
+}
+PARTS = {"Train": "train", "Development": "valid", "Validation": "valid"}
+
+
+def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
+    """Find the clips that the consensus table lists."""
+    audio = first_of(directory, "Audios", "Audio")
+    scripts = directory / "Transcripts"
+    counts = _votes(directory, secondary=votes != "primary")
+    clips = []
+    for name, row in _consensus(directory):
+        stem = Path(name).stem
+        speaker, part = row["SpkrID"], row["Split_Set"]
+        script = scripts / f"{stem}.txt"
+        clips.append(
+            Clip(
+                stem,
+                audio / name,
+                f"Unknown{stem}" if speaker.lower() in ("unknown", "") else speaker,
+                "" if row["EmoClass"] == "X" else row["EmoClass"],
+                votes=counts.get(name, {}),
+                text=read_text(script) if script.is_file() else "",
+                gender=row.get("Gender", "")[:1].lower(),
+                group=PARTS.get(part, part.lower()),
+            )
+        )
+    return clips
+
+
+def _consensus(directory: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give file name and row of the consensus table, CSV or JSON."""
+    names = ("labels_consensus", "labels_concensus")
+    path = first_of(
+        directory, *(f"{n}.{kind}" for kind in ("csv", "json") for n in names)
+    )
+    needed = ["EmoClass", "SpkrID", "Split_Set"]
+    if path.suffix == ".csv":
+        for _, row in rows(path, ["FileName", *needed]):
+            yield row["FileName"], row
+        return
+    for name, row in read_json(path).items():
+        if missing := [key for key in needed if key not in row]:
+            raise ValueError(f"{path}: '{name}' has no {missing[0]}")
+        yield name, {key: str(value) for key, value in row.items()}
+
+
+def _votes(directory: Path, *, secondary: bool) -> dict[str, dict[str, float]]:
+    """Count the raters by clip; empty where the release has no detailed labels."""
+    try:
+        path = first_of(directory, "labels_detailed.csv", "labels_detailed.json")
+    except FileNotFoundError:
+        return {}
+    counts: dict[str, dict[str, float]] = {}
+    for name, first, second in _ratings(path):
+        named = [RATED.get(first.strip().lower(), "O")]
+        if secondary:
+            others = (RATED.get(x.strip().lower()) for x in second.split(","))
+            named = list(dict.fromkeys([*named, *(x for x in others if x)]))
+        clip = counts.setdefault(name, {})
+        for code in named:
+            clip[code] = clip.get(code, 0.0) + 1 / len(named)
+    return counts
+
+
+def _ratings(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Give clip, primary and secondary emotions of every rater."""
+    if path.suffix == ".json":
+        for name, raters in read_json(path).items():
+            for rating in raters.values():
+                second = rating.get("EmoClass_Second", "")
+                second = second if isinstance(second, str) else ",".join(second)
+                yield name, rating["EmoClass_Major"], second
+        return
+    for line, row in rows(path, ["FileName"]):
+        if "EmoClass_Major" in row:
+            yield row["FileName"], row["EmoClass_Major"], row.get("EmoClass_Second", "")
+            continue
+        # Secondary emotions may be absent; attributes are told by their colon.
+        fields = [f.strip() for f in row.get("EmoDetail", "").split(";")]
+        if len(fields) < 2:
+            raise ValueError(
+                f"{path}:{line}: expected EmoClass_Major, or EmoDetail such as "
+                "'WORKER1; Angry; Annoyed; A:5; V:2; D:5;'"
+            )
+        second = fields[2] if len(fields) > 2 and ":" not in fields[2] else ""
+        yield row["FileName"], fields[1], second
+
+
+CORPUS = Corpus(
+    name="msp_podcast",
+    title="MSP-Podcast",
+    layout="<directory>/Audios/MSP-PODCAST_0001_0008.wav and "
+    "<directory>/Labels/labels_consensus.csv",
+    source="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html "
+    "(academic licence on request)",
+    labels={"paper4": PAPER4, "all": ALL},
+    others=("O",),
+    find=find,
+    published=Published(
+        "releases 1.11 (151,654 clips) and 2.0 (264,705)", clips=(151654, 264705)
+    ),
+    options={"votes": ("primary", "primary+secondary")},
+    folds="parts",
+)

@@ -1,0 +1,241 @@
+"""Frontend `emoq_quantized`: any frontend of a task, then a quantizer."""
+
+import inspect
+from typing import Any, ClassVar
+
+import torch
+from espnet2.asr.frontend.abs_frontend import AbsFrontend
+from espnet2.train.class_choices import ClassChoices
+
+from emoq_plugin.encoding import build_from_card
+from emoq_plugin.espnet_adapters.portable import PortableQuantizer
+from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
+from emoq_plugin.quantizers.residual import pad_clips
+
+NAME = "emoq_quantized"
+OUTPUTS = ("reconstruction", "embedding")
+FEATURES = "features"
+# Frames at the edges that frontends add or drop.
+EDGE_FRAMES = 4
+
+
+class CardFrontend(AbsFrontend):
+    """The encoder that a feature card names: the very features of stage 3.
+
+    It computes without gradient and stays outside of the checkpoint.
+
+    Parameters
+    ----------
+    feature : dict
+        Feature card.
+    device : str, default="cpu"
+        Of an encoder that is a network.
+    model_dir : str, optional
+        Its local model directory.
+    """
+
+    def __init__(
+        self, feature: dict, *, device: str = "cpu", model_dir: str | None = None
+    ):
+        super().__init__()
+        self.encoder = build_from_card(feature, device=device, model_dir=model_dir)
+
+    def output_size(self) -> int:
+        """Give the dimension of a frame."""
+        return self.encoder.card.dimension
+
+    def forward(
+        self, input: torch.Tensor, input_lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode (B, N) samples, each clip for itself, to (B, T, D)."""
+        waves = [w[:n].cpu().numpy() for w, n in zip(input, input_lengths.tolist())]
+        clips = [torch.from_numpy(f).to(input.device) for f in self.encoder(waves)]
+        lengths = torch.tensor([len(clip) for clip in clips], device=input.device)
+        return pad_clips(clips, value=0.0, n_frames=int(lengths.max())), lengths
+
+
+class QuantizedFrontend(AbsFrontend):
+    """Quantize what another frontend of the same task gives.
+
+    Registered for each task as a subclass that knows the task's own frontends.
+
+    Parameters
+    ----------
+    quantizer : dict
+        ``{path: <directory or hub name>, arm: specific-distortion}``, see
+        `PortableQuantizer`.
+    upstream : str, optional
+        ``features`` is the encoder that the quantizer was learned on (frozen, outside
+        of the checkpoint); else one of the task's own frontends, which must give the
+        same features. The task's default when left out.
+    upstream_conf : dict, optional
+        Its options.
+    n_levels : int, optional
+        Levels of the code stream; all that were learned when left out. May be changed
+        for inference, see `set_n_levels`.
+    output : {"reconstruction", "embedding"}, default="reconstruction"
+        Features as a decoder gets them, with the straight-through gradient of
+        Bengio, Leonard and Courville 2013 to an upstream that is trained; or
+        embedded codes, see `UnitsFrontend`.
+    units_conf : dict, optional
+        For ``embedding``: `level_mode`, `embedding`, `output_size`, `use_route`,
+        `stack`.
+    fs : int or str, optional
+        Handed to an upstream that knows it (cls.sh always gives it).
+
+    Raises
+    ------
+    ValueError
+        For an unknown upstream or output, or an upstream whose frames have another
+        dimension than the quantizer's features.
+    """
+
+    upstreams: ClassVar[ClassChoices]
+
+    def __init__(
+        self,
+        quantizer: dict | None = None,
+        upstream: str | None = None,
+        upstream_conf: dict | None = None,
+        n_levels: int | None = None,
+        output: str = "reconstruction",
+        units_conf: dict | None = None,
+        fs: int | str | None = None,
+    ):
+        super().__init__()
+        if not isinstance(quantizer, dict):
+            raise ValueError(
+                f"frontend_conf: quantizer is {quantizer!r}, expected a mapping such "
+                "as {path: exp/quantizer/64x4, arm: specific-distortion}"
+            )
+        if output not in OUTPUTS:
+            raise ValueError(f"output is '{output}', expected one of {OUTPUTS}")
+        self.quantizer = PortableQuantizer(quantizer)
+        self.upstream = self._build_upstream(upstream, dict(upstream_conf or {}), fs)
+        self._check_dimension(type(self.upstream).__name__)
+        bank = self.quantizer.routed.bank
+        n_levels = self.quantizer.routed.n_levels if n_levels is None else n_levels
+        self.embedding: UnitsFrontend | None = None
+        if output == "embedding":
+            conf = {**(units_conf or {}), "n_levels": n_levels}
+            levels = quantizer["saved"].get("levels_sha256")
+            self.embedding = UnitsFrontend.of_bank(bank, levels_sha256=levels, **conf)
+            quantizer["saved"]["levels_sha256"] = self.embedding.codebooks_sha256
+        elif units_conf:
+            raise ValueError(f"units_conf {units_conf} belongs to 'output: embedding'")
+        self.set_n_levels(n_levels)
+
+    def _build_upstream(
+        self, name: str | None, conf: dict[str, Any], fs: int | str | None
+    ) -> AbsFrontend:
+        known = [FEATURES, *(n for n in self.upstreams.classes if n != NAME)]
+        name = name or self.upstreams.default or "default"
+        if name == FEATURES:
+            return CardFrontend(self.quantizer.feature, **conf)
+        if name not in known:
+            raise ValueError(f"upstream is '{name}', expected one of {known}")
+        chosen = self.upstreams.get_class(name)
+        if fs is not None and "fs" in inspect.signature(chosen).parameters:
+            conf.setdefault("fs", fs)
+        return chosen(**conf)
+
+    def _check_dimension(self, name: str) -> None:
+        found, expected = self.upstream.output_size(), self.quantizer.dimension
+        if found != expected:
+            feature = self.quantizer.feature
+            learned = f" ({feature['encoder']}, layers {feature['layers']})"
+            raise ValueError(
+                f"upstream {name} gives {found} dimensions, the quantizer was learned "
+                f"on {expected}{learned if feature else ''}: set upstream_conf so that "
+                "it gives the features of the quantizer"
+            )
+
+    def _check_frame_rate(self, samples: int, frames: int) -> None:
+        """Compare the frame rate with the feature card's, allowing for edges."""
+        feature = self.quantizer.feature
+        if not feature:
+            return
+        expected = samples / feature["sample_rate"] * feature["frame_rate_hz"]
+        if abs(frames - expected) > EDGE_FRAMES + 0.1 * expected:
+            raise ValueError(
+                f"upstream {type(self.upstream).__name__} gives {frames} frames for "
+                f"{samples} samples, the quantizer was learned on about {expected:.0f} "
+                f"({feature['frame_rate_hz']:g} Hz at {feature['sample_rate']} Hz): "
+                "set its hop length or the sampling rate"
+            )
+
+    def set_n_levels(self, n_levels: int) -> None:
+        """Choose the levels of the code stream, also after training.
+
+        Raises
+        ------
+        ValueError
+            If so many were not learned, or the embedding was trained on others.
+        """
+        known = self.quantizer.routed.bank.n_levels
+        if not 1 <= n_levels <= known:
+            raise ValueError(f"n_levels is {n_levels}, expected 1 to {known}")
+        if self.embedding and n_levels != len(self.embedding.codebook_sizes):
+            raise ValueError(
+                f"n_levels is {n_levels}, but the embedding was trained on "
+                f"{len(self.embedding.codebook_sizes)}: it cannot change"
+            )
+        self.n_levels = n_levels
+
+    def reload_pretrained_parameters(self) -> None:
+        """Undo ESPnet's `init` in a pretrained upstream."""
+        if hasattr(self.upstream, "reload_pretrained_parameters"):
+            self.upstream.reload_pretrained_parameters()
+
+    def output_size(self) -> int:
+        """Give the dimension of a frame."""
+        if self.embedding:
+            return self.embedding.output_size()
+        return self.quantizer.dimension
+
+    def forward(
+        self, input: torch.Tensor, input_lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Extract and quantize.
+
+        Parameters
+        ----------
+        input : (B, N) float
+            Samples, or what the upstream takes.
+        input_lengths : (B,) int64
+
+        Returns
+        -------
+        frames : (B, T, D) float
+            Zero where padded.
+        lengths : (B,) int64
+
+        Raises
+        ------
+        ValueError
+            If the upstream's frame rate is not that of the quantizer's features.
+        """
+        features, lengths = self.upstream(input, input_lengths)
+        if input.dim() == 2:
+            self._check_frame_rate(int(input_lengths.max()), int(lengths.max()))
+        quantized = self.quantizer(features, lengths, n_levels=self.n_levels)
+        if self.embedding:
+            route = features.new_zeros(*quantized.route.shape, len(self.experts))
+            route.scatter_(2, quantized.route[..., None], quantized.weights[..., None])
+            return self.embedding(quantized.codes, lengths, route.flatten(1))
+        frames = quantized.features.to(features.dtype)
+        if features.requires_grad:
+            padded = quantized.codes[..., :1] < 0
+            frames = frames + (features - features.detach()).masked_fill(padded, 0.0)
+        return frames, lengths
+
+    @property
+    def experts(self) -> list[str]:
+        """Experts that a route may name."""
+        return self.quantizer.routed.bank.experts
+
+
+def frontend_of(choices: ClassChoices) -> type[QuantizedFrontend]:
+    """Make the frontend of a task: its upstreams are the task's frontends."""
+    facts = {"upstreams": choices, "__module__": __name__}
+    return type("QuantizedFrontend", (QuantizedFrontend,), facts)

@@ -1,0 +1,239 @@
+"""Miniatures of corpora: official names and layouts, noise and tones for speech."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+FOUR = ("angry", "happy", "neutral", "sad")
+IEMOCAP_TURN = "[{0:.4f} - {1:.4f}]\t{2}\t{3}\t[2.5000, 2.5000, 2.5000]\n"
+
+
+class Miniature:
+    """Writes the files of one corpus; films hold plain audio (see `ffmpeg`)."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.count = 0
+
+    def audio(self, name, emotion, *, rate=16000, channels=1, seconds=0.6):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.count += 1
+        random = np.random.default_rng(self.count)
+        time = np.arange(round(seconds * rate)) / rate
+        pitch = 150 * (1 + len(emotion) % 5)
+        samples = 0.2 * np.sin(2 * np.pi * pitch * time)
+        samples = samples + 0.05 * random.standard_normal(len(time))
+        form = "FLAC" if path.suffix == ".flac" else "WAV"
+        soundfile.write(path, np.tile(samples[:, None], channels), rate, format=form)
+        return path
+
+    def text(self, name, content, encoding="utf-8"):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode(encoding))
+        return path
+
+
+def esd(m):
+    for speaker in ("0011", "0012", "0013", "0001"):
+        lines = []
+        for n, emotion in enumerate((*FOUR, "surprise")):
+            name = f"{speaker}_{n * 350 + 1:06d}"
+            # The first release has parts between emotion and file.
+            part = "evaluation/" if speaker == "0012" else ""
+            m.audio(f"{speaker}/{emotion.capitalize()}/{part}{name}.wav", emotion)
+            lines.append(f"{name}\tThe nine the eggs.\t{emotion.capitalize()}")
+        encoding = "utf-16" if speaker == "0013" else "utf-8"
+        m.text(f"{speaker}/{speaker}.txt", "\n".join(lines), encoding)
+    m.audio("0012/Angry/train/0012_000001.wav", "angry")  # a duplicate take
+
+
+def iemocap(m):
+    codes = {"ang": "Anger", "hap": "Happiness", "neu": "Neutral state"}
+    codes |= {"sad": "Sadness", "exc": "Excited", "fru": "Frustration", "xxx": "Fear"}
+    for session in (1, 2, 3):
+        dialogue = f"Ses0{session}F_impro01"
+        table = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
+        script = ""
+        for number, (code, rated) in enumerate(codes.items()):
+            for sex in "FM":
+                turn = f"{dialogue}_{sex}{number:03d}"
+                table += IEMOCAP_TURN.format(number, number + 1, turn, code)
+                table += f"C-E1:\t{rated};\t()\nC-E2:\t{rated};\t(comment; more)\n"
+                table += f"C-E4:\t{rated}; Other;\t()\nC-F1:\tSurprise;\t()\n"
+                table += "A-E3:\tval 3; act 2; dom  2;\t()\n\n"
+                script += f"{turn} [00{number}.2901-008.2357]: Excuse me.\n"
+                if turn != "Ses02F_impro01_M003":  # a missing file
+                    folder = f"Session{session}/sentences/wav/{dialogue}"
+                    m.audio(f"{folder}/{turn}.wav", rated)
+        dialog = f"Session{session}/dialog"
+        m.text(f"{dialog}/EmoEvaluation/{dialogue}.txt", table)
+        m.text(f"{dialog}/EmoEvaluation/._{dialogue}.txt", "\0\x05")
+        m.text(f"{dialog}/EmoEvaluation/Categorical/{dialogue}_e1_cat.txt", "")
+        m.text(f"{dialog}/transcriptions/{dialogue}.txt", script)
+
+
+def ravdess(m):
+    for actor in range(1, 7):
+        for code in range(1, 9):
+            name = f"03-01-{code:02d}-01-01-01-{actor:02d}.wav"
+            channels = 2 if (actor, code) == (1, 2) or (actor, code) == (5, 5) else 1
+            m.audio(f"Actor_{actor:02d}/{name}", "x" * code, channels=channels)
+    m.audio("Actor_01/03-02-05-01-01-01-01.wav", "song")
+    m.text("Actor_01/._03-01-05-01-01-01-01.wav", "macOS")
+
+
+def crema_d(m):
+    codes = {"ANG": "A", "DIS": "D", "FEA": "F", "HAP": "H", "NEU": "N", "SAD": "S"}
+    table = '"","A","D","F","H","N","S","fileName","numResponses"\n'
+    people = "ActorID,Age,Sex,Race,Ethnicity\n"
+    for n, speaker in enumerate((1001, 1019, 1037, 1055, 1073)):
+        people += f"{speaker},30,{'Male' if n % 2 else 'Female'},x,y\n"
+        for k, (code, letter) in enumerate(codes.items()):
+            name = f"{speaker}_IEO_{code}_HI"
+            m.audio(f"AudioWAV/{name}.wav", code * (k + 1))
+            votes = [8 if c == letter else 0 for c in codes.values()]
+            votes[4] += 2
+            if name == "1001_IEO_HAP_HI":
+                votes = [0, 0, 0, 5, 5, 0]  # a tie
+            for shown in (1, 2, 3):
+                counts = votes if shown == 1 else votes[::-1]
+                row = ",".join(map(str, counts))
+                table += f'"{shown}0000{n}",{row},"{name}",{sum(counts)}\n'
+    table += '"100009",0,0,0,0,1,9,"1073_MTI_SAD_XX",10\n'  # silent, see below
+    m.text("processedResults/tabulatedVotes.csv", table)
+    m.text("VideoDemographics.csv", people)
+    soundfile.write(m.root / "AudioWAV/1073_MTI_SAD_XX.wav", np.zeros(9600), 16000)
+
+
+def msp_podcast(m):
+    names = {"A": "Angry", "H": "Happy", "N": "Neutral", "S": "Sad", "X": "Fear"}
+    names |= {"O": "Other-Bored"}
+    consensus = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set\n"
+    detailed = "FileName,EmoDetail\n"
+    parts = ("Train", "Train", "Development", "Test1", "Test2")
+    for speaker, part in enumerate(parts):
+        for n, (code, name) in enumerate(names.items()):
+            file = f"MSP-PODCAST_{speaker:04d}_{n:04d}.wav"
+            who = "Unknown" if (speaker, code) == (0, "A") else str(speaker)
+            if (part, code) == ("Development", "S"):
+                who = "3"  # a speaker of Test1
+            consensus += f"{file},{code},4.2,3.1,4.4,{who},Female,{part}\n"
+            for rater in range(4):
+                rated = "Neutral" if rater == 3 else name
+                tags = "" if rater else " Annoyed,Sad;"
+                detail = f"WORKER{rater}; {rated};{tags} A:5; V:2; D:5;"
+                detailed += f'{file},"{detail}"\n'
+            m.text(f"Transcripts/{file[:-4]}.txt", "well you know\n")
+            m.audio(f"Audios/{file}", name)
+    consensus += "MSP-PODCAST_9999_0000.wav,H,4,4,4,7,Male,Train\n"  # no audio
+    m.text("Labels/labels_consensus.csv", consensus)
+    m.text("Labels/labels_detailed.csv", detailed)
+
+
+def emns(m):
+    header = "id|utterance|description|emotion|date_created|status|gender|age|level|"
+    table = header + "audio_recording|user_id\n"
+    emotions = ("Angry", "Happy", "Neutral", "Sad", "Excited", "Disgust", "Sarcastic")
+    for n in range(12):
+        for k, emotion in enumerate((*emotions, "Surprised")):
+            file = f"rec{n}{k}.webm"
+            table += f"{n}{k}|Sentence, number {n}.|said so|{emotion}|2022|Complete|"
+            table += f"Female|20s|5|wavs/{file}|3\n"
+            if (n, k) != (0, 0):
+                m.audio(f"cleaned_webm/{file}", emotion, rate=48000)
+    m.text("metadata.csv", table)
+
+
+def enterface(m):
+    emotions = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    for subject in (1, 2, 3, 6, 12):
+        for emotion in emotions:
+            folder = f"enterface database/subject {subject}/{emotion}"
+            folder += "" if subject == 6 else "/sentence 1"
+            name = f"s{subject}_{emotion[:2]}_1"
+            m.audio(f"{folder}/{name}.avi", emotion, rate=48000, channels=2)
+    m.audio("enterface database/subject 1/anger/sentence 1/s1_an_1.wav", "anger")
+    m.audio("enterface database/readme/sample.avi", "anger")
+
+
+def jl_corpus(m):
+    folder = "Raw JL corpus (unchecked and unannotated)/JL(wav+txt)"
+    for speaker in ("female1", "female2", "male1", "male2"):
+        for emotion in (*FOUR, "excited", "anxious", "apologetic"):
+            for take in "ab":
+                name = f"{folder}/{speaker}_{emotion}_1{take}_1"
+                m.audio(f"{name}.wav", emotion, rate=44100)
+                m.text(f"{name}.txt", "Carl leaps into a jeep.\n")
+    for emotion in ("assertive", "concerned", "encouraging"):
+        m.audio(f"{folder}/male1_{emotion}_1a_1.wav", emotion, rate=44100)
+
+
+def nemo(m):
+    names = "file_id emotion raw_text normalized_text speaker_id gender age"
+    table = "\t".join(names.split()) + "\n"
+    emotions = ("anger", "fear", "happiness", "neutral", "sadness", "surprised")
+    for speaker in ("EB0", "KD0", "KS0", "MP0", "WR0", "IC0"):
+        gender = "male" if speaker in ("KS0", "MP0", "WR0") else "female"
+        for emotion in emotions:
+            file = f"{speaker}_{emotion}_1.wav"
+            m.audio(f"samples/{file}", emotion, rate=24000)
+            row = (file, emotion, "Lubię czytać.", "lubię czytać", f"        {speaker}")
+            table += "\t".join((*row, gender, "27")) + "\n"
+    m.text("data.tsv", table)
+
+
+def meld(m):
+    header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
+    emotions = ("anger", "joy", "neutral", "sadness", "surprise", "fear", "disgust")
+    folders = {
+        "train": "train_splits",
+        "dev": "dev_splits_complete",
+        "test": "output_repeated_splits_test",
+    }
+    cast = ("Ross", "Rachel", "Joey", "Dr. Franzblau", "Monica", "Ross and Joey")
+    for part, folder in folders.items():
+        table = header
+        for d, speaker in enumerate(cast):
+            for u, emotion in enumerate(emotions):
+                table += f'{u},"It\x92s me, {speaker}.",{speaker},{emotion},x,{d},{u}\n'
+                if (part, d, u) != ("train", 1, 3):  # a missing film
+                    m.audio(f"{folder}/dia{d}_utt{u}.mp4", emotion, channels=2)
+        m.text(f"{part}_sent_emo.csv", table, "latin-1")
+    m.audio("output_repeated_splits_test/final_videos_testdia0_utt0.mp4", "anger")
+
+
+MAKERS = (esd, iemocap, ravdess, crema_d, msp_podcast, emns, enterface, jl_corpus)
+MAKERS += (nemo, meld)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory):
+    """Give the directory of a corpus' miniature, made once."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("as distributed") / name
+            {maker.__name__: maker for maker in MAKERS}[name](Miniature(made[name]))
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ffmpeg(tmp_path_factory):
+    """Give a PATH on which `ffmpeg` passes on the audio that miniature films hold."""
+    folder = tmp_path_factory.mktemp("bin")
+    script = folder / "ffmpeg"
+    script.write_text(
+        '#!/usr/bin/env bash\nwhile [ "$1" != -i ]; do shift; done\ncat "$2"\n'
+    )
+    script.chmod(0o755)
+    python = Path(sys.executable).parent
+    return os.pathsep.join([str(folder), str(python), os.environ["PATH"]])

@@ -1,0 +1,64 @@
+"""Whole recipes in a copy, so that a test never touches a user's experiments."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ESPNET = next(ROOT.glob(".venv/espnet-*"), "")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("a path with spaces")
+    keep = shutil.ignore_patterns("data", "dump", "exp", "downloads")
+    shutil.copytree(ROOT / "egs2", root / "egs2", symlinks=True, ignore=keep)
+    shutil.copy(ROOT / "run.sh", root)
+    for name in ("local", "conf"):
+        (root / name).symlink_to(ROOT / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def call():
+    def run(script, *options, **variables):
+        environment = {
+            **os.environ,
+            "EMOQ_SETUP": "skip",
+            "OMP_NUM_THREADS": "1",
+            "ESPNET_ROOT": os.environ.get("ESPNET_ROOT") or str(ESPNET),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **variables,
+        }
+        return subprocess.run(
+            [str(script), *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory):
+    """Give a python for `--python` that need not import torch again."""
+    folder = tmp_path_factory.mktemp("warm")
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm_python.py")), str(folder)],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while not (folder / "python").exists():
+        assert server.poll() is None, "the warm python did not start"
+        time.sleep(0.05)
+    yield folder / "python"
+    server.stdin.close()
+    server.wait()

@@ -1,0 +1,97 @@
+"""Every corpus recipe, stages 1-6, on a miniature of the official tree."""
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+CORPORA = {
+    "crema_d": (),
+    "emns": (),
+    "enterface": (),
+    "esd": ("--local_data_opts", "--n_folds 3 --n_valid_speakers 1"),
+    "iemocap": ("--local_data_opts", "--no_majority keep --classes paper4"),
+    "jl_corpus": (),
+    "meld": ("--local_data_opts", "--n_folds 3"),
+    "msp_podcast": (),
+    "nemo": ("--local_data_opts", "--n_valid_speakers 1"),
+    "ravdess": ("--local_data_opts", "--n_folds 3"),
+}
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+SMALL = ["--nj", "1", "--rates", "4x1", "--arms", "balanced specific-distortion"]
+SMALL += ["--ser_backend", "probe", "--last_fold", "2"]
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_a_recipe_runs_from_the_official_tree_to_scores(
+    corpus, tree, call, miniature, ffmpeg, warm_python
+):
+    recipe = tree / "egs2" / corpus / "ser2"
+    place = {corpus.upper(): str(miniature(corpus)), "PATH": ffmpeg}
+    options = [*SMALL, "--python", str(warm_python), *CORPORA[corpus]]
+    result = call(recipe / "run.sh", *options, **place)
+    assert result.returncode == 0, result.stdout[-4000:]
+    scores = json.loads((recipe / "exp" / "fbank_level" / "scores.json").read_text())
+    assert "4x1/specific-distortion/retrained" in scores["arms"]
+    assert scores["corpus"] == corpus
+    dropped = (recipe / "dump" / "raw" / "all" / "dropped.tsv").read_text()
+    assert ("silent audio" in dropped) == (corpus == "crema_d")
+
+
+def test_without_a_path_a_recipe_says_which_variable_and_where_to_get_it(tree, call):
+    result = call(tree / "egs2" / "iemocap" / "ser2" / "run.sh", IEMOCAP="")
+    assert result.returncode != 0
+    for words in ("set IEMOCAP in local/db.sh", "sail.usc.edu", "EmoEvaluation"):
+        assert words in result.stdout
+
+
+def test_setup_makes_a_recipe_that_a_csv_file_drives(
+    tree, call, miniature, warm_python
+):
+    result = call(tree / "egs2" / "TEMPLATE" / "ser2" / "setup.sh", "my_corpus")
+    assert result.returncode == 0, result.stdout
+    recipe = tree / "egs2" / "my_corpus" / "ser2"
+    assert (recipe / "run.sh").stat().st_mode & stat.S_IXUSR
+    again = call(tree / "egs2" / "TEMPLATE" / "ser2" / "setup.sh", "my_corpus")
+    assert again.returncode != 0 and "exists" in again.stdout
+    nemo = miniature("nemo")
+    table = tree / "clips.csv"
+    lines = ["file,speaker,emotion"]
+    for path in sorted((nemo / "samples").iterdir()):
+        speaker, emotion, _ = path.stem.split("_")
+        lines.append(f"{os.path.relpath(path, tree)},{speaker},{emotion}")
+    table.write_text("\n".join(lines) + "\n")
+    options = [*SMALL, "--python", str(warm_python)]
+    result = call(recipe / "run.sh", *options, MY_CORPUS=str(table))
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert (recipe / "exp" / "fbank_level" / "RESULTS.md").is_file()
+
+
+@pytest.mark.parametrize(
+    "corpus, variable, n_clips", [("fsdd", "FSDD", 3000), ("emodb", "EMODB", 339)]
+)
+def test_the_examples_of_the_page_on_new_corpora_make_data_and_folds(
+    tree, call, tmp_path, corpus, variable, n_clips
+):
+    original = Path(os.environ.get(variable) or SHARED / corpus)
+    if not original.is_dir():
+        pytest.skip(f"{variable} is not set and {original} is missing")
+    place = tmp_path / corpus
+    place.mkdir()
+    for path in original.iterdir():
+        (place / path.name).symlink_to(path)
+    page = (ROOT / "docs" / "new_corpus.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page.partition("Two complete")[2], re.S)
+    (block,) = (b for b in blocks if f"/path/to/{corpus}" in b)
+    block = block.replace(f"/path/to/{corpus}", f"'{place}'")
+    block = re.sub(r"(ser2/run\.sh)", r"\1 --stop_stage 1", block)
+    result = call("bash", "-ec", f"cd '{tree}'\n{block}")
+    assert result.returncode == 0, result.stdout[-4000:]
+    (recipe,) = (tree / "egs2").glob(f"{corpus}{'_csv' if corpus == 'emodb' else ''}/*")
+    lines = (recipe / "data" / "all" / "utt2emo").read_text().splitlines()
+    assert len(lines) == n_clips
+    assert len(list((recipe / "data" / "folds").glob("[0-9]"))) == 5

@@ -1,0 +1,89 @@
+"""A python for `--python` that starts warm: commands are forks of one loaded process.
+
+Importing torch anew for each stage is most of the time that a small recipe takes.
+The client below hands its arguments, directory, environment and output to the server.
+"""
+
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+CLIENT = """#!{python} -SE
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect({address!r})
+call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(line, [len(call).to_bytes(8, "big")], [1, 2])
+line.sendall(call)
+sys.exit(int(line.recv(8) or b"1"))
+"""
+
+
+def serve(folder: Path) -> None:
+    """Write the client `<folder>/python` and answer it until killed."""
+    import sklearn.linear_model  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    import emoq_plugin.quantizers.learn_bank  # noqa: F401
+    import emoq_plugin.ser.probe  # noqa: F401
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(folder / "socket"))
+    server.listen()
+    client = folder / "python.part"
+    text = CLIENT.format(python=sys.executable, address=str(folder / "socket"))
+    client.write_text(text)
+    client.chmod(0o755)
+    client.rename(folder / "python")
+    while True:
+        line, _ = server.accept()
+        # A process of its own answers, so that jobs run beside each other.
+        if os.fork() == 0:
+            _answer(line)
+        line.close()
+
+
+def _answer(line: socket.socket) -> None:
+    head, outputs, _, _ = socket.recv_fds(line, 8, 2)
+    size = int.from_bytes(head, "big")
+    call = b""
+    while len(call) < size:
+        call += line.recv(size - len(call))
+    arguments, directory, environment = json.loads(call)
+    child = os.fork()
+    if child == 0:
+        for number, output in zip((1, 2), outputs):
+            os.dup2(output, number)
+        os.chdir(directory)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = arguments[1:]
+        code = 0
+        try:
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(bool(error.code))
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    # Ends with the test session, whose end closes the standard input.
+    threading.Thread(
+        target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True
+    ).start()
+    serve(Path(sys.argv[1]))
