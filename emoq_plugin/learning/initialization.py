@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from emoq_plugin.learning.nearest import score_table
+
 # Squared distances below this share of the norms are rounding, that is, zero.
 _ROUNDING = 1e-6
 
@@ -76,7 +78,8 @@ def k_means_plus_plus(
 
     def distances(picked: Tensor) -> Tensor:
         pair = norms[:, None] + norms[picked]  # (S, trials)
-        squared = torch.addmm(pair, frames, frames[picked].T, alpha=-2.0)
+        scores = score_table(frames, frames[picked], 0.5 * norms[picked])
+        squared = norms[:, None] - 2 * scores
         return torch.where(squared > _ROUNDING * pair, squared, 0.0)
 
     trials = 2 + int(math.log(n_codes))

@@ -43,7 +43,7 @@ class LearningSettings:
         Passes over the data for a level (`lloyd`) or for all levels (`ema`).
     tolerance : float, default=1e-4
         An expert stops when a pass improves its objective by a smaller share.
-    sample_per_code : int, default=16
+    sample_per_code : int, default=8
         Frames for each codeword in the sample that the first codebook is made from.
     seed : int, default=0
     decay : float, default=0.99
@@ -59,7 +59,7 @@ class LearningSettings:
     init: str = "k-means++"
     max_iterations: int = 20
     tolerance: float = 1e-4
-    sample_per_code: int = 16
+    sample_per_code: int = 8
     seed: int = 0
     decay: float = 0.99
     dead_threshold: float = 2.0

@@ -139,9 +139,9 @@ class ArraySource(FrameSource):
         return (self.weights > 0).sum(axis=0)
 
     def shard(self, rank: int, n_shards: int) -> "ArraySource":
-        """Give every `n_shards`-th frame, starting at `rank`."""
+        """Give one of `n_shards` equal stretches, which are read without a copy."""
         part = copy.copy(self)
-        part.rows = self.rows[rank::n_shards]
+        part.rows = np.array_split(self.rows, n_shards)[rank]
         return part
 
     def _cut(self, order_seed: int | None) -> Iterator[Chunk]:
