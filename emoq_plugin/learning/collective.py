@@ -100,6 +100,8 @@ def join_reservoir(
     joined = torch.cat(gathered)
     exact = joined[:, dimension:].contiguous().view(torch.float64).cpu()
     real = exact[:, 0].isfinite()
-    reservoir.clear()
+    reservoir.keys = torch.empty(0, dtype=torch.float64)
+    reservoir.weights = torch.empty(0, dtype=torch.float64)
+    reservoir.frames = None
     frames: Tensor = joined[:, :dimension][real.to(device)]
     reservoir.merge(exact[real, 0], frames, exact[real, 1])

@@ -51,9 +51,9 @@ class WeightedReservoir:
 
     def __init__(self, size: int):
         self.size = size
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._waiting = 0
-        self._bound = torch.inf  # no frame with a larger key can be kept
+        self.keys = torch.empty(0, dtype=torch.float64)
+        self.frames: Tensor | None = None
+        self.weights = torch.empty(0, dtype=torch.float64)
 
     def add(self, frames: Tensor, weights: Tensor, exponentials: Tensor) -> None:
         """Offer frames to the sample.
@@ -68,58 +68,20 @@ class WeightedReservoir:
         """
         weights = weights.detach().to("cpu", torch.float64)
         keys = exponentials / weights  # infinite where the weight is zero
-        chosen = (keys < self._bound).nonzero().squeeze(1)
+        bound = self.keys[-1] if len(self.keys) == self.size else torch.inf
+        chosen = (keys < bound).nonzero().squeeze(1)
         if len(chosen) > self.size:
             chosen = chosen[keys[chosen].topk(self.size, largest=False).indices]
         if len(chosen):
-            picked = frames.index_select(0, chosen.to(frames.device))
+            picked = frames[chosen.to(frames.device)]
             self.merge(keys[chosen], picked, weights[chosen])
 
     def merge(self, keys: Tensor, frames: Tensor, weights: Tensor) -> None:
         """Join a sample (of another process, say) with this one."""
-        self._parts.append((keys, frames, weights))
-        self._waiting += len(keys)
-        # Sorting costs a copy of the frames, so it waits until it pays.
-        if self._waiting > 2 * self.size or (
-            self._bound == torch.inf and self._waiting >= self.size
-        ):
-            self._settle()
-
-    def clear(self) -> None:
-        """Forget all frames."""
-        self._parts, self._waiting, self._bound = [], 0, torch.inf
-
-    def _settle(self) -> None:
-        if len(self._parts) == 0 or self._waiting == 0:
-            return
-        keys, frames, weights = (torch.cat(column) for column in zip(*self._parts))
+        if self.frames is not None:
+            keys = torch.cat([self.keys, keys])
+            frames = torch.cat([self.frames, frames])
+            weights = torch.cat([self.weights, weights])
         order = keys.argsort(stable=True)[: self.size]
-        kept = frames.index_select(0, order.to(frames.device))
-        self._parts = [(keys[order], kept, weights[order])]
-        self._waiting = len(order)
-        if len(order) == self.size:
-            self._bound = float(keys[order[-1]])
-
-    @property
-    def sample(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Keys (S,), frames (S, D) (None while there are none) and weights (S,)."""
-        self._settle()
-        if not self._parts:
-            empty = torch.empty(0, dtype=torch.float64)
-            return empty, None, empty
-        return self._parts[0]
-
-    @property
-    def keys(self) -> Tensor:
-        """Keys of the frames kept, ascending, (S,) float64."""
-        return self.sample[0]
-
-    @property
-    def frames(self) -> Tensor | None:
-        """Frames kept, by ascending key, (S, D); None while there are none."""
-        return self.sample[1]
-
-    @property
-    def weights(self) -> Tensor:
-        """Weights of the frames kept, (S,) float64."""
-        return self.sample[2]
+        self.keys, self.weights = keys[order], weights[order]
+        self.frames = frames[order.to(frames.device)]
