@@ -6,6 +6,7 @@ Under torchrun or srun the processes share the frames of the fold:
 
 import argparse
 import logging
+import shutil
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
@@ -184,6 +185,10 @@ def _learn(
             bank.save_pretrained(place)
         if not writes:
             continue
+        # What an earlier call with more parts left would still route clips in stage 5.
+        for old in (output / CROSSFIT).glob("[0-9]*"):
+            if old not in parts:
+                shutil.rmtree(old)
         for place in parts:
             (place / "checkpoint.safetensors").unlink(missing_ok=True)
         part.finish()

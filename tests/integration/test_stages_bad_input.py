@@ -327,3 +327,6 @@ def test_cross_fitting_routes_training_clips_by_experts_that_have_not_seen_them(
     assert changed and all(u[:2] in held_out for u in changed)
     same = set(routes) - changed
     assert all(after[ARMS[1]][u] == before[ARMS[1]][u] for u in same)
+    experiment.learn("--crossfit", 0)
+    experiment.encode()
+    assert read_table(units / ARMS[1] / "utt2route") == routes
