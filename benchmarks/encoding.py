@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import CLIP_FRAMES, EMOTIONS, Contender, Task, ratio
+from emoq_plugin.batches import in_batches
 
 FULL = {"frames": 50_000, "dimension": 768, "codebook_size": 512, "levels": 8}
 QUICK = {"frames": 4_000, "dimension": 64, "codebook_size": 32, "levels": 4}
@@ -55,7 +56,7 @@ def clip_by_clip(task: Task, arm_name: str) -> Callable[[], Encoded]:
     import torch
 
     from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.clip import ClipEncoding, in_batches
+    from emoq_plugin.quantizers.clip import ClipEncoding
     from emoq_plugin.quantizers.normalization import Normalization
     from emoq_plugin.routing.arms import Arm, encode_clips
     from emoq_plugin.routing.routers import Facts

@@ -10,6 +10,8 @@ from emoq_plugin.data.folds import Fold, check_speaker_disjoint, read_folds
 TRAIN_ON = ("train", "train+valid")
 # Beside a bank: those learned without some of its training speakers, to route them.
 CROSSFIT = "crossfit"
+# Beside the banks: posteriors of training clips by routers that have not heard them.
+UNHEARD = "unheard_posteriors"
 
 
 def parse_rate(rate: str) -> tuple[int, int]:

@@ -4,9 +4,17 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+import re
+import reprlib
+import secrets
+import types
+import typing
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+# Ends the name of a file that is being written; its name begins with a dot.
+PART = ".part"
 
 
 @contextlib.contextmanager
@@ -19,16 +27,26 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         Final name; its directory is made when missing.
     mode : {"w", "wb"}, default="w"
         Text is UTF-8.
+
+    Raises
+    ------
+    OSError
+        Naming `path`, for example when the disk is full; what stood there stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not the process number: two machines may have the same.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
         with open(aside, mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 
@@ -40,6 +58,22 @@ def write_json(path: str | Path, value: Any) -> None:
         stream.write("\n")
 
 
+def read_text(path: str | Path) -> str:
+    """Read a text file.
+
+    Raises
+    ------
+    ValueError
+        If it is not UTF-8, with file and line.
+    """
+    raw = Path(path).read_bytes()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: not UTF-8: {error}") from error
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
@@ -48,11 +82,40 @@ def read_json(path: str | Path) -> Any:
     ValueError
         If the file is not JSON; the message names file and line.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, where: str | Path, *, line: int = 1) -> Any:
+    """Parse JSON that begins in a line of a file; see `read_json`."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+        line += error.lineno - 1
+        raise ValueError(f"{where}:{line}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # numbers too long, nested too deep
+        raise ValueError(f"{where}:{line}: not JSON: {error}") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file of plain values: no tags, no aliases.
+
+    Raises
+    ------
+    ValueError
+        If it is not YAML or holds more than plain values.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        # A few lines of aliases can stand for more values than memory holds.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("an alias ('*name'): write the value out")
+        return yaml.safe_load(text)
+    except Exception as error:  # constructors of PyYAML raise whatever they meet
+        raise ValueError(
+            f"{path}: not YAML of plain values: {type(error).__name__} {error}"
+        ) from error
 
 
 def read_options(path: str | Path, known: Collection[str]) -> dict[str, Any]:
@@ -70,12 +133,7 @@ def read_options(path: str | Path, known: Collection[str]) -> dict[str, Any]:
         If the file is not YAML or no mapping, or for an unknown option, with those
         that exist.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
+    values = read_yaml(path)
     check_options({} if values is None else values, known, path)
     return values or {}
 
@@ -83,11 +141,58 @@ def read_options(path: str | Path, known: Collection[str]) -> dict[str, Any]:
 def check_options(values: Any, known: Collection[str], where: str | Path) -> None:
     """Refuse what is not a mapping of known options; see `read_options`."""
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: found {values!r}, expected '<option>: <value>'")
+        found = reprlib.repr(values)
+        raise ValueError(f"{where}: found {found}, expected '<option>: <value>'")
     if unknown := sorted(set(map(str, values)) - set(known)):
         raise ValueError(
             f"{where}: unknown option '{unknown[0]}', expected one of {sorted(known)}"
         )
+
+
+def check_types(
+    values: Mapping[str, Any], hints: Mapping[str, Any], where: str | Path
+) -> None:
+    """Refuse values of other types than the type hints of their names.
+
+    Parameters
+    ----------
+    values : mapping of str to anything
+        For example read from JSON or YAML; whole numbers pass for float.
+    hints : mapping of str to type
+        As `typing.get_type_hints` gives them; names without a hint are passed over.
+    where : str or Path
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        Naming the value and its type.
+    """
+    for name, value in values.items():
+        if name in hints and not _has_type(value, hints[name]):
+            expected = getattr(hints[name], "__name__", str(hints[name]))
+            if typing.get_args(hints[name]):
+                expected = str(hints[name])
+            raise ValueError(
+                f"{where}: {name} is {reprlib.repr(value)}, expected {expected}"
+            )
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (types.UnionType, typing.Union):
+        return any(_has_type(value, choice) for choice in inner)
+    if origin in (list, Sequence):
+        return isinstance(value, list) and all(_has_type(v, inner[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _has_type(k, inner[0]) and _has_type(v, inner[1]) for k, v in value.items()
+        )
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:
@@ -126,6 +231,31 @@ def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:
                 raise ValueError(f"{path}:{number}: duplicate key '{key}'")
             table[key] = value.strip()
     return table
+
+
+def read_places(path: str | Path) -> dict[str, tuple[Path, int]]:
+    """Read an scp file whose arks stand beside it; nothing else is ever opened.
+
+    Returns
+    -------
+    dict of str to (Path, int)
+        Ark and byte offset of each key, wherever the directory is now.
+
+    Raises
+    ------
+    ValueError
+        For anything but `<ark>:<byte offset>`, a command for example.
+    """
+    path, places = Path(path), {}
+    for number, (key, place) in enumerate(read_table(path).items(), 1):
+        match = re.fullmatch(r"([^\0]+):([0-9]{1,18})", place)
+        name = Path(match[1]).name if match else ""
+        if not match or name in ("", ".."):
+            raise ValueError(
+                f"{path}:{number}: '{place}', expected <ark>:<byte offset>"
+            )
+        places[key] = (path.parent / name, int(match[2]))
+    return places
 
 
 def write_table(path: str | Path, table: dict[str, Any]) -> None:

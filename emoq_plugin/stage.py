@@ -1,33 +1,66 @@
 """Restartable stages: a completion marker that holds the fingerprint of the inputs."""
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import logging
+import os
+import socket
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emoq_plugin.files import read_json, sha256_of_file, write_json
+from emoq_plugin.files import PART, read_json, sha256_of_file, write_json
 
-# Larger files are identified by size and modification time, not by content.
-HASH_LIMIT_BYTES = 64 << 20
+MARKER = ".done.json"
+LOCK = ".lock"
+# What file systems without locks answer.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Lock files that this process has open. A process that closes one of several
+# descriptors of a file loses all its locks on it, so there is never a second one.
+_open_locks: dict[Path, int] = {}
+
+
+class FinishedMeanwhile(Exception):
+    """Another process has finished the work that this one was about to begin."""
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    """Read a marker; a damaged one is like none."""
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        logging.warning("%s", error)
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _identity(path: Path) -> Any:
     if path.is_dir():
-        marker = path / ".done.json"
-        if not marker.exists():
-            raise FileNotFoundError(
-                f"{path} has no finished result ({marker.name} is missing): "
-                "run the earlier stage first"
-            )
-        return read_json(marker)["fingerprint"]
+        marker = path / MARKER
+        if fingerprint := _read_marker(marker).get("fingerprint"):
+            return fingerprint
+        state = "is damaged" if marker.exists() else "is missing"
+        raise FileNotFoundError(
+            f"{path} has no finished result ({marker.name} {state}): "
+            "run the earlier stage first"
+        )
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run the earlier stage first")
-    status = path.stat()
-    if status.st_size > HASH_LIMIT_BYTES:
-        return [status.st_size, status.st_mtime_ns]
     return sha256_of_file(path)
+
+
+def _status(path: Path) -> Any:
+    """Give what differs after a write; `mtime` alone can be set, or its clock wrong."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class Stage:
@@ -70,11 +103,16 @@ class Stage:
         *,
         inputs: Iterable[str | Path] = (),
         settings: Mapping[str, Any] | None = None,
-        marker: str = ".done.json",
+        marker: str = MARKER,
     ):
         self.output = Path(output)
         self.marker = self.output / marker
-        self.inputs = {str(path): _identity(Path(path)) for path in inputs}
+        self._stale = False
+        self._status: dict[str, Any] = {}
+        self.inputs: dict[str, Any] = {}
+        for path in map(Path, inputs):
+            self._status[str(path)] = _status(path)  # before it is read
+            self.inputs[str(path)] = _identity(path)
         self.settings = dict(settings or {})
         # Of paths only the name counts, so that a moved experiment stays valid.
         named = [[Path(path).name, str(v)] for path, v in self.inputs.items()]
@@ -84,24 +122,30 @@ class Stage:
 
     def is_done(self) -> bool:
         """Tell whether the result stands, made from these inputs and settings."""
+        self._stale = True
         if not self.marker.exists():
             return False
-        found = read_json(self.marker)
+        found = _read_marker(self.marker)
         if found.get("fingerprint") != self.fingerprint:
             logging.info(
                 "%s is stale (%s): doing it again", self.output, self._why(found)
             )
             return False
         logging.info("%s is up to date: nothing to do", self.output)
+        self._stale = False
         return True
 
     def _why(self, found: Mapping[str, Any]) -> str:
+        inputs, before = (
+            found[key] if isinstance(found.get(key), dict) else {}
+            for key in ("inputs", "settings")
+        )
         old, new = (
-            {"/".join(Path(k).parts[-2:]): v for k, v in inputs.items()}
-            for inputs in (found.get("inputs", {}), self.inputs)
+            {"/".join(Path(k).parts[-2:]): v for k, v in paths.items()}
+            for paths in (inputs, self.inputs)
         )
         changed = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
-        before, after = found.get("settings", {}), json.loads(json.dumps(self.settings))
+        after = json.loads(json.dumps(self.settings))
         changed += [
             f"{k}: {before.get(k)} -> {after.get(k)}"
             for k in sorted(before | after)
@@ -110,12 +154,73 @@ class Stage:
         return "changed: " + ", ".join(changed) if changed else "its marker differs"
 
     def start(self) -> None:
-        """Make the output directory and withdraw an outdated marker."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        """Keep other processes out, make the output directory, withdraw the marker.
+
+        Waits for a process that is at the same work. What the kill of an earlier one
+        left half-written is removed.
+
+        Raises
+        ------
+        FinishedMeanwhile
+            If the result was not there when `is_done` was asked, and is now.
+        """
+        self.hold()
+        self.withdraw()
+        if self.marker.name == MARKER:
+            _remove_parts(self.output)
+
+    def withdraw(self) -> None:
+        """Remove an outdated marker; see `start`."""
+        found = _read_marker(self.marker).get("fingerprint")
+        if self._stale and found == self.fingerprint:
+            raise FinishedMeanwhile(f"{self.output}: another process has finished it")
         self.marker.unlink(missing_ok=True)
 
+    def hold(self) -> None:
+        """Wait for other processes at this work, then keep them out until `finish`.
+
+        The marker of the directory excludes everybody, any other only its like. Locks
+        are POSIX record locks: NFS passes them on, and they end with the process, even
+        with a killed one.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        path = self.output.resolve() / LOCK
+        if path not in _open_locks:
+            _open_locks[path] = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = _open_locks[path]
+        whole = self.marker.name == MARKER
+        # Bytes of the lock file, which need not exist: (0, 0) are all of them.
+        place = (0, 0) if whole else (1, 1 + zlib.crc32(self.marker.name.encode()))
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, *place)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                logging.warning("%s: no locks here (%s)", path, error.strerror)
+                return
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            holder = os.pread(lock, 500, 0).decode(errors="replace")
+            logging.warning("%s: waiting for %s, at work here", self.output, holder)
+            fcntl.lockf(lock, fcntl.LOCK_EX, *place)
+        with contextlib.suppress(OSError):  # only a note
+            os.ftruncate(lock, 0)
+            note = f"process {os.getpid()} on {socket.gethostname()}"
+            os.pwrite(lock, note.encode(), 0)
+
     def finish(self, **facts: Any) -> None:
-        """Write the marker; `facts` (counts, seconds) are kept in it for the reader."""
+        """Write the marker; `facts` (counts, seconds) are kept in it for the reader.
+
+        Raises
+        ------
+        ValueError
+            If an input has changed since the beginning: nobody knows what was read.
+        """
+        for path, identity in self.inputs.items():
+            if not self._is_same(Path(path), identity):
+                raise ValueError(
+                    f"{path} has changed while {self.output} was made from it: "
+                    "let that come to its end, then run this again"
+                )
         write_json(
             self.marker,
             {
@@ -125,3 +230,24 @@ class Stage:
                 **facts,
             },
         )
+        lock = _open_locks.pop(self.output.resolve() / LOCK, None)
+        if lock is not None:
+            os.close(lock)
+
+    def _is_same(self, path: Path, identity: Any) -> bool:
+        try:
+            unchanged = path.is_file() and _status(path) == self._status[str(path)]
+            return unchanged or _identity(path) == identity
+        except FileNotFoundError:
+            return False
+
+
+def _remove_parts(directory: Path) -> None:
+    """Remove files of writers that were killed, but not those of stages within."""
+    for folder, below, names in os.walk(directory):
+        if folder != str(directory) and LOCK in names:
+            below.clear()
+            continue
+        for name in names:
+            if name.startswith(".") and name.endswith(PART):
+                Path(folder, name).unlink(missing_ok=True)

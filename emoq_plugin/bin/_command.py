@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from emoq_plugin.stage import FinishedMeanwhile
+
 
 def str2bool(text: str) -> bool:
     """Read `true` or `false` as ESPnet's options spell them."""
@@ -24,7 +26,8 @@ def run_command(
     """Parse, log the call, do the work, report seconds and peak memory.
 
     A `ValueError` or `OSError` is the user's to mend: it is shown as one message and
-    ends with exit status 1. `EMOQ_DEBUG=1` shows the traceback too.
+    ends with exit status 1. `EMOQ_DEBUG=1` shows the traceback too. Work that another
+    process has finished while this one waited for it is done.
     """
     logging.basicConfig(
         level=logging.INFO,
@@ -35,6 +38,8 @@ def run_command(
     start = time.monotonic()
     try:
         work(options)
+    except FinishedMeanwhile as news:
+        logging.info("%s: nothing to do", news)
     except (ValueError, OSError) as error:
         if os.environ.get("EMOQ_DEBUG"):
             raise

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.devices import pick_device
 from emoq_plugin.features.encoder import Encoder
 from emoq_plugin.features.registry import (
     build_encoder,
@@ -18,6 +20,7 @@ from emoq_plugin.features.registry import (
     read_feature_config,
 )
 from emoq_plugin.features.store import (
+    JOB_MARKERS,
     merge_feature_jobs,
     remove_job_files,
     write_features,
@@ -113,18 +116,6 @@ def _read_slice(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, 
     return {utt: wav[utt] for utt in mine}, {utt: samples[utt] for utt in mine}
 
 
-def _windows(samples: Mapping[str, int], size: int) -> Iterator[list[str]]:
-    window, total = [], 0
-    for utterance, count in samples.items():
-        if window and total + count > size:
-            yield window
-            window, total = [], 0
-        window.append(utterance)
-        total += count
-    if window:
-        yield window
-
-
 def encode_utterances(
     encoder: Encoder, wav: Mapping[str, str], samples: Mapping[str, int]
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -144,7 +135,8 @@ def encode_utterances(
     """
     from emoq_plugin.data.audio import read_audio
 
-    for window in _windows(samples, WINDOW_SECONDS * encoder.sample_rate):
+    size = WINDOW_SECONDS * encoder.sample_rate
+    for window in in_batches(samples.items(), size):
         waves = []
         for utterance in window:
             try:
@@ -153,24 +145,6 @@ def encode_utterances(
                 raise ValueError(f"utterance '{utterance}': {error}") from error
             waves.append(wave)
         yield from zip(window, encoder(waves, utterances=window))
-
-
-def pick_device(device: str, job: int) -> str:
-    """Choose a torch device; run.pl does not, so jobs take the GPUs in turn.
-
-    Raises
-    ------
-    ValueError
-        If `cuda` is asked for where there is none.
-    """
-    import torch
-
-    count = torch.cuda.device_count()
-    if device == "cpu" or (device == "auto" and count == 0):
-        return "cpu"
-    if count == 0:
-        raise ValueError("--device cuda: no GPU is visible, use --device cpu or auto")
-    return f"cuda:{(job - 1) % count}"
 
 
 def _run_job(options, name: str, conf: dict[str, Any], stage: Stage) -> None:
@@ -195,6 +169,7 @@ def _run_job(options, name: str, conf: dict[str, Any], stage: Stage) -> None:
 
 
 def _merge(options: argparse.Namespace, whole: Stage, jobs: Sequence[Stage]) -> None:
+    whole.start()
     for number, job in enumerate(jobs, 1):
         if (
             not job.marker.exists()
@@ -204,10 +179,9 @@ def _merge(options: argparse.Namespace, whole: Stage, jobs: Sequence[Stage]) -> 
                 f"{options.output_dir}: job {number} of {options.nj} is not finished: "
                 f"run it with --job {number} (see its log)"
             )
-    whole.start()
     lengths = merge_feature_jobs(options.output_dir, options.nj)
     whole.finish(utterances=len(lengths), frames=sum(lengths.values()))
-    remove_job_files(options.output_dir, options.nj)
+    remove_job_files(options.output_dir)
     logging.info(
         "%s: %d utterances, %d frames",
         options.output_dir,
@@ -229,6 +203,9 @@ def work(options: argparse.Namespace) -> None:
             )
     whole, of_job = _stages(options, name, conf)
     if whole.is_done():
+        if options.merge and any(options.output_dir.glob(JOB_MARKERS)):
+            whole.hold()  # a merge was killed at its end
+            remove_job_files(options.output_dir)
         return
     if options.merge:
         _merge(options, whole, [of_job(job) for job in range(1, options.nj + 1)])
@@ -236,8 +213,8 @@ def work(options: argparse.Namespace) -> None:
     stage = of_job(options.job)
     if stage.is_done():
         return
-    whole.start()
     stage.start()
+    whole.withdraw()
     _run_job(options, name, conf, stage)
 
 

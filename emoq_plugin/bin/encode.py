@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def work(options: argparse.Namespace) -> None:
     paths = find_audio(options.audio)
 
     import emoq_plugin
-    from emoq_plugin.bin.dump_features import pick_device
+    from emoq_plugin.devices import pick_device
     from emoq_plugin.encoding import SpeechToUnits
 
     quantizer = emoq_plugin.load(
@@ -130,8 +131,10 @@ def work(options: argparse.Namespace) -> None:
 def _write_npz(path: Path, found: Iterable[tuple[str, Any]]) -> None:
     import numpy as np
 
-    with atomic_write(path, "wb") as stream:
-        np.savez_compressed(stream, **{name: units.codes for name, units in found})
+    with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as pack:
+        for name, units in found:  # savez takes no recording called 'file'
+            with pack.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, units.codes, allow_pickle=False)
 
 
 def main(arguments: list[str] | None = None) -> None:

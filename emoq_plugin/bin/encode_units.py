@@ -5,9 +5,11 @@ import contextlib
 import os
 from pathlib import Path
 
+from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.experiment import (
     CROSSFIT,
+    UNHEARD,
     bank_directory,
     check_no_leak,
     parse_rate,
@@ -48,6 +50,16 @@ def judge_of_speaker(directory: Path, fold, data) -> dict:
     return judges
 
 
+def read_unheard(path: Path, emotions: list[str]) -> dict:
+    """Read posteriors of training clips by routers without their speaker (if any)."""
+    from emoq_plugin.data.votes import parse_votes
+    from emoq_plugin.files import read_table
+
+    if not path.exists():
+        return {}
+    return {u: parse_votes(text, emotions) for u, text in read_table(path).items()}
+
+
 def work(options: argparse.Namespace) -> None:
     """Encode clip by clip; each expert and level is computed once for a clip."""
     folder = options.folds / options.fold
@@ -76,7 +88,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.features.store import FeatureStore
     from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.clip import ClipEncoding, in_batches
+    from emoq_plugin.quantizers.clip import ClipEncoding
     from emoq_plugin.quantizers.learn_bank import speaker_means
     from emoq_plugin.routing.arms import encode_clips, parse_arms
     from emoq_plugin.routing.routers import Facts
@@ -93,6 +105,7 @@ def work(options: argparse.Namespace) -> None:
     part_of = {u: "train" for u in fold.train} | {u: "test" for u in fold.test}
     by_speaker: dict[str, torch.Tensor] = {}
 
+    unheard = read_unheard(options.quantizer_dir / UNHEARD, emotions)
     directories = {r: bank_directory(options.quantizer_dir, r, options.rates)
                    for r in options.rates}  # fmt: skip
     stage.start()
@@ -145,7 +158,13 @@ def work(options: argparse.Namespace) -> None:
                 for writer, (rate, (_, n_levels), arm) in zip(writers, cells):
                     depth = min(options.route_depth, n_levels)
                     facts = [
-                        Facts(depth, utterance, truth[utterance], options.seed)
+                        Facts(
+                            depth=depth,
+                            utterance=utterance,
+                            emotion=truth[utterance],
+                            seed=options.seed,
+                            unheard=unheard.get(utterance),
+                        )
                         for utterance in batch
                     ]
                     encoded = encode_clips(

@@ -20,6 +20,7 @@ from emoq_plugin.data.audio import (
     is_pipe,
     read_audio,
     resample,
+    write_audio,
 )
 from emoq_plugin.data.directory import (
     DataDirectory,
@@ -28,7 +29,7 @@ from emoq_plugin.data.directory import (
     read_emotions,
     write_lines,
 )
-from emoq_plugin.files import atomic_write, read_table, write_table
+from emoq_plugin.files import read_table, write_table
 from emoq_plugin.progress import progress
 from emoq_plugin.stage import Stage
 
@@ -100,10 +101,7 @@ def format_utterance(
     if not segment and fits_as_it_is(entry, options.sample_rate):
         return Outcome(utterance, entry, len(samples))
     samples = resample(samples, rate, options.sample_rate)
-    with atomic_write(written, "wb") as stream:
-        soundfile.write(
-            stream, samples, options.sample_rate, format="FLAC", subtype="PCM_16"
-        )
+    write_audio(written, samples, options.sample_rate)
     return Outcome(utterance, str(written), len(samples))
 
 

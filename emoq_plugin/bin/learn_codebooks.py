@@ -7,11 +7,32 @@ Under torchrun or srun the processes share the frames of the fold:
 import argparse
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.experiment import CROSSFIT, TRAIN_ON, parse_rates, read_fold
+from emoq_plugin.experiment import (
+    CROSSFIT,
+    TRAIN_ON,
+    UNHEARD,
+    parse_rates,
+    read_fold,
+)
 from emoq_plugin.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import Tensor
+
+    from emoq_plugin.data.directory import DataDirectory
+    from emoq_plugin.features.on_the_fly import EncodedOnTheFly
+    from emoq_plugin.features.store import FeatureStore
+    from emoq_plugin.quantizers.bank import CodebookBank
+    from emoq_plugin.quantizers.learn_bank import QuantizerConfig
+    from emoq_plugin.quantizers.normalization import Normalization
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -36,7 +57,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add("--corpus", required=True, help="name for the artifact's card")
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
-    add("--device", default="cpu", help="cpu or cuda")
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--job", type=int, default=1, help="number of this job; GPUs go by turns")
     return parser
 
 
@@ -67,7 +89,7 @@ def work(options: argparse.Namespace) -> None:
 
     from emoq_plugin.learning.collective import process_group
 
-    with process_group(options.device) as (rank, _):
+    with process_group(options.device, job=options.job) as (rank, _):
         _learn(options, levels, stage, writes=rank == 0)
 
 
@@ -88,113 +110,202 @@ def _learn(
     options: argparse.Namespace, levels: dict[int, int], stage: Stage, *, writes: bool
 ) -> None:
     """Learn every bank; of several processes, the one that `writes` saves them."""
-    import torch
-
-    from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.quantizers.clip import ClipEncoding
-    from emoq_plugin.quantizers.learn_bank import (
-        QuantizerConfig,
-        fit_bank_normalization,
-        learn_bank,
-        speaker_means,
-    )
-    from emoq_plugin.routing.fitting import fit_routers
-
-    emotions = read_emotions(options.emotions)
-    data = DataDirectory.read(options.data_dir, emotions)
-    features = _features(options, data)
-    config = QuantizerConfig.read(options.config)
-    fold = read_fold(options.folds, options.fold, data)
-    chosen = fold.train + (fold.valid if options.train_on == "train+valid" else ())
-    learned = set(chosen)
-    # The order of the arks, so that a pass reads them from front to back.
-    utterances = [u for u in features.utterances if u in learned]
-    targets = data.targets(utterances, emotions)
-    by_speaker = {}
-    if config.norm == "speaker":
-        by_speaker = speaker_means(features, data.speaker)
-
-    def means(utterance: str) -> torch.Tensor | None:
-        return by_speaker.get(data.speaker[utterance])
-
-    card = {
-        "corpus": options.corpus,
-        "fold": fold.name,
-        "seed": config.learning.get("seed", 0),
-        "feature": features.card.to_json(),
-        "feature_fingerprint": features.card.fingerprint(),
-        "route_depth": options.route_depth,
-        "train_on": options.train_on,
-        "training_speakers": sorted({data.speaker[u] for u in utterances}),
-    }
+    clips = _TrainingClips.read(options)
     if writes:
         stage.start()
-    normalization = fit_bank_normalization(features, utterances, config, means)
-    for size, n_levels in levels.items():
-        output = options.output_dir / f"{size}x{n_levels}"
-        part = Stage(
-            output,
-            settings={"stage": stage.fingerprint, "size": size, "levels": n_levels},
+    fingerprint = {"stage": stage.fingerprint}
+    banks = {
+        (size, n_levels): Stage(
+            options.output_dir / f"{size}x{n_levels}",
+            settings=fingerprint | {"size": size, "levels": n_levels},
         )
-        if part.is_done():
-            continue
+        for size, n_levels in levels.items()
+    }
+    missing = {key: part for key, part in banks.items() if not part.is_done()}
+    if missing:
+        calibrated = clips.fit_calibrated(options.output_dir, writes=writes)
+    for (size, n_levels), part in missing.items():
         part.output.mkdir(parents=True, exist_ok=True)
-        speakers = card["training_speakers"]
+        speakers = clips.card["training_speakers"]
         # The bank itself, then those that route the training clips they have not seen.
-        parts = {output: []} | {
-            output / CROSSFIT / str(j): speakers[j :: options.crossfit]
+        places = {part.output: []} | {
+            part.output / CROSSFIT / str(j): speakers[j :: options.crossfit]
             for j in range(options.crossfit)
         }
-        for place, left_out in parts.items():
+        for place, left_out in places.items():
             depth = min(options.route_depth, n_levels)
-            held_out = {u for u in utterances if data.speaker[u] in left_out}
-            bank = learn_bank(
-                features,
-                features.lengths,
-                targets,
-                utterances=utterances,
-                emotions=emotions,
-                sizes=[size] * (depth if left_out else n_levels),
-                config=config,
-                means=means,
-                normalization=normalization,
-                card=card
-                | {
-                    "training_speakers": sorted(set(speakers) - set(left_out)),
-                    "held_out_speakers": left_out,
-                },
-                held_out=held_out,
-                work_dir=place,
-                device=options.device,
-            )
-            if not writes:
-                continue
-            if "specific" in bank.groups:
-                seen = [i for i, u in enumerate(utterances) if u not in held_out]
-                clips = (
-                    ClipEncoding(
-                        bank,
-                        torch.from_numpy(features[utterances[i]]),
-                        speaker_mean=means(utterances[i]),
-                    )
-                    for i in seen
-                )
-                bank.router_parameters = fit_routers(
-                    bank, clips, targets[seen], depth=depth
-                )
-            bank.save_pretrained(place)
+            sizes = [size] * (depth if left_out else n_levels)
+            bank = clips.learn(sizes, place, left_out)
+            if writes:
+                learned = clips.fit_routers(bank, left_out, depth)
+                bank.router_parameters = learned | ({} if left_out else calibrated)
+                bank.save_pretrained(place)
         if not writes:
             continue
         # What an earlier call with more parts left would still route clips in stage 5.
-        for old in (output / CROSSFIT).glob("[0-9]*"):
-            if old not in parts:
+        for old in (part.output / CROSSFIT).glob("[0-9]*"):
+            if old not in places:
                 shutil.rmtree(old)
-        for place in parts:
+        for place in places:
             (place / "checkpoint.safetensors").unlink(missing_ok=True)
         part.finish()
-        logging.info("%s: %d experts", output, len(bank.experts))
+        logging.info("%s: %d experts", part.output, len(bank.experts))
     if writes:
         stage.finish()
+
+
+@dataclass
+class _TrainingClips:
+    """Training clips of a fold and what all of its banks share."""
+
+    data: "DataDirectory"
+    emotions: list[str]
+    features: "FeatureStore | EncodedOnTheFly"
+    utterances: list[str]
+    targets: "np.ndarray"  # (U, C) class shares
+    config: "QuantizerConfig"
+    config_path: Path
+    means: "Callable[[str], Tensor | None]"
+    normalization: "Normalization"
+    card: dict[str, Any]
+    device: str
+
+    @classmethod
+    def read(cls, options: argparse.Namespace) -> "_TrainingClips":
+        """Read labels, open the features and fit the normalisation."""
+        from emoq_plugin.data.directory import DataDirectory, read_emotions
+        from emoq_plugin.quantizers.learn_bank import (
+            QuantizerConfig,
+            fit_bank_normalization,
+            speaker_means,
+        )
+
+        emotions = read_emotions(options.emotions)
+        data = DataDirectory.read(options.data_dir, emotions)
+        features = _features(options, data)
+        config = QuantizerConfig.read(options.config)
+        fold = read_fold(options.folds, options.fold, data)
+        valid = fold.valid if options.train_on == "train+valid" else ()
+        learned = {*fold.train, *valid}
+        # The order of the arks, so that a pass reads them from front to back.
+        utterances = [u for u in features.utterances if u in learned]
+        by_speaker = {}
+        if config.norm == "speaker":
+            by_speaker = speaker_means(features, data.speaker)
+
+        def means(utterance: str) -> "Tensor | None":
+            return by_speaker.get(data.speaker[utterance])
+
+        card = {
+            "corpus": options.corpus,
+            "fold": fold.name,
+            "seed": config.learning.get("seed", 0),
+            "feature": features.card.to_json(),
+            "feature_fingerprint": features.card.fingerprint(),
+            "route_depth": options.route_depth,
+            "train_on": options.train_on,
+            "training_speakers": sorted({data.speaker[u] for u in utterances}),
+        }
+        return cls(
+            data,
+            emotions,
+            features,
+            utterances,
+            data.targets(utterances, emotions),
+            config,
+            options.config,
+            means,
+            fit_bank_normalization(features, utterances, config, means),
+            card,
+            options.device,
+        )
+
+    def of(self, speakers: list[str]) -> set[str]:
+        """Give the clips of some speakers."""
+        return {u for u in self.utterances if self.data.speaker[u] in speakers}
+
+    def learn(
+        self, sizes: list[int], place: Path, left_out: list[str]
+    ) -> "CodebookBank":
+        """Learn a bank without some speakers."""
+        from emoq_plugin.quantizers.learn_bank import learn_bank
+
+        speakers = set(self.card["training_speakers"]) - set(left_out)
+        split = {"training_speakers": sorted(speakers), "held_out_speakers": left_out}
+        return learn_bank(
+            self.features,
+            self.features.lengths,
+            self.targets,
+            utterances=self.utterances,
+            emotions=self.emotions,
+            sizes=sizes,
+            config=self.config,
+            means=self.means,
+            normalization=self.normalization,
+            card=self.card | split,
+            held_out=self.of(left_out),
+            work_dir=place,
+            device=self.device,
+        )
+
+    def fit_routers(
+        self, bank: "CodebookBank", left_out: list[str], depth: int
+    ) -> dict[str, "Tensor"]:
+        """Fit the routers that look at the levels of one bank."""
+        import torch
+
+        from emoq_plugin.quantizers.clip import ClipEncoding
+        from emoq_plugin.routing.fitting import fit_routers
+
+        if "specific" not in bank.groups:
+            return {}
+        held_out = self.of(left_out)
+        seen = [i for i, u in enumerate(self.utterances) if u not in held_out]
+        clips = (
+            ClipEncoding(
+                bank,
+                torch.from_numpy(self.features[self.utterances[i]]),
+                speaker_mean=self.means(self.utterances[i]),
+            )
+            for i in seen
+        )
+        return fit_routers(bank, clips, self.targets[seen], depth=depth)
+
+    def fit_calibrated(self, output: Path, *, writes: bool) -> dict[str, "Tensor"]:
+        """Fit the router that all banks share; keep its view of the training clips."""
+        import torch
+
+        from emoq_plugin.data.votes import format_votes
+        from emoq_plugin.files import write_table
+        from emoq_plugin.quantizers.learn_bank import NormalizedClips
+        from emoq_plugin.routing.calibrated import (
+            PREFIX,
+            CalibratedSettings,
+            fit_calibrated,
+        )
+
+        where = f"{self.config_path}: calibrated"
+        settings = CalibratedSettings.read(self.config.calibrated, where)
+        if "specific" not in self.config.groups:
+            return {}
+        clips = NormalizedClips(
+            self.features,
+            self.normalization,
+            speaker_means=self.means,
+            memory_bytes=self.config.memory_mb * 2**20,
+        )
+        parameters, unheard = fit_calibrated(
+            lambda: (torch.from_numpy(f) for _, f in clips.read(self.utterances)),
+            self.targets,
+            [self.data.speaker[u] for u in self.utterances],
+            n_frames=sum(self.features.lengths[u] for u in self.utterances),
+            frame_rate_hz=self.features.card.frame_rate_hz,
+            settings=settings,
+        )
+        if writes:
+            rows = (format_votes(row, self.emotions) for row in unheard)
+            write_table(output / UNHEARD, dict(zip(self.utterances, rows)))
+        return {PREFIX + name: value for name, value in parameters.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:

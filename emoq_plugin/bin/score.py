@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.files import atomic_write, read_json, write_json
+from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
 from emoq_plugin.stage import Stage
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
@@ -48,7 +48,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Name the versions that could change a number."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
@@ -64,16 +64,13 @@ def _environment() -> dict[str, str]:
 
 def _facts(options: argparse.Namespace) -> dict[str, object]:
     """Gather what tells a reader how the numbers were made."""
-    import yaml
-
-    facts: dict[str, object] = {"environment": _environment()}
+    facts: dict[str, object] = {"environment": environment()}
     if options.command:
         facts["command"] = options.command
     if options.feature_dir:
         facts["feature"] = read_json(options.feature_dir / "feature.json")
     if options.quantizer_config:
-        text = options.quantizer_config.read_text(encoding="utf-8")
-        facts["quantizer"] = yaml.safe_load(text)
+        facts["quantizer"] = read_yaml(options.quantizer_config)
     return facts
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emoq_plugin.bin import ser_train
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.devices import take_gpus
 from emoq_plugin.experiment import bank_directory
 
 
@@ -22,7 +23,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--rate", required=True, help="the rate whose units are used")
     add("--arms", nargs="+", required=True, help="the arms whose units are used")
     add("--config", type=Path, required=True, help="file of conf/ser")
-    add("--ngpu", default="0", help="GPUs")
+    add("--ngpu", type=int, default=0, help="GPUs")
+    add("--job", type=int, default=1, help="number of this job; GPUs go by turns")
     add("--seed", default="0", help="of the training")
     add("--ser_args", default="", help="further options of ESPnet's trainer")
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/espnet")
@@ -35,6 +37,7 @@ def work(options: argparse.Namespace) -> None:
         raise ValueError(
             f"rate {options.rate} has no units, expected one of {options.rates}"
         )
+    take_gpus(options.ngpu, options.job)
     quantizer = bank_directory(options.quantizer_dir, options.rate, options.rates)
     for arm in options.arms:
         values = {

@@ -6,7 +6,7 @@ from itertools import batched, groupby
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.files import read_table
+from emoq_plugin.files import read_table, read_yaml
 from emoq_plugin.stage import Stage
 
 BATCH_SIZE = 64
@@ -42,11 +42,11 @@ def units_files(units_dir: Path) -> list[Path]:
 
 def best_model(exp_dir: str | Path) -> Path:
     """Give the best epoch's model by the first `best_model_criterion`."""
-    import yaml
-
     config = Path(exp_dir) / "config.yaml"
-    with open(config, encoding="utf-8") as stream:
-        phase, name, _ = yaml.safe_load(stream)["best_model_criterion"][0]
+    try:
+        phase, name, _ = read_yaml(config)["best_model_criterion"][0]
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{config}: no best_model_criterion") from error
     return config.with_name(f"{phase}.{name}.best.pth")
 
 

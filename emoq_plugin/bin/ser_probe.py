@@ -9,6 +9,9 @@ from emoq_plugin.files import read_options
 from emoq_plugin.progress import progress
 from emoq_plugin.stage import Stage
 
+# Part of the fold -> file of its predictions.
+FILES = {"test": "posteriors.jsonl", "valid": "valid.jsonl"}
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
@@ -22,7 +25,14 @@ def get_parser() -> argparse.ArgumentParser:
     add("--folds", type=Path, required=True, help="data/folds")
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="as in stage 5")
-    add("--arms", nargs="+", required=True, help="as in stage 5")
+    add("--arms", nargs="+", required=True, help="as in stage 5, or <arm>+<arm>")
+    add(
+        "--predict",
+        nargs="+",
+        default=["test"],
+        choices=list(FILES),
+        help="parts: test -> posteriors.jsonl, valid -> valid.jsonl",
+    )
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
     add("--config", type=Path, required=True, help="conf/ser/probe.yaml")
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/probe")
@@ -45,10 +55,16 @@ def work(options: argparse.Namespace) -> None:
             "rates": options.rates,
             "arms": options.arms,
             "train_on": options.train_on,
+            "predict": options.predict,
         },
     )
     if stage.is_done():
         return
+    if options.train_on == "train+valid" and "valid" in options.predict:
+        raise ValueError(
+            "--predict valid with --train_on train+valid: heads have learned from "
+            "these clips; use --train_on train"
+        )
 
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.features.store import FeatureStore
@@ -57,7 +73,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.ser.predictions import write_predictions
     from emoq_plugin.ser.probe import ProbeTask, probe_arms, probe_continuous
 
-    head = read_options(options.config, ("C", "max_iter"))
+    head = read_options(options.config, ("C", "max_iter", "route_scale"))
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
     features = FeatureStore(options.feature_dir)
@@ -69,6 +85,7 @@ def work(options: argparse.Namespace) -> None:
         targets=data.targets(train, emotions),
         emotions=emotions,
         options=head,
+        predicted=[u for part in options.predict for u in getattr(fold, part)],
     )
     stage.start()
     by_bank: dict[Path, list[str]] = {}
@@ -98,7 +115,11 @@ def work(options: argparse.Namespace) -> None:
             arms=options.arms,
             frozen=frozen,
         )
-    write_predictions(options.output_dir / "posteriors.jsonl", predictions)
+    for part in options.predict:
+        write_predictions(
+            options.output_dir / FILES[part],
+            (p.only(getattr(fold, part)) for p in predictions),
+        )
     stage.finish(cells=len(predictions))
 
 

@@ -1,6 +1,7 @@
 """Train ESPnet's emotion recognition task on the units of one fold."""
 
 import argparse
+import contextlib
 import logging
 import os
 import shlex
@@ -10,7 +11,7 @@ from pathlib import Path
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json, write_json
-from emoq_plugin.stage import Stage
+from emoq_plugin.stage import FinishedMeanwhile, Stage
 
 PARTS = ("train", "valid", "test")
 # What a training leaves in its directory besides the inputs.
@@ -218,7 +219,8 @@ def work(options: argparse.Namespace) -> None:
         settings={"seed": options.seed, "ser_args": options.ser_args},
     )
     if not stage.is_done():
-        _train(options, stage)
+        with contextlib.suppress(FinishedMeanwhile):
+            _train(options, stage)
     if options.infer:
         ser_infer.infer(
             options.output_dir,

@@ -9,10 +9,16 @@ import numpy as np
 import soundfile
 import soxr
 
+from emoq_plugin.files import atomic_write
+
 # -80 dB of full scale, three steps of 16-bit audio: only digital silence is below.
 SILENCE_PEAK = 1e-4
 # Kaldi's extract-segments forgives as much (--max-overshoot).
 MAX_OVERSHOOT_SECONDS = 0.5
+# Samples of all channels (2 GiB of float32) that are read at a time: a file of some
+# bytes may claim, and a compressed one may hold, more than memory does.
+MAX_VALUES = 2**29
+MIN_RATE = 1000  # Hz; resampling makes what is slower grow without bound
 MULTI_CHANNEL = ("error", "first", "mean")
 
 
@@ -56,8 +62,9 @@ def read_audio(
     FileNotFoundError
         If the file is missing.
     ValueError
-        If the audio is unreadable, empty, silent, not finite, at another rate, has
-        several channels, or is shorter than the segment; the entry is named.
+        If the audio is unreadable, truncated, empty, silent, not finite, too long for
+        memory, at another rate, has several channels, or is shorter than the segment;
+        the entry is named.
     """
     if multi_channel not in MULTI_CHANNEL:
         raise ValueError(
@@ -66,11 +73,23 @@ def read_audio(
     try:
         with soundfile.SoundFile(_source(entry, allow_pipe)) as stream:
             rate, channels = stream.samplerate, stream.channels
+            if rate < MIN_RATE:
+                raise ValueError(f"{entry}: {rate} Hz, expected at least {MIN_RATE}")
             start, stop = _frames(entry, segment, rate, stream.frames)
+            if (stop - start) * channels > MAX_VALUES:
+                raise ValueError(
+                    f"{entry}: {stop - start} samples of {channels} channel(s), at "
+                    f"most {MAX_VALUES} are read at a time: cut it, or use segments"
+                )
             stream.seek(start)
             samples = stream.read(stop - start, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless
         raise ValueError(f"{entry}: unreadable audio: {error}") from error
+    if len(samples) + MAX_OVERSHOOT_SECONDS * rate < stop - start:
+        raise ValueError(
+            f"{entry}: truncated audio, ends after {len(samples)} of {stop - start} "
+            "samples: copy it again"
+        )
     if sample_rate is not None and rate != sample_rate:
         raise ValueError(
             f"{entry}: {rate} Hz, expected {sample_rate} Hz: resample it (stage 2)"
@@ -131,8 +150,27 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
     """
     if rate == target:
         return samples
-    # The filter may overshoot where the recording was at full scale.
-    return np.clip(soxr.resample(samples, rate, target), -1.0, 1.0).astype(np.float32)
+    # The filter may overshoot where the recording was at full scale. In steps of 16
+    # bits, as stage 2 stores it: the log of an empty band is that of these steps.
+    steps = np.clip(soxr.resample(samples, rate, target), -1.0, 1.0) * 32767
+    return (np.rint(steps) / 32768).astype(np.float32)
+
+
+def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
+    """Write 16-bit audio, atomically; the suffix tells the format.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in `.flac` or `.wav`.
+    samples : (N,) float array
+    rate : int, Hz
+    """
+    memory = io.BytesIO()  # libsndfile does not pass on that a disk is full
+    form = Path(path).suffix[1:].upper()
+    soundfile.write(memory, samples, rate, format=form, subtype="PCM_16")
+    with atomic_write(path, "wb") as stream:
+        stream.write(memory.getbuffer())
 
 
 def fits_as_it_is(entry: str, sample_rate: int) -> bool:
@@ -141,7 +179,7 @@ def fits_as_it_is(entry: str, sample_rate: int) -> bool:
         return False
     try:
         info = soundfile.info(entry)
-    except soundfile.SoundFileError:
+    except (soundfile.SoundFileError, TypeError):
         return False
     return (
         info.samplerate == sample_rate

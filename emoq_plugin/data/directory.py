@@ -9,7 +9,7 @@ import numpy as np
 
 from emoq_plugin.data.audio import is_pipe
 from emoq_plugin.data.votes import format_votes, parse_votes
-from emoq_plugin.files import atomic_write, write_table
+from emoq_plugin.files import atomic_write, read_text, write_table
 
 # Table name -> attribute; further utt2* tables are kept as they are, in `extra`.
 TABLES = {
@@ -34,7 +34,7 @@ def read_emotions(path: str | Path) -> list[str]:
         For a line that is not one word, a repeated emotion, or fewer than two.
     """
     emotions: list[str] = []
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         name = line.strip()
         if not re.fullmatch(r"[^\s=/]+", name):
             raise ValueError(
@@ -301,8 +301,8 @@ def table_faults(data: DataDirectory, emotions: Sequence[str] | None) -> list[st
     voted = data.lines.get("utt2votes", data.votes)
     for u in data.utterances:
         where = _place(data, audio, u)
-        if "/" in u:
-            faults.append(f"{where}: '/' in '{u}': ids become file names")
+        for bad in {"/", "\0"} & set(u):
+            faults.append(f"{where}: {bad!r} in {u!r}: ids become file names")
         if u not in data.speaker:
             faults.append(f"{where}: utterance '{u}' is not in utt2spk")
         if u not in data.emotion and u not in voted:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emoq_plugin.files import atomic_write
+from emoq_plugin.files import atomic_write, read_text
 
 PARTS = ("train", "valid", "test")
 
@@ -191,7 +191,7 @@ def check_speaker_disjoint(fold: Fold, speaker: Mapping[str, str]) -> None:
 def _read_part(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, expected one utterance id a line")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if len(line.split()) != 1:

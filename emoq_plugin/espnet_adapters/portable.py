@@ -1,5 +1,6 @@
 """A quantizer inside an ESPnet model: frozen, verified, independent of its path."""
 
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from emoq_plugin.quantizers.residual import Quantized
 from emoq_plugin.routing.routed import RoutedQuantizer
 from emoq_plugin.routing.routers import CONTROLS
 
+MAX_VALUES = 2**29  # of one tensor, 2 GiB; a configuration may claim anything
 OPTIONS = ("path", "arm", "codebooks_sha256", "saved")
 
 
@@ -116,8 +118,19 @@ def _plain(quantizer: RoutedQuantizer) -> dict[str, Any]:
 
 
 def _rebuild(saved: dict[str, Any]) -> RoutedQuantizer:
-    empty = {name: torch.zeros(shape) for name, shape in saved["shapes"].items()}
-    return RoutedQuantizer.from_config(saved["config"], empty)
+    """Make room for the numbers of a checkpoint; the configuration may be foreign."""
+    try:
+        shapes = saved["shapes"]
+        if max(map(math.prod, shapes.values())) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} numbers in one of {shapes}")
+        empty = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        return RoutedQuantizer.from_config(saved["config"], empty)
+    except (
+        LookupError, TypeError, ValueError, AttributeError, RuntimeError,
+    ) as error:  # fmt: skip
+        raise ValueError(
+            f"quantizer: 'saved' is damaged: {type(error).__name__} {error}"
+        ) from error
 
 
 def _after_load(module: PortableQuantizer, keys: Any) -> None:

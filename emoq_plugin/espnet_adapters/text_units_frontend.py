@@ -109,7 +109,7 @@ class TextUnitsFrontend(UnitsFrontend):
 
         Parameters
         ----------
-        input : (B, T * L) int64
+        input : (B, T * L) int64, or whole numbers as floats
             Frame by frame. A frame of <sos/eos>, which ESPnet's models put first, is
             a learned vector.
         input_lengths : (B,) int64
@@ -139,7 +139,8 @@ class TextUnitsFrontend(UnitsFrontend):
                 f"{found} ids are no multiple of {n_levels} levels: are the ids of all "
                 "levels there, and is model_conf.patch_size equal to the levels?"
             )
-        ids = input.view(len(input), -1, n_levels)
+        # asr2.sh reads stored ids as kaldi_ark, that is, as floats.
+        ids = input.long().view(len(input), -1, n_levels)
         lengths = input_lengths // n_levels
         steps = torch.arange(ids.shape[1], device=input.device)
         boundary = (ids == self.boundary_id).all(dim=-1)

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
+
+from emoq_plugin.files import check_types
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,19 @@ class FeatureCard:
         Raises
         ------
         ValueError
-            If a field is missing or unknown; the message begins with `where`.
+            If a field is missing, unknown or of another type; the message begins with
+            `where`.
         """
         expected = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != expected:
             raise ValueError(
-                f"{where}: not a feature card: found {sorted(values)}, "
+                f"{where}: not a feature card: found {reprlib.repr(values)}, "
                 f"expected {sorted(expected)}"
             )
+        check_types(values, get_type_hints(cls), where)
+        for name in ("dimension", "frame_rate_hz", "sample_rate"):
+            if not 0 < values[name] < float("inf"):
+                raise ValueError(f"{where}: {name} is {values[name]}, expected > 0")
         return cls(**values)
 
     def fingerprint(self) -> str:

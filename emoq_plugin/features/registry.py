@@ -2,16 +2,23 @@
 
 import importlib
 import inspect
+import reprlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from emoq_plugin.features.encoder import Encoder
+from emoq_plugin.files import check_types, read_yaml
 
 ENCODERS = {
+    "emotion2vec": "emoq_plugin.features.emotion2vec:Emotion2vec",
+    "espnet_ssl": "emoq_plugin.features.espnet_ssl:EspnetSsl",
     "fbank": "emoq_plugin.features.fbank:Fbank",
     "huggingface": "emoq_plugin.features.huggingface:HuggingFace",
     "opensmile": "emoq_plugin.features.opensmile:OpenSmile",
+    "s3prl": "emoq_plugin.features.s3prl:S3prl",
 }
+
+CONFIG_TYPES = {"encoder": str, "conf": dict[str, Any]}
 
 
 def encoder_class(name: str, **conf: Any) -> type[Encoder]:
@@ -20,7 +27,8 @@ def encoder_class(name: str, **conf: Any) -> type[Encoder]:
     Raises
     ------
     ValueError
-        If the encoder or one of the options is unknown; the message lists what exists.
+        If the encoder or one of the options is unknown (the message lists what exists)
+        or of another type.
     """
     if name not in ENCODERS:
         raise ValueError(f"unknown encoder '{name}', expected one of {list(ENCODERS)}")
@@ -32,6 +40,7 @@ def encoder_class(name: str, **conf: Any) -> type[Encoder]:
         raise ValueError(
             f"encoder '{name}' has no option {unknown}, expected some of {allowed}"
         )
+    check_types(conf, get_type_hints(found.__init__), f"encoder '{name}'")
     return found
 
 
@@ -70,23 +79,20 @@ def read_feature_config(path: str | Path) -> tuple[str, dict[str, Any]]:
         If it is not `encoder: <name>` with an optional `conf: {...}`, or names an
         encoder or option that does not exist.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from error
+    values = read_yaml(path)
     if (
         not isinstance(values, dict)
         or "encoder" not in values
         or not set(values) <= {"encoder", "conf"}
         or not isinstance(values.get("conf") or {}, dict)
     ):
+        found = reprlib.repr(values)
         raise ValueError(
-            f"{path}: found {values!r}, expected 'encoder: <name>' and 'conf: {{...}}'"
+            f"{path}: found {found}, expected 'encoder: <name>' and 'conf: {{...}}'"
         )
     name, conf = values["encoder"], values.get("conf") or {}
     try:
+        check_types({"encoder": name, "conf": conf}, CONFIG_TYPES, "options")
         encoder_class(name, **conf)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -1,6 +1,7 @@
 """Features on disk: Kaldi arks beside their card, written aside, checked when read."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +13,7 @@ from emoq_plugin.features.encoder import FeatureCard
 from emoq_plugin.files import (
     atomic_write,
     read_json,
+    read_places,
     read_table,
     write_json,
     write_table,
@@ -22,6 +24,7 @@ SCP = "feats.scp"
 LENGTHS = "utt2num_frames"
 # kaldiio would run a pickle that it finds in an ark: only this header is let through.
 FLOAT_MATRIX = b"\0BFM "
+JOB_MARKERS = ".done.*.json"
 
 
 def _check(frames: np.ndarray, card: FeatureCard, where: str) -> None:
@@ -124,17 +127,19 @@ def merge_feature_jobs(directory: str | Path, n_jobs: int) -> dict[str, int]:
     return lengths
 
 
-def remove_job_files(directory: str | Path, n_jobs: int) -> None:
+def remove_job_files(directory: str | Path) -> None:
     """Remove the tables of merged jobs and the arks of an earlier, larger job count."""
     directory = Path(directory)
-    for pattern in (f"{LENGTHS}.*", "feature.*.json", "feats.*.scp", ".done.*.json"):
-        for path in directory.glob(pattern):
-            path.unlink(missing_ok=True)
-    kept = {f"feats.{job}.ark" for job in range(1, n_jobs + 1)}
+    places = read_table(directory / SCP).values()
+    kept = {Path(place.rpartition(":")[0]).name for place in places}
     for path in directory.glob("feats.*.ark"):
         if path.name not in kept:
             logging.info("%s is left from an earlier run: removed", path)
             path.unlink()
+    # The markers go last: where they stand, this has not come to its end.
+    for pattern in (f"{LENGTHS}.*", "feature.*.json", "feats.*.scp", JOB_MARKERS):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 class FeatureStore(Mapping[str, np.ndarray]):
@@ -174,7 +179,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
             read_json(self.directory / CARD), self.directory / CARD
         )
         self.lengths = self._read_lengths()
-        self._places = self._read_places()
+        self._places = read_places(self.directory / SCP)
         differ = sorted(set(self._places) ^ set(self.lengths))
         if differ:
             raise ValueError(
@@ -187,25 +192,12 @@ class FeatureStore(Mapping[str, np.ndarray]):
         path = self.directory / LENGTHS
         table = read_table(path)
         for number, (utterance, count) in enumerate(table.items(), 1):
-            if not count.isdigit():
+            if not re.fullmatch("[0-9]{1,18}", count):
                 raise ValueError(
                     f"{path}:{number}: '{utterance}' has '{count}' frames, "
                     "expected a number"
                 )
         return {utterance: int(count) for utterance, count in table.items()}
-
-    def _read_places(self) -> dict[str, tuple[Path, int]]:
-        path = self.directory / SCP
-        places = {}
-        for number, (utterance, place) in enumerate(read_table(path).items(), 1):
-            ark, _, offset = place.rpartition(":")
-            if not ark or not offset.isdigit():
-                raise ValueError(
-                    f"{path}:{number}: '{place}', expected <ark>:<byte offset>"
-                )
-            # The arks stand beside the table, wherever the directory is now.
-            places[utterance] = (self.directory / Path(ark).name, int(offset))
-        return places
 
     def _read(self, stream: BinaryIO, ark: Path, utterance: str) -> np.ndarray:
         where = f"{ark}: utterance '{utterance}'"
@@ -214,15 +206,15 @@ class FeatureStore(Mapping[str, np.ndarray]):
         if stream.read(len(FLOAT_MATRIX)) != FLOAT_MATRIX:
             raise ValueError(
                 f"{where}: no float32 matrix at byte {offset}, the ark is truncated or "
-                "garbled: remove it and run the feature stage again"
+                f"garbled: remove {self.directory} and run the feature stage again"
             )
         stream.seek(offset)
         try:
             frames = kaldiio.matio.read_kaldi(stream)
         except Exception as error:  # kaldiio's own depends on where the bytes end
             raise ValueError(
-                f"{where}: the ark is truncated or garbled ({error}): remove it and "
-                "run the feature stage again"
+                f"{where}: the ark is truncated or garbled ({error}): remove "
+                f"{self.directory} and run the feature stage again"
             ) from error
         _check(frames, self.card, where)
         if len(frames) != self.lengths[utterance]:

@@ -19,6 +19,7 @@ from emoq_plugin.learning.collective import (
     join_reservoir,
     join_statistics,
     largest,
+    same,
     world,
 )
 from emoq_plugin.learning.ema import ema_epoch
@@ -27,6 +28,7 @@ from emoq_plugin.learning.initialization import k_means_plus_plus, random_codebo
 from emoq_plugin.learning.kmeans import CodeCache, lloyd_pass, update
 from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
+from emoq_plugin.learning.stopping import HeldSigterm
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def learn_residual_codebooks(
         Codebooks to start from, instead of those that `settings.init` makes.
     checkpoint : str or Path, optional
         File written after every pass. If it stands there, made by the same call, the
-        work goes on from it and ends in the same codebooks, bit for bit.
+        work goes on from it and ends in the same codebooks, bit for bit. With it,
+        SIGTERM waits for the end of the pass.
     log_file : str or Path, optional
         JSON lines: level, iteration, expert, objective (weighted mean squared
         distance), used (codewords), perplexity, moved (share of mass that changed its
@@ -171,7 +174,12 @@ def learn_residual_codebooks(
     ------
     ValueError
         If an expert has fewer (distinct) frames than codewords, with both numbers; if
-        `initial` has other shapes than `sizes` asks for.
+        `initial` has other shapes than `sizes` asks for; if processes read different
+        checkpoints.
+    InterruptedError
+        After SIGTERM, in every process, with the checkpoint written.
+    ConnectionError
+        If another process ended, with its rank and host.
 
     Notes
     -----
@@ -218,19 +226,28 @@ def learn_residual_codebooks(
         idle = [0] * len(experts)
         infinite = [float("inf")] * len(experts)
         progress = _Progress(identity, [], None, [], [], 0, infinite, idle, [])
+    # A node may see an older file than the one that wrote it.
+    passes = settings.max_iterations + 1
+    if not same(len(progress.codebooks) * passes + progress.iteration, device):
+        raise ValueError(
+            f"{checkpoint} differs between processes: give all the same file, or wait "
+            "until their nodes see what was written last, then run it again"
+        )
 
-    learner = _Learner(
-        source=part,
-        sizes=list(sizes),
-        experts=experts,
-        settings=settings,
-        progress=progress,
-        initial=initial,
-        checkpoint=checkpoint if world()[0] == 0 else None,
-        log_file=Path(log_file) if log_file and world()[0] == 0 else None,
-        device=device,
-    )
-    return learner.lloyd() if settings.algorithm == "lloyd" else learner.ema()
+    with HeldSigterm(hold=checkpoint is not None) as held:
+        learner = _Learner(
+            source=part,
+            sizes=list(sizes),
+            experts=experts,
+            settings=settings,
+            progress=progress,
+            initial=initial,
+            checkpoint=checkpoint if world()[0] == 0 else None,
+            log_file=Path(log_file) if log_file and world()[0] == 0 else None,
+            device=device,
+            held=held,
+        )
+        return learner.lloyd() if settings.algorithm == "lloyd" else learner.ema()
 
 
 def _identity(source: FrameSource, facts: list) -> str:
@@ -266,6 +283,7 @@ class _Learner:
     checkpoint: Path | None
     log_file: Path | None
     device: torch.device
+    held: HeldSigterm
     samples: list[WeightedReservoir] | None = None
 
     def lloyd(self) -> list[Tensor]:
@@ -275,14 +293,14 @@ class _Learner:
                 state.current = self._first(level, state.codebooks)
             while state.iteration < self.settings.max_iterations and self._active():
                 self._lloyd_iteration(level, cache)
-                self._save()
+                self._save_or_stop()
             # The update that ended the level made its codes out of date.
             cache.forget(level)
             state.codebooks.append(state.current)
             state.current, state.iteration = None, 0
             state.objective = [float("inf")] * len(self.experts)
             state.waited = [0] * len(self.experts)
-            self._save()
+            self._save_or_stop()
         return state.codebooks
 
     def _lloyd_iteration(self, level: int, cache: CodeCache) -> None:
@@ -358,7 +376,7 @@ class _Learner:
                 for level, facts in enumerate(line)
             ]
             self._log(named, start)
-            self._save()
+            self._save_or_stop()
         return state.best
 
     def _active(self) -> list[int]:
@@ -422,9 +440,15 @@ class _Learner:
             seconds,
         )
 
-    def _save(self) -> None:
+    def _save_or_stop(self) -> None:
+        """Save; where SIGTERM has come to any process, end all after this pass."""
         if self.checkpoint:
             self.progress.save(self.checkpoint)
         if self.log_file:
             with atomic_write(self.log_file) as stream:
                 stream.writelines(json.dumps(r) + "\n" for r in self.progress.log)
+        if largest(int(self.held.came), self.device):
+            raise InterruptedError(
+                "stopped by SIGTERM, same command resumes at level "
+                f"{len(self.progress.codebooks)}, iteration {self.progress.iteration}"
+            )

@@ -101,10 +101,12 @@ class Artifact:
             )
         try:
             tensors = load_file(directory / WEIGHTS)
+            _check_numbers(tensors)
             loaded = cls.from_config(config, tensors)
             expected, found = config["codebooks_sha256"], loaded.codebooks_sha256
         except (
             SafetensorError, LookupError, TypeError, ValueError, AttributeError,
+            ArithmeticError, MemoryError, RuntimeError,
         ) as error:  # fmt: skip
             raise ValueError(
                 f"{directory}: damaged artifact, {WEIGHTS} and {CONFIG} do not fit: "
@@ -129,6 +131,16 @@ class Artifact:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not name.startswith("router.") and tensor.dtype != torch.float32:
+            raise ValueError(f"{name} is {tensor.dtype}, expected float32")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
+        if name == "normalization.scale" and not (tensor > 0).all():
+            raise ValueError(f"{name} is not positive")
 
 
 def artifact_type(name: str | Path, *, revision: str | None = None) -> str:

@@ -1,15 +1,25 @@
 """CodebookBank: named experts of equal shape that share one normalisation."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from emoq_plugin.files import check_types
 from emoq_plugin.quantizers.artifact import Artifact, fingerprint_of_tensors
 from emoq_plugin.quantizers.normalization import Normalization
 from emoq_plugin.quantizers.residual import ResidualQuantizer
 
 BALANCED = "balanced"
+CONFIG_TYPES = {
+    "experts": list[str],
+    "sizes": list[int],
+    "emotions": list[str],
+    "normalization": str,
+    "codebooks_sha256": str,
+    "card": dict[str, Any],
+}
 
 
 class CodebookBank(Artifact, nn.Module):
@@ -170,7 +180,8 @@ class CodebookBank(Artifact, nn.Module):
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "CodebookBank":
         """Build what `config` and `tensors` describe."""
-        return cls(
+        check_types(config, CONFIG_TYPES, "config")
+        bank = cls(
             config["experts"],
             [tensors[f"codebooks.{i}"] for i in range(len(config["sizes"]))],
             Normalization(
@@ -186,6 +197,9 @@ class CodebookBank(Artifact, nn.Module):
                 if name.startswith("router.")
             },
         )
+        if not bank.sizes or min(bank.sizes) < 1 or bank.sizes != config["sizes"]:
+            raise ValueError(f"sizes are {config['sizes']}, the tensors' {bank.sizes}")
+        return bank
 
 
 def _buffer(name: str) -> str:

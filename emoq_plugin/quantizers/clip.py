@@ -1,6 +1,6 @@
 """ClipEncoding: clips encoded by any experts, each level computed once, in batches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,9 +8,6 @@ from torch import Tensor
 from emoq_plugin.learning.encoding import decode_frames
 from emoq_plugin.learning.nearest import nearest_codewords
 from emoq_plugin.quantizers.bank import CodebookBank
-
-# Frames that are encoded together: the matrix products pay from about here.
-BATCH_FRAMES = 2048
 
 
 class ClipEncoding:
@@ -129,28 +126,6 @@ def extend(clips: Sequence[ClipEncoding], expert: str, n_levels: int) -> None:
         totals = torch.stack(sums).tolist()
         for clip, part, total in zip(waiting, codes.split(lengths), totals):
             clip.add_level(expert, part, total)
-
-
-def in_batches[Item](
-    items: Iterable[tuple[Item, int]], max_frames: int = BATCH_FRAMES
-) -> Iterator[list[Item]]:
-    """Group items that come with their number of frames.
-
-    Examples
-    --------
-    >>> list(in_batches([("a", 3), ("b", 3), ("c", 9)], max_frames=6))
-    [['a', 'b'], ['c']]
-    """
-    batch: list[Item] = []
-    frames = 0
-    for item, length in items:
-        if batch and frames + length > max_frames:
-            yield batch
-            batch, frames = [], 0
-        batch.append(item)
-        frames += length
-    if batch:
-        yield batch
 
 
 def pool(frames: Tensor) -> Tensor:

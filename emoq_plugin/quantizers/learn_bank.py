@@ -4,13 +4,13 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.files import check_options, read_options
+from emoq_plugin.files import check_options, check_types, read_options
 from emoq_plugin.learning.residual import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import UtteranceSource
 from emoq_plugin.quantizers.bank import CodebookBank
@@ -34,6 +34,8 @@ class QuantizerConfig:
         Frames are kept in memory when all fit; otherwise each pass streams them.
     learning : dict
         Fields of `LearningSettings`.
+    calibrated : dict
+        Fields of `emoq_plugin.routing.calibrated.CalibratedSettings`.
     """
 
     norm: str = "level"
@@ -44,12 +46,15 @@ class QuantizerConfig:
     chunk_frames: int = 4096
     memory_mb: float = 512.0
     learning: dict[str, Any] = field(default_factory=dict)
+    calibrated: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.frame_budget not in ("all", "equal"):
             raise ValueError(
                 f"frame_budget is '{self.frame_budget}', expected 'all' or 'equal'"
             )
+        if self.chunk_frames < 1:
+            raise ValueError(f"chunk_frames is {self.chunk_frames}, expected >= 1")
 
     @classmethod
     def read(cls, path: str | Path) -> "QuantizerConfig":
@@ -58,12 +63,14 @@ class QuantizerConfig:
         Raises
         ------
         ValueError
-            For an unknown option, with those that exist.
+            For an unknown option, with those that exist, or a value of another type.
         """
         values = read_options(path, cls.__dataclass_fields__)
         learning = values.get("learning") or {}
         known = LearningSettings.__dataclass_fields__
         check_options(learning, known, f"{path}: learning")
+        check_types(learning, get_type_hints(LearningSettings), f"{path}: learning")
+        check_types({**values, "learning": learning}, get_type_hints(cls), path)
         return cls(**{**values, "learning": learning})
 
 

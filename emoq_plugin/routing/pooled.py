@@ -16,6 +16,9 @@ class PooledClassifier:
     C : float, default=0.01
         Inverse regularisation strength, fixed before any test data was seen.
     max_iter : int, default=500
+    route_scale : float, default=10.0
+        Routes are multiplied by it, beside pooled features of unit variance: their few
+        weights are hardly regularised, as if they were intercepts.
 
     Examples
     --------
@@ -24,11 +27,16 @@ class PooledClassifier:
     np.int64(1)
     """
 
-    def __init__(self, *, C: float = 0.01, max_iter: int = 500):
+    def __init__(
+        self, *, C: float = 0.01, max_iter: int = 500, route_scale: float = 10.0
+    ):
         self.C = C
         self.max_iter = max_iter
+        self.route_scale = route_scale
 
-    def fit(self, pooled: np.ndarray, targets: np.ndarray) -> "PooledClassifier":
+    def fit(
+        self, pooled: np.ndarray, targets: np.ndarray, routes: np.ndarray | None = None
+    ) -> "PooledClassifier":
         """Learn.
 
         Parameters
@@ -36,6 +44,8 @@ class PooledClassifier:
         pooled : (N, F) array
         targets : (N, C) array
             Class shares, rows sum to one.
+        routes : (N, E) array, optional
+            Weights of the experts that encoded each clip, a part of its stream.
 
         Raises
         ------
@@ -51,15 +61,25 @@ class PooledClassifier:
         weight = targets[clip, label] / mass[label] * len(pooled) / len(mass)
         self.scaler_ = StandardScaler().fit(pooled)
         self.model_ = LogisticRegression(C=self.C, max_iter=self.max_iter)
-        self.model_.fit(self.scaler_.transform(pooled)[clip], label, weight)
+        self.model_.fit(self._inputs(pooled, routes)[clip], label, weight)
         return self
 
-    def predict_proba(self, pooled: np.ndarray) -> np.ndarray:
+    def predict_proba(
+        self, pooled: np.ndarray, routes: np.ndarray | None = None
+    ) -> np.ndarray:
         """Give posteriors (N, C)."""
-        return self.model_.predict_proba(self.scaler_.transform(pooled))
+        return self.model_.predict_proba(self._inputs(pooled, routes))
+
+    def _inputs(self, pooled: np.ndarray, routes: np.ndarray | None) -> np.ndarray:
+        scaled = self.scaler_.transform(pooled)
+        if routes is None:
+            return scaled
+        return np.concatenate([scaled, self.route_scale * routes], axis=1)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Give ``mean``, ``scale`` (F,), ``weight`` (C, F) and ``bias`` (C,).
+
+        Of a classifier without routes.
 
         Two classes have one row in scikit-learn; here they have two.
         """

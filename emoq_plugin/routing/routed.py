@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from emoq_plugin.files import check_types
 from emoq_plugin.quantizers.artifact import Artifact
 from emoq_plugin.quantizers.bank import CodebookBank
 from emoq_plugin.quantizers.clip import ClipEncoding
@@ -166,8 +167,16 @@ class RoutedQuantizer(Artifact, nn.Module):
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "RoutedQuantizer":
         """Build what `config` and `tensors` describe."""
+        types = {"arm": str, "depth": int, "n_levels": int}
+        check_types(config, types, "config")
+        bank = CodebookBank.from_config(config, tensors)
+        for name in ("depth", "n_levels"):
+            if not 1 <= config[name] <= bank.n_levels:
+                raise ValueError(
+                    f"{name} is {config[name]}, expected 1 to {bank.n_levels}"
+                )
         return cls(
-            CodebookBank.from_config(config, tensors),
+            bank,
             config["arm"],
             depth=config["depth"],
             n_levels=config["n_levels"],

@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emoq_plugin.quantizers.bank import BALANCED
 from emoq_plugin.quantizers.clip import ClipEncoding
+from emoq_plugin.routing.calibrated import PREFIX, evidence, posteriors
 
 # Levels of the mixing weight that the soft route transmits (4 bits).
 MIXING_STEPS = 16
@@ -29,12 +31,16 @@ class Facts:
         True class, which only the controls `oracle` and `wrong` look at.
     seed : int
         Of the controls.
+    unheard : (C,) float array, optional
+        Of a training clip: posteriors by a `calibrated` router that was fitted without
+        its speaker.
     """
 
     depth: int = 1
     utterance: str = ""
     emotion: str | None = None
     seed: int = 0
+    unheard: np.ndarray | None = None
 
 
 Route = dict[str, float]  # expert -> mixing weight, summing to one
@@ -92,6 +98,34 @@ def linear(clip: ClipEncoding, experts: Sequence[str], facts: Facts) -> Route:
     return {_of_class(experts, best): 1.0}
 
 
+def calibrated(clip: ClipEncoding, experts: Sequence[str], facts: Facts) -> Route:
+    """Take the class of highest posterior by two kinds of evidence.
+
+    See `emoq_plugin.routing.calibrated`; looks at the features, not at the levels.
+
+    Raises
+    ------
+    ValueError
+        If the bank has no such router.
+    """
+    if facts.unheard is not None:
+        return {
+            _of_class(experts, clip.bank.emotions[int(facts.unheard.argmax())]): 1.0
+        }
+    learned = {
+        name.removeprefix(PREFIX): value
+        for name, value in clip.bank.router_parameters.items()
+        if name.startswith(PREFIX)
+    }
+    if not learned:
+        raise ValueError(
+            "this bank has no calibrated router: learn codebooks with a group of one "
+            "expert a class"
+        )
+    found = posteriors(learned, evidence(learned, clip.normalised))
+    return {_of_class(experts, clip.bank.emotions[int(found.argmax())]): 1.0}
+
+
 def soft(clip: ClipEncoding, experts: Sequence[str], facts: Facts) -> Route:
     """Mix the two experts of highest posterior ``exp(-distortion / temperature)``.
 
@@ -126,7 +160,17 @@ def random(clip: ClipEncoding, experts: Sequence[str], facts: Facts) -> Route:
 
 ROUTERS: dict[str, Router] = {
     r.__name__: r
-    for r in (cosine, gain, distortion, linear, soft, oracle, random, wrong)
+    for r in (
+        cosine,
+        gain,
+        distortion,
+        linear,
+        calibrated,
+        soft,
+        oracle,
+        random,
+        wrong,
+    )
 }
 CONTROLS = ("oracle", "random", "wrong")
 # Routers that search the first levels of every expert.

@@ -8,10 +8,11 @@ utterances, sums by speaker are made once and a resample is one matrix product.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from emoq_plugin.ser.metrics import positions
+from emoq_plugin.ser.metrics import SOFT_METRICS, positions, scores_of_confusion
 
 
 def draw_speakers(
@@ -94,17 +95,15 @@ def resample_sums(sums: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return np.tensordot(draws, sums, axes=1)
 
 
-def resample_means(
-    values: np.ndarray, speakers: np.ndarray, *, draws: np.ndarray
-) -> np.ndarray:
+def means_of_sums(sums: np.ndarray, sizes: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Compute the mean over the pooled utterances of every resample.
 
     Parameters
     ----------
-    values : (N, M) array
-        M quantities of every utterance.
-    speakers : (N,) int array
-        Speaker of each utterance.
+    sums : (S, M) array
+        M quantities summed over the utterances of each speaker, see `speaker_sums`.
+    sizes : (S,) array
+        Utterances of each speaker.
     draws : (R, S) array
         From `draw_speakers`.
 
@@ -113,11 +112,76 @@ def resample_means(
     (R, M) float64 array
         NaN for a resample in which nobody has an utterance.
     """
-    n_speakers = draws.shape[1]
-    sums = speaker_sums(values, speakers, n_speakers=n_speakers)  # (S, M)
-    sizes = np.bincount(speakers, minlength=n_speakers).astype(np.float64)  # (S,)
     with np.errstate(invalid="ignore"):
         return resample_sums(sums, draws) / resample_sums(sizes, draws)[:, None]
+
+
+@dataclass(frozen=True)
+class SpeakerSums:
+    """Everything that the metrics of a cell are functions of, summed by speaker.
+
+    Attributes
+    ----------
+    confusions : (S, C, C + 1) float64 array
+        See `speaker_confusions`.
+    soft : (S, M) float64 array
+        The metrics of `SOFT_METRICS`.
+    sizes : (S,) float64 array
+        Utterances behind `soft`.
+    classes : tuple of C str
+        Names of the rows of `confusions`.
+    """
+
+    confusions: np.ndarray
+    soft: np.ndarray
+    sizes: np.ndarray
+    classes: tuple[str, ...]
+
+    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Give every metric for every way of counting the speakers.
+
+        Parameters
+        ----------
+        weights : (R, S) array
+            How often each speaker counts; see `with_everyone`.
+
+        Returns
+        -------
+        dict of str to (R,) float64 array
+            `macro_f1`, `uar`, `wa`, `recall/<class>` and the soft metrics; NaN where
+            nobody that counts defines a metric.
+        """
+        with np.errstate(invalid="ignore"):
+            hard = scores_of_confusion(resample_sums(self.confusions, weights))
+        recall = hard.pop("recall")  # (R, C)
+        soft = means_of_sums(self.soft, self.sizes, weights)
+        return (
+            hard
+            | {f"recall/{name}": recall[:, c] for c, name in enumerate(self.classes)}
+            | {name: soft[:, m] for m, name in enumerate(SOFT_METRICS)}
+        )
+
+    def beside(self, other: "SpeakerSums") -> "SpeakerSums":
+        """Give the speakers of two cells side by side, as (2 S) clusters."""
+        pairs = ((getattr(self, n), getattr(other, n)) for n in _SUMMED)
+        return SpeakerSums(*map(np.concatenate, pairs), self.classes)
+
+
+_SUMMED = ("confusions", "soft", "sizes")
+
+
+def with_everyone(draws: np.ndarray) -> np.ndarray:
+    """Put the count of all speakers, each once, before the resamples.
+
+    Parameters
+    ----------
+    draws : (R, S) array
+
+    Returns
+    -------
+    (1 + R, S) float64 array
+    """
+    return np.concatenate([np.ones((1, draws.shape[1])), draws])
 
 
 def percentile_interval(

@@ -6,18 +6,21 @@ One line is one cell (rate, arm, head) of one fold, an object with the fields of
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from emoq_plugin.files import atomic_write
+from emoq_plugin.files import atomic_write, check_types, parse_json, read_text
 from emoq_plugin.ser.metrics import check_distributions
 
 HEADS = ("retrained", "frozen", "route", "espnet")
 CONTINUOUS = "continuous"
+# `<arm>+<arm>`: the codes of the first, the route of the second beside them.
+WITH_ROUTE_OF = "+"
 BITRATES = ("nominal", "entropy", "side_info")
 
 
@@ -60,6 +63,9 @@ class Prediction:
     posteriors: np.ndarray
 
     def __post_init__(self):
+        hints = get_type_hints(Prediction)
+        del hints["posteriors"]
+        check_types(vars(self), hints, "prediction")
         for field in ("fold", "rate", "arm", "head"):
             value = getattr(self, field)
             if not isinstance(value, str) or not value or "/" in value:
@@ -84,6 +90,12 @@ class Prediction:
             )
         check_distributions(self.posteriors, what="posteriors")
 
+    def only(self, utterances: Sequence[str]) -> "Prediction":
+        """Give the rows of some utterances."""
+        row = {utterance: n for n, utterance in enumerate(self.utterances)}
+        rows = self.posteriors[[row[u] for u in utterances]]
+        return replace(self, utterances=list(utterances), posteriors=rows)
+
     def _check_bitrate(self) -> None:
         if self.bitrate_bps is None:
             if self.rate != CONTINUOUS:
@@ -107,7 +119,7 @@ class Prediction:
 def _as_matrix(rows: Any) -> np.ndarray:
     try:
         return np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"posteriors are not a matrix of numbers: {error}") from error
 
 
@@ -133,16 +145,17 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     """
     predictions = []
     names = set(Prediction.__dataclass_fields__)
-    with open(path, encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                fields = json.loads(line)
-                if not isinstance(fields, dict) or set(fields) != names:
-                    found = sorted(fields) if isinstance(fields, dict) else fields
-                    raise ValueError(f"found {found}, expected {sorted(names)}")
-                predictions.append(Prediction(**fields))
-            except ValueError as error:
-                raise ValueError(f"{path}:{number}: {error}") from error
+    text = read_text(path).removesuffix("\n")
+    for number, line in enumerate(text.split("\n") if text else (), 1):
+        fields = parse_json(line, path, line=number)
+        try:
+            if not isinstance(fields, dict) or set(fields) != names:
+                found = sorted(fields) if isinstance(fields, dict) else fields
+                found = reprlib.repr(found)
+                raise ValueError(f"found {found}, expected {sorted(names)}")
+            predictions.append(Prediction(**fields))
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {error}") from error
     if not predictions:
         raise ValueError(f"{path}: no predictions, expected at least one JSON line")
     return predictions

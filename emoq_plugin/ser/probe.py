@@ -14,7 +14,7 @@ from emoq_plugin.quantizers.clip import pool
 from emoq_plugin.routing.arms import decode_route
 from emoq_plugin.routing.pooled import PooledClassifier
 from emoq_plugin.routing.routers import Route, member
-from emoq_plugin.ser.predictions import CONTINUOUS, Prediction
+from emoq_plugin.ser.predictions import CONTINUOUS, WITH_ROUTE_OF, Prediction
 from emoq_plugin.units.store import UnitStore
 
 
@@ -32,6 +32,8 @@ class ProbeTask:
     emotions : list of C str
     options : dict
         Of `PooledClassifier`.
+    predicted : sequence of str
+        Clips that heads are applied to; the fold's test clips by default.
     """
 
     fold: Fold
@@ -39,11 +41,25 @@ class ProbeTask:
     targets: np.ndarray
     emotions: list[str]
     options: Mapping[str, Any]
+    predicted: Sequence[str] = ()
 
-    def head(self, pooled: Mapping[str, np.ndarray]) -> PooledClassifier:
-        """Train a head on the pooled training clips."""
-        rows = np.stack([pooled[u] for u in self.train])
-        return PooledClassifier(**self.options).fit(rows, self.targets)
+    def __post_init__(self) -> None:
+        self.predicted = list(self.predicted or self.fold.test)
+
+    @property
+    def clips(self) -> list[str]:
+        """Clips that heads learn from or are applied to."""
+        return [*self.train, *self.predicted]
+
+    def head(
+        self,
+        pooled: Mapping[str, np.ndarray],
+        routes: Mapping[str, np.ndarray] | None = None,
+    ) -> PooledClassifier:
+        """Train a head on the pooled training clips and, where there are, routes."""
+        rows = _stack(pooled, self.train)
+        head = PooledClassifier(**self.options)
+        return head.fit(rows, self.targets, _stack(routes, self.train))
 
     def predict(
         self,
@@ -54,11 +70,13 @@ class ProbeTask:
         arm: str,
         name: str,
         bitrate: dict[str, float] | None,
+        routes: Mapping[str, np.ndarray] | None = None,
     ) -> Prediction:
-        """Apply a head to the test clips."""
-        rows = np.stack([pooled[u] for u in self.fold.test])
+        """Apply a head to the predicted clips."""
+        rows = _stack(pooled, self.predicted)
+        posteriors = head.predict_proba(rows, _stack(routes, self.predicted))
         return self.prediction(
-            head.predict_proba(rows), rate=rate, arm=arm, name=name, bitrate=bitrate
+            posteriors, rate=rate, arm=arm, name=name, bitrate=bitrate
         )
 
     def prediction(
@@ -70,7 +88,7 @@ class ProbeTask:
         name: str,
         bitrate: dict[str, float] | None,
     ) -> Prediction:
-        """Wrap posteriors of the test clips."""
+        """Wrap posteriors of the predicted clips."""
         return Prediction(
             fold=self.fold.name,
             rate=rate,
@@ -78,9 +96,15 @@ class ProbeTask:
             head=name,
             bitrate_bps=bitrate,
             emotions=self.emotions,
-            utterances=list(self.fold.test),
+            utterances=list(self.predicted),
             posteriors=posteriors,
         )
+
+
+def _stack(
+    rows: Mapping[str, np.ndarray] | None, utterances: Sequence[str]
+) -> np.ndarray | None:
+    return None if rows is None else np.stack([rows[u] for u in utterances])
 
 
 def continuous_pooled(
@@ -137,6 +161,12 @@ def route_posteriors(
     return posteriors
 
 
+def route_shares(units: UnitStore, utterance: str) -> np.ndarray:
+    """Give the weight of each expert in the route of a clip, (E,)."""
+    route = units.routes[utterance]
+    return np.array([route.get(expert, 0.0) for expert in units.card["experts"]])
+
+
 def probe_arms(
     task: ProbeTask,
     bank: CodebookBank,
@@ -147,6 +177,9 @@ def probe_arms(
     frozen: PooledClassifier,
 ) -> Iterator[Prediction]:
     """Score the arms that one bank serves.
+
+    An arm ``<a>+<b>`` is the control that has the codes of arm a and the route of arm b
+    sent beside them: what a routed arm has above it is in its codes, not in its route.
 
     Parameters
     ----------
@@ -161,19 +194,31 @@ def probe_arms(
     Yields
     ------
     prediction : Prediction
-        Heads `retrained`, `frozen` and, where experts are classes, `route`.
+        Heads `retrained` (on the reconstruction and the route), `frozen` and, where
+        experts are classes, `route`; `retrained` alone for ``<a>+<b>``.
     """
-    clips = [*task.train, *task.fold.test]
     for rate in rates:
         for arm in arms:
-            units = UnitStore(units_dir / rate / arm)
-            pooled = decoded_pooled(bank, units, clips)
+            codes, plus, routed = arm.partition(WITH_ROUTE_OF)
+            units = UnitStore(units_dir / rate / codes)
+            pooled = decoded_pooled(bank, units, task.clips)
             bitrate = {k: v for k, v in units.bitrate.items() if np.isscalar(v)}
+            beside = units
+            if plus:
+                beside = UnitStore(units_dir / rate / routed)
+                bitrate["side_info"] += beside.bitrate["side_info"]
+            shares = None
+            if len(beside.card["experts"]) > 1:
+                shares = {u: route_shares(beside, u) for u in task.clips}
             cell = {"rate": rate, "arm": arm, "bitrate": bitrate}
-            retrained = task.head(pooled)
-            yield task.predict(retrained, pooled, name="retrained", **cell)
+            retrained = task.head(pooled, shares)
+            yield task.predict(
+                retrained, pooled, name="retrained", routes=shares, **cell
+            )
+            if plus:
+                continue
             yield task.predict(frozen, pooled, name="frozen", **cell)
-            routes = [units.routes[u] for u in task.fold.test]
+            routes = [units.routes[u] for u in task.predicted]
             if units.card["arm"] != "balanced":
                 posteriors = route_posteriors(routes, task.emotions)
                 if posteriors is not None:
@@ -187,8 +232,7 @@ def probe_continuous(
     means: Callable[[str], torch.Tensor | None],
 ) -> tuple[PooledClassifier, Prediction]:
     """Give the head on continuous features and the upper bound that it reaches."""
-    clips = [*task.train, *task.fold.test]
-    pooled = continuous_pooled(bank, features, clips, means)
+    pooled = continuous_pooled(bank, features, task.clips, means)
     head = task.head(pooled)
     prediction = task.predict(
         head, pooled, rate=CONTINUOUS, arm=CONTINUOUS, name="retrained", bitrate=None

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoq_plugin.ser.intervals import (
+    SpeakerSums,
     draw_speakers,
     percentile_interval,
-    resample_means,
-    resample_sums,
     speaker_confusions,
+    speaker_sums,
+    with_everyone,
 )
-from emoq_plugin.ser.metrics import (
-    HARD_METRICS,
-    SOFT_METRICS,
-    per_class_recall,
-    scores_of_confusion,
+from emoq_plugin.ser.metrics import SOFT_METRICS
+from emoq_plugin.ser.predictions import (
+    CONTINUOUS,
+    HEADS,
+    WITH_ROUTE_OF,
+    Prediction,
+    read_predictions,
 )
-from emoq_plugin.ser.predictions import CONTINUOUS, HEADS, Prediction, read_predictions
 
 if TYPE_CHECKING:
     from emoq_plugin.data.directory import DataDirectory
@@ -39,7 +41,7 @@ CLEAR_SHARE = 0.5
 
 
 @dataclass
-class _Cell:
+class Cell:
     """One rate, arm and head over all folds; rows follow the common utterances."""
 
     rate: str
@@ -49,10 +51,16 @@ class _Cell:
     posteriors: np.ndarray  # (N, C)
 
 
-def _read_cells(
+def read_cells(
     files: Iterable[str | Path], emotions: Sequence[str]
 ) -> dict[str, dict[str, Prediction]]:
-    """Sort all predictions into cell -> fold -> prediction."""
+    """Sort all predictions into cell -> fold -> prediction.
+
+    Raises
+    ------
+    ValueError
+        For another class order, or a cell that is predicted twice in a fold.
+    """
     cells: dict[str, dict[str, Prediction]] = {}
     for path in files:
         for prediction in read_predictions(path):
@@ -73,8 +81,19 @@ def _read_cells(
     return cells
 
 
-def _check_same_folds(cells: dict[str, dict[str, Prediction]]) -> dict[str, set[str]]:
-    """Refuse cells that miss folds or differ in the utterances of a fold."""
+def check_same_folds(cells: dict[str, dict[str, Prediction]]) -> dict[str, set[str]]:
+    """Refuse cells that miss folds or differ in the utterances of a fold.
+
+    Returns
+    -------
+    tested : dict of str to set of str
+        Utterances by fold.
+
+    Raises
+    ------
+    ValueError
+        Naming the cell, or the utterance that two folds test.
+    """
     tested: dict[str, set[str]] = {}
     for folds in cells.values():
         for fold, prediction in folds.items():
@@ -113,11 +132,12 @@ def _mean_bitrate(folds: Iterable[Prediction]) -> dict[str, float] | None:
     }
 
 
-def _pool(folds: dict[str, Prediction], utterances: Sequence[str]) -> _Cell:
+def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Cell:
+    """Join the folds of a cell, rows in the order of `utterances`."""
     row = {u: n for n, u in enumerate(u for p in folds.values() for u in p.utterances)}
     stacked = np.concatenate([p.posteriors for p in folds.values()])
     first = next(iter(folds.values()))
-    return _Cell(
+    return Cell(
         rate=first.rate,
         arm=CONTINUOUS if first.rate == CONTINUOUS else first.arm,
         head=first.head,
@@ -130,7 +150,7 @@ def _pool(folds: dict[str, Prediction], utterances: Sequence[str]) -> _Cell:
 
 
 @dataclass
-class _Reference:
+class Reference:
     """What every cell is compared with, and the common draws of speakers."""
 
     emotions: list[str]
@@ -139,21 +159,25 @@ class _Reference:
     targets: np.ndarray  # (N, C)
     speakers: np.ndarray  # (N,) index
     draws: np.ndarray  # (R, S)
+    weights: np.ndarray  # (1 + R, S), `with_everyone`
     parts: dict[str, np.ndarray]  # ambiguity -> (N,) bool, empty without votes
 
 
-# Metric name -> (value on all utterances, value in every resample).
-_Samples = dict[str, tuple[float, np.ndarray]]
-
-
-def _make_reference(
+def make_reference(
     data: "DataDirectory",
     utterances: list[str],
     emotions: list[str],
     *,
     n_resamples: int,
     seed: int,
-) -> _Reference:
+) -> Reference:
+    """Give labels, vote shares and speakers of the pooled utterances.
+
+    Raises
+    ------
+    ValueError
+        If an utterance is unknown, or none has a label.
+    """
     if unknown := [u for u in utterances if u not in data.speaker]:
         raise ValueError(
             f"{data.path}: utterances {unknown[:5]} are predicted but not in utt2spk: "
@@ -171,61 +195,66 @@ def _make_reference(
     voted = np.array([u in data.votes for u in utterances])
     clear = targets.max(1) > CLEAR_SHARE
     parts = {"low": voted & clear, "high": voted & ~clear} if voted.any() else {}
-    return _Reference(
+    draws = draw_speakers(len(number), n_resamples, seed=seed)
+    return Reference(
         emotions=emotions,
         labels=labels,
         classes=sorted(set(labels[labels >= 0].tolist())),
         targets=targets,
         speakers=np.array([number[name] for name in spoken_by]),
-        draws=draw_speakers(len(number), n_resamples, seed=seed),
+        draws=draws,
+        weights=with_everyone(draws),
         parts={name: rows for name, rows in parts.items() if rows.any()},
     )
 
 
-def _hard_samples(posteriors: np.ndarray, reference: _Reference) -> _Samples:
-    rows = reference.labels >= 0
-    truth, predicted = reference.labels[rows], posteriors[rows].argmax(1)
-    by_speaker = speaker_confusions(
-        truth,
-        predicted,
-        labels=reference.classes,
-        speakers=reference.speakers[rows],
-        n_speakers=reference.draws.shape[1],
+def sum_by_speaker(
+    posteriors: np.ndarray, reference: Reference, rows: np.ndarray | None = None
+) -> SpeakerSums:
+    """Compare posteriors with the reference and sum over each speaker's utterances.
+
+    Parameters
+    ----------
+    posteriors : (N, C) array
+    reference : Reference
+    rows : (N,) bool array, optional
+        Utterances that count; all by default. Only those with a label count in the
+        hard metrics.
+    """
+    n_speakers = reference.draws.shape[1]
+    rows = np.ones(len(posteriors), dtype=bool) if rows is None else rows
+    hard = rows & (reference.labels >= 0)
+    soft = [
+        metric(reference.targets[rows], posteriors[rows])
+        for metric in SOFT_METRICS.values()
+    ]
+    return SpeakerSums(
+        confusions=speaker_confusions(
+            reference.labels[hard],
+            posteriors[hard].argmax(1),
+            labels=reference.classes,
+            speakers=reference.speakers[hard],
+            n_speakers=n_speakers,
+        ),
+        soft=speaker_sums(
+            np.stack(soft, axis=1), reference.speakers[rows], n_speakers=n_speakers
+        ),
+        sizes=np.bincount(reference.speakers[rows], minlength=n_speakers) * 1.0,
+        classes=tuple(reference.emotions[label] for label in reference.classes),
     )
-    with np.errstate(invalid="ignore"):
-        resampled = scores_of_confusion(resample_sums(by_speaker, reference.draws))
-    samples = {
-        name: (metric(truth, predicted, labels=reference.classes), resampled[name])
-        for name, metric in HARD_METRICS.items()
-    }
-    recalls = per_class_recall(truth, predicted, labels=reference.classes)
-    for position, label in enumerate(reference.classes):
-        name = f"recall/{reference.emotions[label]}"
-        samples[name] = (recalls[position], resampled["recall"][:, position])
-    return samples
 
 
-def _soft_samples(
-    posteriors: np.ndarray, reference: _Reference, rows: np.ndarray
-) -> _Samples:
-    values = np.stack(
-        [
-            metric(reference.targets[rows], posteriors[rows])
-            for metric in SOFT_METRICS.values()
-        ],
-        axis=1,
-    )  # (N, M)
-    means = resample_means(values, reference.speakers[rows], draws=reference.draws)
-    return {
-        name: (values[:, m].mean(), means[:, m]) for m, name in enumerate(SOFT_METRICS)
-    }
+def intervals(samples: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Turn `SpeakerSums.metrics` of `with_everyone` into triples.
 
-
-def _intervals(samples: _Samples) -> dict[str, Any]:
-    """Turn samples into triples; `recall/<class>` goes into a table of its own."""
+    `recall/<class>` goes into a table of its own. A metric that is undefined on all
+    utterances together is left out.
+    """
     result: dict[str, Any] = {}
-    for name, (value, resampled) in samples.items():
-        triple = percentile_interval(value, resampled, level=LEVEL)
+    for name, (value, *resampled) in samples.items():
+        if not np.isfinite(value):
+            continue
+        triple = percentile_interval(value, np.array(resampled), level=LEVEL)
         table, _, emotion = name.partition("/")
         if emotion:
             result.setdefault(table, {})[emotion] = triple
@@ -234,7 +263,9 @@ def _intervals(samples: _Samples) -> dict[str, Any]:
     return result
 
 
-def _score_cell(cell: _Cell, samples: _Samples, reference: _Reference) -> dict:
+def _score_cell(
+    cell: Cell, samples: Mapping[str, np.ndarray], reference: Reference
+) -> dict:
     score = {
         "rate": cell.rate,
         "arm": cell.arm,
@@ -243,24 +274,21 @@ def _score_cell(cell: _Cell, samples: _Samples, reference: _Reference) -> dict:
         "head": cell.head,
         "bitrate_bps": cell.bitrate_bps,
         "n_resamples": len(reference.draws),
-        **_intervals(samples),
+        **intervals(samples),
     }
     if reference.parts:
         score["ambiguity"] = {
             part: {
                 "n_utterances": int(rows.sum()),
-                **_intervals(_soft_samples(cell.posteriors, reference, rows)),
+                **intervals(
+                    sum_by_speaker(cell.posteriors, reference, rows).metrics(
+                        reference.weights
+                    )
+                ),
             }
             for part, rows in reference.parts.items()
         }
     return score
-
-
-def _difference(arm: _Samples, other: _Samples) -> _Samples:
-    return {
-        name: (arm[name][0] - other[name][0], arm[name][1] - other[name][1])
-        for name in arm
-    }
 
 
 def score_experiment(
@@ -311,27 +339,24 @@ def score_experiment(
         orders differ, or `facts` would replace a computed entry.
     """
     emotions = list(emotions)
-    by_cell = _read_cells(prediction_files, emotions)
-    folds = _check_same_folds(by_cell)
+    by_cell = read_cells(prediction_files, emotions)
+    folds = check_same_folds(by_cell)
     utterances = sorted(set().union(*folds.values()))
-    reference = _make_reference(
+    reference = make_reference(
         data, utterances, emotions, n_resamples=n_resamples, seed=seed
     )
-    everywhere = np.ones(len(utterances), dtype=bool)
     arms: dict[str, dict] = {}
-    samples: dict[str, _Samples] = {}
+    samples: dict[str, dict[str, np.ndarray]] = {}
     for key in sorted(by_cell):
-        cell = _pool(by_cell[key], utterances)
-        samples[key] = {
-            **_hard_samples(cell.posteriors, reference),
-            **_soft_samples(cell.posteriors, reference, everywhere),
-        }
+        cell = pool_folds(by_cell[key], utterances)
+        sums = sum_by_speaker(cell.posteriors, reference)
+        samples[key] = sums.metrics(reference.weights)
         arms[key] = _score_cell(cell, samples[key], reference)
     for key, arm in arms.items():
         balanced = f"{arm['rate']}/balanced/{arm['head']}"
         if balanced in arms and balanced != key:
-            change = _difference(samples[key], samples[balanced])
-            arm["difference_to_balanced"] = _intervals(change)
+            change = {n: samples[key][n] - samples[balanced][n] for n in samples[key]}
+            arm["difference_to_balanced"] = intervals(change)
     scores = {
         "corpus": corpus,
         "synthetic": synthetic,
@@ -370,7 +395,7 @@ _ROUTERS = {
 def is_control(arm: str) -> bool:
     """Tell whether an arm only helps to read others and is never a result itself."""
     group, _, router = arm.partition("-")
-    return group == "capacity" or router in _CONTROL_ROUTES
+    return group == "capacity" or router in _CONTROL_ROUTES or WITH_ROUTE_OF in arm
 
 
 def display_name(arm: str) -> str:
@@ -386,7 +411,12 @@ def display_name(arm: str) -> str:
     'biased 95 %, soft mixture'
     >>> display_name("capacity-distortion")
     'capacity control, distortion router'
+    >>> display_name("balanced+specific-distortion")
+    'balanced RVQ + route of Emo-Q, distortion router (control)'
     """
+    codes, plus, route = arm.partition(WITH_ROUTE_OF)
+    if plus:
+        return f"{display_name(codes)} + route of {display_name(route)} (control)"
     group, _, router = arm.partition("-")
     if not router:
         return {"continuous": "continuous features", "balanced": "balanced RVQ"}.get(

@@ -11,7 +11,9 @@ import numpy as np
 
 from emoq_plugin.files import (
     atomic_write,
+    check_types,
     read_json,
+    read_places,
     read_table,
     write_json,
     write_table,
@@ -24,6 +26,7 @@ SCP = "codes.scp"
 ROUTES = "utt2route"
 CARD = "units.json"
 BITRATE = "bitrate.json"
+CARD_TYPES = {"experts": list[str], "n_levels": int}
 # Kaldiio's mark of an NPY array in an ark; a pickle or a command is not let through.
 NPY = b"NPY"
 
@@ -171,9 +174,11 @@ class UnitStore(Mapping[str, np.ndarray]):
             raise FileNotFoundError(
                 f"{self.directory / CARD} is missing: run stage 5 for this arm and rate"
             )
-        self.card = read_json(self.directory / CARD)
-        self.bitrate = read_json(self.directory / BITRATE)
-        self._places = read_table(self.directory / SCP)
+        self.card = _read_object(self.directory / CARD, CARD_TYPES)
+        if self.card["n_levels"] < 1 or not self.card["experts"]:
+            raise ValueError(f"{self.directory / CARD}: no level or no expert")
+        self.bitrate = _read_object(self.directory / BITRATE, {})
+        self._places = read_places(self.directory / SCP)
         experts = self.card["experts"]
         if (self.directory / ROUTES).exists():
             named = {member(e): e for e in experts}
@@ -195,16 +200,16 @@ class UnitStore(Mapping[str, np.ndarray]):
 
     def __getitem__(self, utterance: str) -> np.ndarray:
         """Read the (T, M * L) codes of one utterance."""
-        ark, _, offset = self._places[utterance].rpartition(":")
-        # The ark stands beside the table, wherever the directory is now.
-        ark = self.directory / Path(ark).name
+        ark, offset = self._places[utterance]
         with open(ark, "rb") as stream:
-            stream.seek(int(offset))
             try:
+                stream.seek(offset)
                 if stream.read(len(NPY)) != NPY:
                     raise ValueError(f"no array at byte {offset}")
-                stream.seek(int(offset))
+                stream.seek(offset)
                 codes = kaldiio.matio.read_kaldi(stream)
+                if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "iu":
+                    raise ValueError("no array of whole numbers")
             except Exception as error:  # kaldiio's own depends on where the bytes end
                 raise ValueError(
                     f"{ark}: utterance '{utterance}': truncated or garbled ({error}): "
@@ -223,6 +228,15 @@ class UnitStore(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def _read_object(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a JSON object that has at least these names, with values of these types."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not set(types) <= set(found):
+        raise ValueError(f"{path}: expected an object with {', '.join(types) or '{}'}")
+    check_types(found, types, path)
+    return found
 
 
 def write_cards(

@@ -1,6 +1,7 @@
 """Every registry of ESPnet has the plug-in, wherever and however it is started."""
 
 import ast
+import gc
 import os
 import subprocess
 import sys
@@ -36,11 +37,13 @@ def python(*arguments, **options):
 
 def registries_in_the_source():
     """List `<module>.<name>` of registries by reading ESPnet's source."""
-    import espnet2.tasks
+    import espnet2
 
     found = set()
-    for path in Path(espnet2.tasks.__path__[0]).glob("*.py"):
-        for node in ast.parse(path.read_text()).body:
+    for path in Path(espnet2.__path__[0]).rglob("*.py"):
+        text = path.read_text()
+        # Parsing everything would take half a minute.
+        for node in ast.walk(ast.parse(text if "ClassChoices(" in text else "")):
             if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
                 continue
             for keyword in node.value.keywords:
@@ -52,22 +55,42 @@ def registries_in_the_source():
     return found
 
 
+def ours(choices):
+    return [
+        name
+        for name, chosen in choices.classes.items()
+        if chosen.__module__.startswith("emoq_plugin.")
+    ]
+
+
 def test_every_registry_in_the_source_of_espnet_is_found(registries):
     in_source = registries_in_the_source()
     assert len(in_source) > 15
     assert in_source <= set(registries)
 
 
+def test_no_registry_in_memory_lacks_the_plug_in(registries):
+    from espnet2.asr.frontend.abs_frontend import AbsFrontend
+    from espnet2.tok.abs_quantizer import AbsSpeechTokenizerQuantizer
+    from espnet2.train.class_choices import ClassChoices
+
+    # Wherever it is kept, and whatever type it says that it checks.
+    takes = (AbsFrontend, AbsSpeechTokenizerQuantizer)
+    every = [
+        choices
+        for choices in gc.get_objects()
+        if type(choices) is ClassChoices
+        and any(issubclass(c, takes) for c in choices.classes.values())
+    ]
+    assert {id(c) for c in registries.values()} <= {id(c) for c in every}
+    assert [c.name for c in every if not ours(c)] == []
+
+
 def test_every_registry_has_one_class_of_ours_of_the_right_kind(registries):
     for where, choices in registries.items():
-        ours = [
-            name
-            for name, chosen in choices.classes.items()
-            if chosen.__module__.startswith("emoq_plugin.")
-        ]
-        assert len(ours) == 1, where
-        assert issubclass(choices.get_class(ours[0]), choices.base_type)
-        assert ours[0] in choices.choices()
+        [name] = ours(choices)
+        assert issubclass(choices.get_class(name), choices.base_type), where
+        assert name in choices.choices()
     assert "emoq_units" in registries["mt.frontend_choices"].classes
     assert "emoq_quantized" in registries["asr.frontend_choices"].classes
     assert "emoq" in registries["gan_tok.quantizer_choices"].classes

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoq_plugin.bin.dump_features import main, pick_device, split_by_duration
+from emoq_plugin.bin.dump_features import main, split_by_duration
+from emoq_plugin.devices import pick_device
 from emoq_plugin.features.registry import build_encoder
 from emoq_plugin.features.store import FeatureStore
 from emoq_plugin.files import write_json, write_table
@@ -58,6 +59,7 @@ def test_three_jobs_give_what_one_job_gives(data, config, tmp_path):
         np.testing.assert_array_equal(frames, encoder([wave])[0])
     assert sorted(p.name for p in (tmp_path / "three").iterdir()) == [
         ".done.json",
+        ".lock",
         "feats.1.ark",
         "feats.2.ark",
         "feats.3.ark",

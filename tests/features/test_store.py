@@ -149,7 +149,7 @@ def test_an_empty_job_merges(tmp_path):
 def test_after_cleaning_only_the_documented_files_stay(stored):
     directory, _ = stored
     write_features(directory, CARD, _features(["z"]).items(), job=3)
-    remove_job_files(directory, 2)
+    remove_job_files(directory)
     assert sorted(p.name for p in directory.iterdir()) == [
         "feats.1.ark",
         "feats.2.ark",

@@ -13,9 +13,14 @@ ROOT = Path(__file__).parents[2]
 ESPNET = next(ROOT.glob(".venv/espnet-*"), "")
 
 
+@pytest.fixture(scope="session")
+def tree_name():
+    return "a path with spaces"
+
+
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    root = tmp_path_factory.mktemp("a path with spaces")
+def tree(tmp_path_factory, tree_name):
+    root = tmp_path_factory.mktemp(tree_name)
     keep = shutil.ignore_patterns("data", "dump", "exp", "downloads")
     shutil.copytree(ROOT / "egs2", root / "egs2", symlinks=True, ignore=keep)
     shutil.copy(ROOT / "run.sh", root)

@@ -2,10 +2,16 @@
 
 Importing torch anew for each stage is most of the time that a small recipe takes.
 The client below hands its arguments, directory, environment and output to the server.
+A command joins the client's process group, so that killing the group ends it too.
+The variable TEST_FAULT makes it fail: `rename:3` kills it where it would give the third
+file its name, `size:100` lets no file grow beyond 100 bytes, as a full disk does.
 """
 
+import contextlib
+import itertools
 import json
 import os
+import resource
 import runpy
 import signal
 import socket
@@ -17,7 +23,8 @@ CLIENT = """#!{python} -SE
 import json, os, socket, sys
 line = socket.socket(socket.AF_UNIX)
 line.connect({address!r})
-call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+call = [sys.argv[1:], os.getcwd(), dict(os.environ), os.getpgrp()]
+call = json.dumps(call).encode()
 socket.send_fds(line, [len(call).to_bytes(8, "big")], [1, 2])
 line.sendall(call)
 sys.exit(int(line.recv(8) or b"1"))
@@ -56,14 +63,19 @@ def _answer(line: socket.socket) -> None:
     call = b""
     while len(call) < size:
         call += line.recv(size - len(call))
-    arguments, directory, environment = json.loads(call)
+    arguments, directory, environment, group = json.loads(call)
     child = os.fork()
     if child == 0:
+        try:
+            os.setpgid(0, group)
+        except PermissionError:
+            os._exit(1)  # killed already
         for number, output in zip((1, 2), outputs):
             os.dup2(output, number)
         os.chdir(directory)
         os.environ.clear()
         os.environ.update(environment)
+        _provoke(os.environ.pop("TEST_FAULT", ""))
         sys.argv = arguments[1:]
         code = 0
         try:
@@ -77,8 +89,24 @@ def _answer(line: socket.socket) -> None:
         sys.stderr.flush()
         os._exit(code)
     _, status = os.waitpid(child, 0)
-    line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    with contextlib.suppress(BrokenPipeError):
+        line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
+
+
+def _provoke(fault: str) -> None:
+    kind, _, number = fault.partition(":")
+    if kind == "size":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
+    elif kind == "rename":
+        count, rename = itertools.count(1), os.replace
+
+        def replace(*names):
+            if next(count) == int(number):
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(*names)
+
+        os.replace = replace
 
 
 if __name__ == "__main__":

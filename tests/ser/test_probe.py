@@ -188,3 +188,39 @@ def test_test_clips_do_not_move_the_heads(fold):
     changed = pooled | {u: v * 1e3 for u, v in pooled.items() if u >= "u12"}
     first, second = (fold.task.head(p).parameters() for p in (pooled, changed))
     assert all((first[k] == second[k]).all() for k in first)
+
+
+def test_the_retrained_head_hears_the_route(fold):
+    # Codes are noise; only the route, dealt out like the classes, tells the class.
+    frozen, _ = probe_continuous(fold.task, fold.bank, fold.features, lambda u: None)
+    found = {
+        p.arm: p.posteriors.argmax(axis=1)
+        for p in probe_arms(
+            fold.task,
+            fold.bank,
+            fold.units,
+            rates=["6x1"],
+            arms=["balanced", "specific-oracle", "balanced+specific-oracle"],
+            frozen=frozen,
+        )
+        if p.head == "retrained"
+    }
+    truth = np.arange(12, 18) % 3
+    assert (found["specific-oracle"] == truth).all()
+    assert (found["balanced+specific-oracle"] == truth).all()
+    assert (found["balanced"] != truth).any()
+
+
+def test_a_route_weighs_as_much_as_its_scale_says():
+    random = np.random.default_rng(0)
+    label = np.arange(60) % 3
+    pooled, routes = random.normal(size=(60, 4)), np.eye(3)[label]
+    confidence = [
+        PooledClassifier(C=0.01, route_scale=scale)
+        .fit(pooled, np.eye(3)[label], routes)
+        .predict_proba(pooled, routes)[np.arange(60), label]
+        .mean()
+        for scale in (0.0, 1.0, 10.0)
+    ]
+    assert confidence[0] < 0.5 < confidence[2]
+    assert confidence == sorted(confidence)

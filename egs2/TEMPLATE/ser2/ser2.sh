@@ -13,6 +13,8 @@ synthetic=false  # true: no human spoke the corpus
 stage=1          # first stage to run
 stop_stage=6     # last stage to run
 cmd_backend=${cmd_backend:-local} # local, stdout, sge, pbs, slurm or ssh
+# shellcheck disable=SC2034 # read by cmd.sh
+cmd_opts=${cmd_opts:-} # further options of every job, such as "--mem 8G --time 24:00:00"
 nj=2             # jobs at a time
 ngpu=0           # GPUs of a job (features and the ESPnet task)
 python=python3
@@ -43,6 +45,8 @@ arms+=" biased95-distortion capacity-distortion"
 arms+=" specific-oracle specific-random specific-wrong"
 route_depth=1    # levels that routers look at
 crossfit=0       # parts: training clips are routed by experts that did not see them
+learn_nodes=1    # nodes that share the frames of one job of stage 4 (slurm)
+learn_procs=1    # processes on each of them
 train_on=train   # or train+valid: learn from validation speakers too
 seed=0           # of the control routes and the ESPnet task
 
@@ -53,6 +57,11 @@ ser_config=      # default: conf/ser/transformer.yaml
 ser_args=        # further options of ESPnet's trainer
 espnet_rate=64x1
 espnet_arms="balanced specific-distortion"
+
+# Stages 7-8, study and report (run with --stop_stage 8)
+study_config=${study_config:-} # default: conf/study/quick.yaml
+study_only=      # jobs with this in their name, such as level-s0/fold1
+alignments=${alignments:-} # phone labels (a directory or a file), for the control of content
 
 # Stage 9, an artifact to share (runs with --stop_stage 9)
 pack_rate=64x1
@@ -66,6 +75,7 @@ $(sed -n '/^# General/,/^tag=/p' "$0")"
 
 log "$0 $*"
 command_line="${recipe_command:-$0} $*"
+given=("$@")
 . ./path.sh
 . parse_options.sh
 . ./cmd.sh
@@ -80,6 +90,7 @@ feature_config=${feature_config:-${conf}/features/fbank.yaml}
 quantizer_config=${quantizer_config:-${conf}/quantizer/level.yaml}
 probe_config=${probe_config:-${conf}/ser/probe.yaml}
 ser_config=${ser_config:-${conf}/ser/transformer.yaml}
+study_config=${study_config:-${conf}/study/quick.yaml}
 feature=$(basename "${feature_config}" .yaml)
 tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
 
@@ -87,6 +98,7 @@ raw=${dumpdir}/raw/${set_name}
 features=${dumpdir}/${feature}/${set_name}
 units=${dumpdir}/units/${tag}
 exp=${expdir}/${tag}
+study_dir=${expdir}/study_$(basename "${study_config}" .yaml)
 emotions=data/emotions
 device=$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)
 gpu_opts=$([ "${ngpu}" -gt 0 ] && echo "--gpu ${ngpu}" || true)
@@ -98,7 +110,8 @@ run_jobs() {
     local first=$1 last=$2 name=$3
     shift 3
     # shellcheck disable=SC2086,SC2154 # train_cmd is set by cmd.sh
-    if ! ${train_cmd} ${gpu_opts} --max-jobs-run "${nj}" "JOB=${first}:${last}" "${name}" "$@"; then
+    if ! ${train_cmd} ${gpu_opts} ${job_opts:-} --max-jobs-run "${nj}" \
+        "JOB=${first}:${last}" "${name}" "$@"; then
         log "Error: jobs failed; what they said last:"
         for job in $(seq "${first}" "${last}"); do
             grep -h -B 2 -E "ERROR|[Ee]rror|Killed" "${name/JOB/${job}}" 2>/dev/null | tail -n 6 || true
@@ -110,6 +123,16 @@ run_jobs() {
         2>/dev/null | wc -l) of $((last - first + 1)) jobs found their result up to date"
 }
 
+# run_job <log> <command ...>: one job, whose output is shown
+run_job() {
+    local name=$1 status=0
+    shift
+    # shellcheck disable=SC2086
+    ${train_cmd} ${job_opts:-} "${name}" "$@" || status=$?
+    grep -v '^#' "${name}" 2>/dev/null || true
+    return "${status}"
+}
+
 if runs 1; then
     log "Stage 1: data preparation -> data/${set_name}, data/emotions, data/folds"
     # shellcheck disable=SC2086
@@ -118,11 +141,14 @@ fi
 
 if runs 2; then
     log "Stage 2: resample, cut segments, drop what is too short or long -> ${raw}"
-    ${python} -m emoq_plugin.bin.format_data --data_dir "data/${set_name}" \
+    threads=$((nj < 8 ? nj : 8)) # of one node
+    # shellcheck disable=SC2086
+    job_opts="--num-threads ${threads}" run_job "${raw}/log/format_data.log" \
+        ${python} -m emoq_plugin.bin.format_data --data_dir "data/${set_name}" \
         --emotions "${emotions}" --output_dir "${raw}" --sample_rate "${sample_rate}" \
         --min_seconds "${min_seconds}" --max_seconds "${max_seconds}" \
         --on_error "${on_error}" --multi_channel "${multi_channel}" \
-        --allow_pipe "${allow_pipe}" --nj "${nj}"
+        --allow_pipe "${allow_pipe}" --nj "${threads}"
 fi
 
 if runs 3; then
@@ -131,10 +157,11 @@ if runs 3; then
         --output_dir "${features}" --config "${feature_config}" --nj "${nj}"
         --device "${device}" ${model_dir:+--model_dir "${model_dir}"})
     run_jobs 1 "${nj}" "${features}/log/dump_features.JOB.log" "${dump[@]}" --job JOB
-    "${dump[@]}" --merge true
+    run_job "${features}/log/merge.log" "${dump[@]}" --merge true
 fi
 
-if [ "${stop_stage}" -gt 3 ]; then
+# Stage 7 makes its own folds and features.
+if [ "${stop_stage}" -gt 3 ] && [ "${stage}" -lt 7 ]; then
     if [ ! -d data/folds ]; then
         log "Error: data/folds is missing: run stage 1 first"
         exit 1
@@ -146,9 +173,26 @@ fi
 
 if runs 4; then
     log "Stage 4: learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"
+    launcher=${python}
+    learn_opts=
+    if [ "${cmd_backend}" = slurm ]; then
+        # A step of the job, even of one process, hears sbatch's --signal.
+        launcher="srun --export=ALL --kill-on-bad-exit=1 --nodes ${learn_nodes}"
+        launcher+=" --ntasks-per-node ${learn_procs} ${python}"
+        if [ "$((learn_nodes * learn_procs))" -gt 1 ]; then
+            learn_opts="--num-nodes ${learn_nodes} --ntasks-per-node ${learn_procs}"
+        fi
+    elif [ "${learn_nodes}" -gt 1 ]; then
+        log "Error: --learn_nodes ${learn_nodes} needs --cmd_backend slurm," \
+            "found ${cmd_backend}: use --learn_procs"
+        exit 2
+    elif [ "${learn_procs}" -gt 1 ]; then
+        launcher="${python} -m torch.distributed.run --standalone --nproc_per_node ${learn_procs}"
+    fi
     # shellcheck disable=SC2086
-    run_jobs "${first_fold}" "${last_fold}" "${exp}/log/learn_codebooks.JOB.log" \
-        ${python} -m emoq_plugin.bin.learn_codebooks ${fold_opts} \
+    job_opts=${learn_opts} run_jobs "${first_fold}" "${last_fold}" \
+        "${exp}/log/learn_codebooks.JOB.log" \
+        ${launcher} -m emoq_plugin.bin.learn_codebooks ${fold_opts} --job JOB \
         --feature_dir "${features}" \
         --config "${quantizer_config}" --rates ${rates} --train_on "${train_on}" \
         --route_depth "${route_depth}" --crossfit "${crossfit}" --corpus "${corpus}" \
@@ -159,7 +203,7 @@ fi
 if runs 5; then
     log "Stage 5: units of every arm at every rate -> ${units}/fold<n>/${set_name}"
     # shellcheck disable=SC2086
-    run_jobs "${first_fold}" "${last_fold}" "${exp}/log/encode_units.JOB.log" \
+    gpu_opts='' run_jobs "${first_fold}" "${last_fold}" "${exp}/log/encode_units.JOB.log" \
         ${python} -m emoq_plugin.bin.encode_units ${fold_opts} \
         --feature_dir "${features}" \
         --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} --arms ${arms} \
@@ -173,7 +217,7 @@ if runs 6; then
     for backend in ${ser_backend}; do
         if [ "${backend}" = probe ]; then
             # shellcheck disable=SC2086
-            run_jobs "${first_fold}" "${last_fold}" "${exp}/log/ser_probe.JOB.log" \
+            gpu_opts='' run_jobs "${first_fold}" "${last_fold}" "${exp}/log/ser_probe.JOB.log" \
                 ${python} -m emoq_plugin.bin.ser_probe ${fold_opts} \
                 --feature_dir "${features}" \
                 --quantizer_dir "${exp}/foldJOB/quantizer" \
@@ -187,7 +231,7 @@ if runs 6; then
                 ${python} -m emoq_plugin.bin.ser_espnet ${fold_opts} \
                 --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} \
                 --units_dir "${units}/foldJOB/${set_name}" --rate "${espnet_rate}" \
-                --arms ${espnet_arms} --config "${ser_config}" --ngpu "${ngpu}" \
+                --arms ${espnet_arms} --config "${ser_config}" --ngpu "${ngpu}" --job JOB \
                 --seed "${seed}" "--ser_args=${ser_args}" --output_dir "${exp}/foldJOB/ser/espnet"
             for arm in ${espnet_arms}; do
                 predictions+=" $(seq -f "${exp}/fold%g/ser/espnet/${espnet_rate}_${arm}/posteriors.jsonl" \
@@ -199,17 +243,58 @@ if runs 6; then
         fi
     done
     # shellcheck disable=SC2086
-    ${python} -m emoq_plugin.bin.score --predictions ${predictions} --data_dir "${raw}" \
+    run_job "${exp}/log/score.log" \
+        ${python} -m emoq_plugin.bin.score --predictions ${predictions} --data_dir "${raw}" \
         --emotions "${emotions}" --corpus "${corpus}" --synthetic "${synthetic}" \
         --tag "${tag}" --command "${command_line}" --feature_dir "${features}" \
         --quantizer_config "${quantizer_config}" --output_dir "${exp}"
     log "results: ${exp}/RESULTS.md and ${exp}/scores.json"
 fi
 
+if runs 7; then
+    log "Stage 7: study ${study_config} -> ${study_dir}/summary.json"
+    study=("${python}" -m emoq_plugin.bin.study --config "${study_config}" --root "${EMOQ_ROOT}"
+        --corpus "${corpus}" --synthetic "${synthetic}" --data_dir "${raw}"
+        --emotions "${emotions}" --folds data/folds --dumpdir "${dumpdir}"
+        --output_dir "${study_dir}" --device "${device}" --command "${command_line}"
+        ${study_only:+--only "${study_only}"} ${alignments:+--alignments "${alignments}"})
+    needs=$("${study[@]}" --needs)
+    while read -r absent needed; do
+        [ -n "${absent}" ] || continue
+        log "Stages 1 to 3 of ${absent} for '${needed}'"
+        if [ "${absent}" = "${corpus}" ]; then
+            "$0" "${given[@]}" --stage 1 --stop_stage 3 \
+                --feature_config "${conf}/features/${needed}.yaml" </dev/null
+        else
+            "${EMOQ_ROOT}/egs2/${absent}/ser2/run.sh" --stage 1 --stop_stage 3 --nj "${nj}" \
+                --ngpu "${ngpu}" --python "${python}" --cmd_backend "${cmd_backend}" \
+                --feature_config "${conf}/features/${needed}.yaml" </dev/null \
+                || log "Warning: ${absent} is left out, see above"
+        fi
+    done <<<"${needs}"
+    jobs=$("${study[@]}" --list)
+    echo "${jobs}"
+    failed=false
+    (run_jobs 1 "$(wc -l <<<"${jobs}")" "${study_dir}/log/study.JOB.log" "${study[@]}" --job JOB) \
+        || failed=true
+    run_job "${study_dir}/log/aggregate.log" "${study[@]}" --aggregate
+    if [ "${failed}" = true ]; then
+        log "Error: ${study_dir}/summary.json lacks the jobs that failed: run stage 7 again"
+        exit 1
+    fi
+fi
+
+if runs 8; then
+    log "Stage 8: report -> ${study_dir}/report.html"
+    run_job "${study_dir}/log/report.log" ${python} -m emoq_plugin.bin.report "${study_dir}"
+fi
+
 if runs 9; then
     packed=${exp}/packed/${pack_rate}_${pack_arm}
     log "Stage 9: pack ${pack_arm} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
-    ${python} -m emoq_plugin.bin.pack --arm "${pack_arm}" --n_levels "${pack_rate#*x}" \
+    # shellcheck disable=SC2086
+    run_job "${exp}/log/pack.log" \
+        ${python} -m emoq_plugin.bin.pack --arm "${pack_arm}" --n_levels "${pack_rate#*x}" \
         --quantizer "${exp}/fold${pack_fold}/quantizer/${pack_rate%x*}"x* \
         --output_dir "${packed}"
 fi

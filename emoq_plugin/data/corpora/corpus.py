@@ -1,10 +1,12 @@
 """What a corpus is, and how its clips become a data directory with folds."""
 
 import logging
+import lzma
 import shlex
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from emoq_plugin.data.folds import Fold, speaker_folds
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
 # Instead of a path: download the archive of an open corpus.
 DOWNLOAD = "download"
+MAX_RATIO = 50
 FOLDS = ("speakers", "groups", "parts")
 PARTS = ("train", "valid")
 
@@ -314,26 +317,55 @@ def unpack(archive: Path, into: Path) -> Path:
     Raises
     ------
     ValueError
-        If it is no archive that can be read.
+        If it is no archive that can be read, or holds far more than its size.
     """
     target = into / archive.name.partition(".")[0]
     if (target / ".unpacked").is_file():
         return target
     logging.info("unpacking %s into %s", archive, target)
     target.mkdir(parents=True, exist_ok=True)
+    room = _Room(archive, target)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as stream:
+                # More than the size that a member claims is never read.
+                room.take(sum(member.file_size for member in stream.infolist()))
                 stream.extractall(target)
         else:
             with tarfile.open(archive) as stream:
-                stream.extractall(target, filter="data")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                stream.extractall(target, filter=room.filter)
+    except (
+        tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+        NotImplementedError, RuntimeError, EOFError,
+    ) as error:  # fmt: skip
         raise ValueError(
             f"{archive}: {error}: expected a directory, or a whole zip or tar archive"
         ) from error
     (target / ".unpacked").touch()
     return target
+
+
+class _Room:
+    """How much an archive may unpack to; audio shrinks little, a bomb a lot."""
+
+    def __init__(self, archive: Path, target: Path):
+        size = archive.stat().st_size
+        self.archive = archive
+        self.left = min(MAX_RATIO * size, shutil.disk_usage(target).free)
+
+    def take(self, size: int) -> None:
+        """Count bytes about to be written."""
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(
+                f"{self.archive}: unpacks to more than the disk holds or more than "
+                f"{MAX_RATIO} times its size: unpack it yourself if that is right"
+            )
+
+    def filter(self, member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        """Count a member and refuse places outside `path`."""
+        self.take(member.size)
+        return tarfile.data_filter(member, path)
 
 
 def _identity(clip: Clip) -> tuple[str, str, str]:

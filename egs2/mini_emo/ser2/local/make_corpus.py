@@ -39,6 +39,7 @@ Same options, same package versions: same bytes, whatever `--nj` is.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
@@ -51,10 +52,11 @@ from pathlib import Path
 import numpy as np
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.data.audio import write_audio
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.files import atomic_write, read_table, write_table
 from emoq_plugin.progress import progress
-from emoq_plugin.stage import Stage
+from emoq_plugin.stage import FinishedMeanwhile, Stage
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 
@@ -216,19 +218,17 @@ def make_speaker(
     list of (str, (5,) float64 array)
         Utterance and its measured acoustics.
     """
-    import soundfile
     from espeak import Espeak
     from expression import SAMPLE_RATE
 
     espeak, speaker = Espeak(seed), Speaker.draw(name, seed)
     folder = Path(directory) / name
-    folder.mkdir(parents=True, exist_ok=True)
     measured = []
     for sentence in range(n_sentences):
         for emotion in range(len(EMOTIONS)):
             utterance = utterance_name(name, emotion, sentence)
             samples, acoustics = _say(espeak, speaker, emotion, sentence, seed)
-            soundfile.write(folder / f"{utterance}.wav", samples, SAMPLE_RATE, "PCM_16")
+            write_audio(folder / f"{utterance}.wav", samples, SAMPLE_RATE)
             measured.append((utterance, acoustics))
     return measured
 
@@ -373,7 +373,8 @@ def work(options: argparse.Namespace) -> None:
         settings=settings,
     )
     if not audio.is_done():
-        _make_audio(options, audio)
+        with contextlib.suppress(FinishedMeanwhile):
+            _make_audio(options, audio)
     data = Stage(Path(options.data_dir) / "all", inputs=[options.audio_dir])
     if not data.is_done():
         _write_data(options, data)

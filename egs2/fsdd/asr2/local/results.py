@@ -1,0 +1,135 @@
+"""Word error rates of all recognitions beside the emotion scores: RESULTS.md."""
+
+import argparse
+import logging
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin.asr2_wer import find_decoded
+from emoq_plugin.experiment import parse_rate
+from emoq_plugin.files import atomic_write, read_json
+
+PACKAGES = ("espnet", "torch", "numpy", "sentencepiece", "jiwer", "emoq")
+HEAD = (
+    "| units | rate | bit/s | stream | WER % on known speakers | WER % on two unseen "
+    "speakers | emotion: macro-F1 % |\n|---|---|---|---|---|---|---|"
+)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="results", description=__doc__)
+    add = parser.add_argument
+    add("--experiments", type=Path, required=True, help="what recognise.sh was told")
+    add("--rate", required=True, help="of the table of quantizers")
+    add("--scores", type=Path, required=True, help="scores.json of the emotion recipe")
+    add("--command", required=True, help="shown with the numbers")
+    add("--output", type=Path, required=True)
+    return parser
+
+
+def read_recognitions(path: Path) -> dict[str, dict[str, Any]]:
+    """Gather the recognitions: name -> facts, with a `wer` for each split."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, split, _, arm, _, _, _, test = line.split()
+        asr_exp = path.parent / f"asr_{name}_{split}"
+        card = read_json(asr_exp / "emoq_units.json")
+        row = rows.setdefault(name, {"arm": arm, "stream": card["stream"]})
+        row["rate"] = f"{card['sizes'][0]}x{card['n_levels']}"
+        row["own"] = name.startswith("fsdd")
+        dumped = path.parent.parent / "dump" / f"{name}_{split}" / "raw" / test
+        row.setdefault("bits", {})[split] = read_json(dumped / "units.json")
+        row.setdefault("wer", {})[split] = read_json(
+            find_decoded(asr_exp, test) / "wer.json"
+        )
+    return rows
+
+
+def format_wer(found: dict[str, Any]) -> str:
+    """Write a rate with interval and counts.
+
+    Examples
+    --------
+    >>> rate = {"mean": 0.1, "low": 0.05, "high": 0.15}
+    >>> format_wer({"wer": rate, "errors": 10, "words": 100})
+    '10.0 [5.0, 15.0] (10/100)'
+    """
+    value, low, high = (100 * found["wer"][k] for k in ("mean", "low", "high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}] ({found['errors']}/{found['words']})"
+
+
+def format_emotion(scores: dict[str, Any], rate: str, arm: str) -> str:
+    """Write the macro-F1 of the arm with the retrained probe of the emotion recipe."""
+    found = scores["arms"].get(f"{rate}/{arm}/probe")
+    if found is None:
+        known = ", ".join(scores["arms"])
+        raise ValueError(
+            f"the emotion recipe has no scores of {arm} at {rate}, only: {known}"
+        )
+    value, low, high = (100 * found["macro_f1"][k] for k in ("mean", "low", "high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def page(options: argparse.Namespace) -> str:
+    """Write the page."""
+    scores = read_json(options.scores)
+    rows = read_recognitions(options.experiments)
+    lines = []
+    for name, row in sorted(rows.items(), key=lambda r: (r[1]["own"], r[0])):
+        emotion = "" if row["own"] else format_emotion(scores, row["rate"], row["arm"])
+        units = f"{row['arm']}, learned on " + (
+            "digits" if row["own"] else scores["corpus"]
+        )
+        bits = row["bits"]["unseen"]["bits_per_second"]
+        wer = [format_wer(row["wer"][split]) for split in ("seen", "unseen")]
+        cells = [units, row["rate"], f"{bits:.0f}", row["stream"], *wer, emotion]
+        lines.append("| " + " | ".join(cells) + " |")
+    best = {
+        split: min(rows.values(), key=lambda r: r["wer"][split]["wer"]["mean"])
+        for split in ("seen", "unseen")
+    }
+    said = {s: f"{format_wer(r['wer'][s])} %, {r['rate']} {r['stream']}" for s, r in best.items()}
+    n_codes, n_levels = parse_rate(options.rate)
+    synthetic = (
+        " **This corpus is synthetic**, its scores say nothing about people."
+        if scores["synthetic"]
+        else ""
+    )
+    versions = ", ".join(f"{p} {version(p)}" for p in PACKAGES)
+    return f"""# Spoken digits (FSDD) on discrete units, by ESPnet's own asr2.sh
+
+{HEAD}
+{chr(10).join(lines)}
+
+Lowest: known speakers {said['seen']}; unseen speakers {said['unseen']}.
+
+- Known speakers: the corpus's own test set, recordings 0-4 of six speakers. Unseen: all
+  recordings of two speakers, whom neither recogniser nor codebooks of digits heard.
+- Brackets: 95 % bootstrap interval over utterances, of these speakers only; counts are
+  errors / words. One training each, seed 0.
+- bit/s: nominal, {n_levels} level(s) of {n_codes} codewords at 50 Hz and the route of each clip,
+  on the second test set, before repeated units are dropped.
+- Emotion: corpus {scores['corpus']} at the same rate and arm, probe trained on the units, all test folds.{synthetic}
+- Scored by jiwer on what stage 14 of asr2.sh decoded; stage 15 wants sclite.
+
+```sh
+{options.command}
+```
+
+python {platform.python_version()}, {versions}
+"""
+
+
+def work(options: argparse.Namespace) -> None:
+    """Write the page."""
+    with atomic_write(options.output) as stream:
+        stream.write(page(options))
+    logging.info("%s", options.output)
+
+
+if __name__ == "__main__":
+    run_command(get_parser, work)

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Spoken digits on discrete units, by ESPnet's own asr2.sh: FSDD=<corpus directory> ./run.sh
+set -euo pipefail
+
+log() {
+    local fname=${BASH_SOURCE[1]##*/}
+    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+}
+
+# General
+stage=1         # first stage to run
+stop_stage=5    # last stage to run
+nj=2            # jobs at a time
+quantizer=      # exp/<tag>/fold<n>/quantizer of an emotion recipe; made by stage 3 when empty
+rate=64x1       # of the table of quantizers, <codebook size>x<levels>
+best_rate=64x4  # of the recognition with several levels
+cmd_backend=${cmd_backend:-local}
+
+help_message="Usage: FSDD=<corpus directory> $0 [options]; the options stand on top of $0:
+$(sed -n '/^# General/,/^cmd_backend=/p' "$0")
+EMODB=<corpus directory>: stage 3 takes that corpus instead of the synthetic mini_emo."
+
+# Relative paths are meant from where the user stands.
+called_from=${PWD}
+command_line="egs2/fsdd/asr2/run.sh $*"
+for name in FSDD EMODB; do
+    if [ -n "${!name:-}" ]; then
+        command_line="${name}=<corpus directory> ${command_line}"
+        [ ! -d "${!name}" ] || export "${name}=$(cd "${!name}" && pwd)"
+    fi
+done
+cd "$(dirname "${BASH_SOURCE[0]}")"
+log "$0 $*"
+. ./path.sh
+. parse_options.sh
+. ./cmd.sh
+if [ $# -ne 0 ]; then
+    log "Error: no positional argument is expected, found: $*\n${help_message}"
+    exit 2
+fi
+case ${quantizer} in '' | /*) ;; *) quantizer=${called_from}/${quantizer} ;; esac
+arms="balanced biased95-distortion specific-distortion"
+
+runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+
+if runs 1; then
+    log "Stage 1: data preparation -> data/"
+    local/data.sh
+fi
+
+if runs 2; then
+    log "Stage 2: codebooks of the digits -> exp/balanced/fold1/quantizer"
+    ../../TEMPLATE/ser2/ser2.sh --corpus fsdd --stage 2 --stop_stage 4 --nj "${nj}" \
+        --quantizer_config conf/quantizer/balanced.yaml --rates "${rate} ${best_rate}" \
+        --tag balanced
+fi
+
+emotion=$([ -n "${EMODB:-}" ] && echo emodb || echo mini_emo)
+if runs 3 && [ -z "${quantizer}" ]; then
+    log "Stage 3: codebooks of emotion -> egs2/${emotion}/ser2/exp/telephone"
+    local/emotion.sh --emotion "${emotion}" --nj "${nj}" --rates "${rate}" --arms "${arms}"
+fi
+quantizer=${quantizer:-$(cd ../.. && pwd)/${emotion}/ser2/exp/telephone/fold1/quantizer}
+
+if runs 4; then
+    log "Stage 4: recognition, asr2.sh of ESPnet -> exp/asr_<name>_<split>"
+    seen="train dev test"
+    unseen="train_four dev_four test_two"
+    mkdir -p exp
+    {
+        # The longest first.
+        own=exp/balanced/fold1/quantizer/${best_rate}
+        echo "fsdd_${best_rate} seen ${own} balanced ${best_rate#*x} ${seen}"
+        echo "fsdd_${best_rate} unseen ${own} balanced ${best_rate#*x} ${unseen}"
+        own=$(echo exp/balanced/fold1/quantizer/"${rate%x*}"x*)
+        bank=$(echo "${quantizer}/${rate%x*}"x*)
+        for split in seen unseen; do
+            echo "fsdd_${rate} ${split} ${own} balanced ${rate#*x} ${!split}"
+            for arm in ${arms}; do
+                echo "${arm}_${rate} ${split} ${bank} ${arm} ${rate#*x} ${!split}"
+            done
+        done
+    } >exp/experiments
+    # shellcheck disable=SC2154 # train_cmd is set by cmd.sh
+    if ! ${train_cmd} --max-jobs-run "${nj}" JOB=1:"$(wc -l <exp/experiments)" \
+        exp/log/recognise.JOB.log local/recognise.sh JOB; then
+        log "Error: a recognition failed; what it said last:"
+        grep -h -E "ERROR|[Ee]rror" exp/log/recognise.*.log | tail -n 6
+        exit 1
+    fi
+fi
+
+if runs 5; then
+    log "Stage 5: word error rates beside emotion -> exp/RESULTS.md"
+    python3 local/results.py --experiments exp/experiments --rate "${rate}" \
+        --scores "${quantizer}/../../scores.json" --command "${command_line}" \
+        --output exp/RESULTS.md
+    cat exp/RESULTS.md
+fi
+
+log "Successfully finished. [elapsed=${SECONDS}s]"

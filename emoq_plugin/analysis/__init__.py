@@ -1,0 +1,1 @@
+"""Analysis of what units keep of emotion, and its report."""

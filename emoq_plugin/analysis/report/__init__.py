@@ -1,0 +1,1 @@
+"""Report of a study or an experiment: one self-contained HTML file."""

@@ -1,0 +1,362 @@
+"""Units of data directories for ESPnet's asr2.sh, in place of its stages 2 to 6.
+
+Writes `<dumpdir>/raw/<set>` for every set, and into the model's directory the packed
+quantizer, `emoq_units.json` (the card) and `asr2.options` (the options of asr2.sh that
+enter it at stage 7, one argument a line).
+"""
+
+import argparse
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.files import atomic_write, read_table, write_table
+from emoq_plugin.stage import Stage
+
+if TYPE_CHECKING:
+    from emoq_plugin.espnet_adapters.asr2 import Asr2Units
+
+PYTHON = "python3 -m emoq_plugin.run"
+TABLES = ("wav.scp", "segments", "text", "utt2spk")
+FIRST_STAGE = 7  # of asr2.sh, after the units
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="asr2_units", description=__doc__)
+    add = parser.add_argument
+    add("--quantizer", type=Path, required=True, help="bank or packed artifact")
+    add("--arm", help="of a bank: balanced or <group>-<router>")
+    add("--n_levels", type=int, help="levels of the stream; all when left out")
+    add("--sets", nargs="+", required=True, help="the training set first")
+    add("--data_dir", type=Path, default=Path("data"), help="holds <set>/wav.scp")
+    add("--asr_exp", type=Path, help="of the model; default: exp/asr_<src_lang>")
+    add("--dumpdir", type=Path, help="default: dump/<src_lang>")
+    add("--src_lang", help="default: emoq_<arm>_<K>x<L>_<sha256 of the codebooks>")
+    add("--tgt_lang", default="en", help="as in asr2.sh")
+    add("--stream", choices=["single", "multi"], help="default: by the levels")
+    add("--deduplicate", type=str2bool, help="default: true for a single stream")
+    add("--speed_perturb_factors", nargs="*", default=[], help="of the training set")
+    add("--src_nbpe", type=int, default=30, help="as in asr2.sh, of a single stream")
+    add("--asr_config", type=Path, help="of mt_train; needed for --stream multi")
+    add("--python", default=PYTHON, help="command that asr2.sh runs ESPnet with")
+    add("--allow_pipe", type=str2bool, default=False, help="run commands in wav.scp")
+    add("--multi_channel", default="error", choices=["error", "first", "mean"])
+    add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
+    add("--model_dir", help="local directory of the encoder's model")
+    add("--nj", type=int, default=1, help="processes on the CPU")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Pack the quantizer, encode every set, write card and options."""
+    from emoq_plugin.espnet_adapters.asr2 import read_recordings
+
+    if repeated := {s for s in options.sets if options.sets.count(s) > 1}:
+        raise ValueError(f"--sets names '{repeated.pop()}' twice")
+    for name in options.sets:
+        read_recordings(options.data_dir / name)
+    units = _prepare(options)
+    for name in options.sets:
+        sped = options.speed_perturb_factors if name == options.sets[0] else []
+        output = options.dumpdir / "raw" / (f"{name}_sp" if sped else name)
+        source = options.data_dir / name
+        stage = Stage(
+            output,
+            inputs=[source / t for t in TABLES if (source / t).exists()],
+            settings={
+                "codebooks_sha256": units.codebooks_sha256,
+                "stream": units.stream,
+                "deduplicate": units.deduplicate,
+                "factors": sped,
+                "tgt_lang": options.tgt_lang,
+            },
+        )
+        if not stage.is_done():
+            shutil.rmtree(output, ignore_errors=True)
+            stage.start()
+            facts = _write_set(options, units, source, output=output, factors=sped)
+            stage.finish(**facts)
+            logging.info("%s: %s", output, facts)
+    _finish(options, units)
+
+
+def _prepare(options: argparse.Namespace) -> "Asr2Units":
+    """Pack the quantizer, fill in names that follow from it, refuse a foreign model."""
+    import emoq_plugin
+    from emoq_plugin.bin import pack
+    from emoq_plugin.espnet_adapters.asr2 import CARD, Asr2Units
+
+    found = emoq_plugin.load(
+        str(options.quantizer), arm=options.arm, n_levels=options.n_levels
+    )
+    arm, levels = found.arm.name, found.n_levels
+    stream = options.stream or ("single" if levels == 1 else "multi")
+    if stream == "multi" and options.asr_config is None:
+        raise ValueError(
+            "--asr_config is missing: units of several levels need the configuration "
+            "of mt_train, into which the frontend is written"
+        )
+    if options.src_lang is None:
+        rate = f"{found.bank.sizes[0]}x{levels}"
+        digest = found.codebooks_sha256[:8]
+        options.src_lang = f"emoq_{arm.replace('-', '_')}_{rate}_{digest}"
+    options.asr_exp = options.asr_exp or Path("exp") / f"asr_{options.src_lang}"
+    options.dumpdir = options.dumpdir or Path("dump") / options.src_lang
+    deduplicate = options.deduplicate
+    if deduplicate is None:
+        deduplicate = stream == "single"
+    options.src_case = "rm" if deduplicate else "ts"
+    files = {}
+    if stream == "single":
+        name = f"src_bpe_unigram{options.src_nbpe}_{options.src_case}"
+        bpe = f"data/{options.src_lang}_token_list/{name}_{options.src_lang}"
+        files = {
+            "src_bpemodel": f"{bpe}/bpe.model",
+            "src_token_list": f"{bpe}/tokens.txt",
+        }
+    # What cannot be is told before anything is written.
+    described = {
+        "path": "quantizer",
+        "stream": stream,
+        "deduplicate": deduplicate,
+        "src_lang": options.src_lang,
+        **{k: os.path.relpath(v, options.asr_exp) for k, v in files.items()},
+    }
+    Asr2Units.describe(found, **described)
+    packed = options.dumpdir / "quantizer"
+    pack.work(
+        pack.get_parser().parse_args(
+            ["--quantizer", str(options.quantizer), "--arm", arm]
+            + ["--n_levels", str(levels), "--output_dir", str(packed)]
+        )
+    )
+    options.quantizer = packed
+    units = Asr2Units.describe(emoq_plugin.load(str(packed)), **described)
+    exp = options.asr_exp
+    if (exp / "checkpoint.pth").exists():
+        if not (exp / CARD).exists() or Asr2Units.read(exp) != units:
+            raise ValueError(
+                f"{exp} holds a model that was trained on other units, and ESPnet "
+                "would go on from it: give another --asr_exp, or remove it"
+            )
+    return units
+
+
+# ----------------------------------------------------------------------------- encoding
+
+
+def _write_set(
+    options: argparse.Namespace,
+    units: "Asr2Units",
+    source: Path,
+    *,
+    output: Path,
+    factors: list[str],
+) -> dict[str, Any]:
+    """Encode one set as ESPnet's dump/raw/<set>; gives what the marker keeps."""
+    from emoq_plugin.files import write_json
+
+    speakers, texts = (read_table(source / name) for name in ("utt2spk", "text"))
+    names = {}
+    for factor in factors or ["1.0"]:
+        prefix = "" if float(factor) == 1.0 else f"sp{factor}-"
+        names |= {f"{prefix}{u}": (u, prefix) for u in speakers}
+    ids, seconds, bits = {}, 0.0, 0.0
+    for name, found, duration, cost in _encode_all(options, units, source, factors):
+        ids[name], seconds, bits = found, seconds + duration, bits + cost
+    src = f"text.{options.src_case}.{options.src_lang}"
+    if units.stream == "single":
+        write_table(output / src, {u: units.text(found) for u, found in ids.items()})
+    else:
+        _write_ark(output, src, ids)
+        (output / "token_lists").mkdir()
+        with atomic_write(output / "token_lists/codec_token_list") as stream:
+            stream.writelines(f"{token}\n" for token in units.tokens())
+    tgt = {name: texts[u] for name, (u, _) in names.items()}
+    write_table(output / f"text.ts.{options.tgt_lang}", tgt)
+    spoken = {name: f"{p}{speakers[u]}" for name, (u, p) in names.items()}
+    write_table(output / "utt2spk", spoken)
+    (output / "feats_type").write_text("raw\n")
+    facts = {
+        "utterances": len(ids),
+        "seconds": round(seconds, 3),
+        "bits_per_second": round(bits / seconds, 3),
+        "ids": sum(map(len, ids.values())),
+        "different_ids": len(set().union(*(set(i.tolist()) for i in ids.values()))),
+    }
+    write_json(output / "units.json", facts)
+    return facts
+
+
+def _write_ark(output: Path, name: str, ids: dict[str, Any]) -> None:
+    """Write flat ids as float vectors, which asr2.sh reads as kaldi_ark."""
+    import kaldiio
+
+    places = {}
+    with atomic_write(output / "ids.ark", "wb") as stream:
+        for utterance in sorted(ids):
+            at = stream.tell() + len(utterance.encode()) + 1
+            places[utterance] = f"{output / 'ids.ark'}:{at}"
+            kaldiio.save_ark(stream, {utterance: ids[utterance].astype("float32")})
+    write_table(output / name, places)
+
+
+def _encode_all(
+    options: argparse.Namespace, units: "Asr2Units", source: Path, factors: list[str]
+) -> Iterator[tuple[str, Any, float, float]]:
+    """Give (utterance, ids, seconds, bits) of every recording at every speed."""
+    from emoq_plugin.espnet_adapters.asr2 import read_recordings
+    from emoq_plugin.progress import progress
+
+    names = sorted(read_recordings(source))
+    size = -(-len(names) // options.nj)
+    parts = [names[at : at + size] for at in range(0, len(names), size)]
+    calls = [(options, units, source, part, factors) for part in parts]
+    total = len(names) * max(1, len(factors))
+    if options.nj == 1:
+        yield from progress(encode_part(*calls[0]), total, f"encoding {source}")
+        return
+    with ProcessPoolExecutor(options.nj) as pool:
+        for found in pool.map(_encoded, calls):
+            yield from found
+
+
+def _encoded(call: tuple) -> list[tuple[str, Any, float, float]]:
+    import torch
+
+    torch.set_num_threads(1)
+    return list(encode_part(*call))
+
+
+def encode_part(
+    options: argparse.Namespace,
+    units: "Asr2Units",
+    source: Path,
+    names: list[str],
+    factors: list[str],
+) -> Iterator[tuple[str, Any, float, float]]:
+    """Encode some recordings of a set, each at every speed.
+
+    A recording played `factor` times as fast is one of `factor` times its rate.
+    """
+    import emoq_plugin
+    from emoq_plugin.bin.dump_features import pick_device
+    from emoq_plugin.data.audio import read_audio
+    from emoq_plugin.encoding import SpeechToUnits
+    from emoq_plugin.espnet_adapters.asr2 import read_recordings
+
+    quantizer = emoq_plugin.load(str(options.quantizer))
+    speech = SpeechToUnits(
+        quantizer, device=pick_device(options.device, 1), model_dir=options.model_dir
+    )
+    recordings = read_recordings(source)
+    speaker = read_table(source / "utt2spk")
+    by_speaker = quantizer.bank.normalization.kind == "speaker"
+
+    def waves(chosen: list[str], factor: float):
+        for name in chosen:
+            entry, segment = recordings[name]
+            try:
+                samples, rate = read_audio(
+                    entry,
+                    segment=segment or None,
+                    allow_pipe=options.allow_pipe,
+                    multi_channel=options.multi_channel,
+                )
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{source}: '{name}': {error}") from error
+            yield samples, round(rate * factor)
+
+    for factor in factors or ["1.0"]:
+        speed = float(factor)
+        prefix = "" if speed == 1.0 else f"sp{factor}-"
+        groups = {"": names}
+        if by_speaker:
+            groups = {s: [u for u in names if speaker[u] == s]
+                      for s in dict.fromkeys(speaker[u] for u in names)}  # fmt: skip
+        for who, chosen in groups.items():
+            mean = None
+            if by_speaker:
+                all_of = [u for u in recordings if speaker[u] == who]
+                mean = speech.speaker_mean(waves(all_of, speed))
+            encoded = speech(waves(chosen, speed), speaker_mean=mean)
+            for name, found in zip(chosen, encoded):
+                ids = units.source(found.codes, found.route)
+                yield f"{prefix}{name}", ids, found.seconds, found.bits
+
+
+# ------------------------------------------------------------------- what asr2.sh is told
+
+
+def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:
+    """Write the quantizer, the options of asr2.sh and, last, the card."""
+    from emoq_plugin.espnet_adapters.asr2 import with_units_frontend
+
+    exp, raw = options.asr_exp, options.dumpdir / "raw"
+    shutil.copytree(options.quantizer, exp / "quantizer", dirs_exist_ok=True)
+    # asr2.sh looks for a validation set that it decodes under org/.
+    if not (raw / "org").is_symlink():
+        (raw / "org").symlink_to(".")
+    train = raw / (options.sets[0] + ("_sp" if options.speed_perturb_factors else ""))
+    texts = {
+        "src": train / f"text.{options.src_case}.{options.src_lang}",
+        "tgt": train / f"text.ts.{options.tgt_lang}",
+    }
+    # As stage 6 of asr2.sh, for a language model.
+    tgt = read_table(texts["tgt"])
+    lm = {f"{u}.ts.{options.tgt_lang}": text for u, text in tgt.items() if text}
+    write_table(raw / "lm_train.txt", lm)
+    told = {
+        "stage": str(FIRST_STAGE),
+        "python": options.python,
+        "dumpdir": str(options.dumpdir),
+        "asr_exp": str(exp),
+        "asr_stats_dir": str(exp / "stats"),
+        "src_lang": options.src_lang,
+        "tgt_lang": options.tgt_lang,
+        "src_case": options.src_case,
+        "tgt_case": "ts",
+        "speed_perturb_factors": " ".join(options.speed_perturb_factors),
+        # Its directory of token lists, so that no list of other units is taken.
+        "lang": options.src_lang,
+        "src_bpe_train_text": str(texts["src"]),
+        "tgt_bpe_train_text": str(texts["tgt"]),
+        "lm_train_text": str(texts["tgt"]),
+    }
+    config = options.asr_config
+    if units.stream == "single":
+        told |= {
+            "tokenization_choice": "ssl",
+            "src_token_type": "bpe",
+            "src_nbpe": str(options.src_nbpe),
+        }
+    else:
+        import yaml
+
+        values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        values = with_units_frontend(values, units, quantizer=str(exp / "quantizer"))
+        config = exp / "train.yaml"
+        with atomic_write(config) as stream:
+            yaml.safe_dump(values, stream, sort_keys=False)
+        told |= {"tokenization_choice": "codec", "src_token_type": "null"}
+    if config:
+        told["asr_config"] = str(config)
+    with atomic_write(exp / "asr2.options") as stream:
+        stream.writelines(f"--{key}\n{value}\n" for key, value in told.items())
+    units.write(exp)
+    logging.info("%s/asr2.options enters asr2.sh at stage %d", exp, FIRST_STAGE)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Stage 8: a study or an experiment as one self-contained HTML page."""
+
+import argparse
+from pathlib import Path
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.files import atomic_write
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="report", description=__doc__)
+    add = parser.add_argument
+    add("directory", type=Path, help="exp/study_<name>, or exp/<tag> with scores.json")
+    add("--compare", type=Path, help="a second one, shown beside the first")
+    add("--output", type=Path, help="default: report.html in the directory")
+    add("--audio", type=str2bool, default=True, help="false leaves the sounds out")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Read, render, write."""
+    import logging
+
+    from emoq_plugin.analysis.report.content import read_content
+    from emoq_plugin.analysis.report.files import fill
+    from emoq_plugin.analysis.report.page import render_page
+
+    contents = []
+    for directory in filter(None, (options.directory, options.compare)):
+        content = read_content(directory)
+        if not content.complete:
+            fill(content.summary, content.path)
+        contents.append(content)
+    other = contents[1] if contents[1:] else None
+    page = render_page(contents[0], other=other, audio=options.audio)
+    output = options.output or options.directory / "report.html"
+    with atomic_write(output) as stream:
+        stream.write(page)
+    logging.info("%s: %.1f MB", output, len(page.encode()) / 1e6)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""Stage 7: a study of many experiments: --list its jobs, run one --job, --aggregate.
+
+A job is one corpus, feature, quantizer, seed and fold at all rates: stages 4 to 6 with
+its own codebooks, and the measures of what the units keep. Finished parts are not done
+again, so a study goes on wherever it stopped.
+"""
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.stage import Stage
+
+if TYPE_CHECKING:
+    from emoq_plugin.analysis.study import Job, Study
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(prog="study", description=__doc__)
+    add = parser.add_argument
+    add("--config", type=Path, required=True, help="file of conf/study")
+    add("--root", type=Path, required=True, help="of the repository")
+    add("--corpus", required=True, help="the recipe's corpus")
+    add("--synthetic", type=str2bool, default=False, help="no human spoke the corpus")
+    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
+    add("--emotions", type=Path, required=True, help="data/emotions")
+    add("--folds", type=Path, required=True, help="data/folds")
+    add("--dumpdir", type=Path, required=True, help="holds <feature>/<set>")
+    add("--output_dir", type=Path, required=True, help="exp/study_<name>")
+    add("--alignments", type=Path, help="directory of phone labels, for a control")
+    add("--only", default="", help="jobs with this in their name, such as s0/fold1")
+    add("--device", default="cpu", help="cpu or cuda, for learning codebooks")
+    add("--command", default="", help="shown with the numbers")
+    act = parser.add_mutually_exclusive_group(required=True)
+    act.add_argument("--needs", action="store_true", help="print absent features")
+    act.add_argument("--list", action="store_true", help="print the jobs that can run")
+    act.add_argument("--job", type=int, help="number in the list, from 1")
+    act.add_argument("--aggregate", action="store_true", help="write summary.json")
+    return parser
+
+
+def _study(options: argparse.Namespace) -> "Study":
+    from emoq_plugin.analysis.study import Study, StudyConfig
+
+    return Study(
+        options.config.stem,
+        StudyConfig.read(options.config),
+        output=options.output_dir,
+        root=options.root,
+        corpus=options.corpus,
+        data_dir=options.data_dir,
+        emotions=options.emotions,
+        folds=options.folds,
+        dumpdir=options.dumpdir,
+    )
+
+
+def _call(module: Any, **options: Any) -> None:
+    """Do the work of another command with these options."""
+    arguments = []
+    for name, value in options.items():
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            arguments += [f"--{name}", *map(str, values)]
+    module.work(module.get_parser().parse_args(arguments))
+
+
+def _encode_and_probe(
+    study: "Study",
+    job: "Job",
+    fold: str,
+    *,
+    place: Path,
+    quantizer_dir: Path,
+    learns: bool,
+    device: str,
+    train_on: str,
+    predict: list[str],
+    rates: list[str],
+    arms: list[str],
+) -> dict[str, Any]:
+    """Run stages 4 to 6 in one directory; give the options that they share."""
+    from emoq_plugin.bin import encode_units, learn_codebooks, ser_probe
+
+    config = study.config
+    common = {
+        "data_dir": study.data_dir,
+        "emotions": study.emotions,
+        "folds": study.folds,
+        "fold": fold,
+        "feature_dir": study.feature_dir(job.feature),
+        "rates": rates,
+    }
+    if learns:
+        _call(
+            learn_codebooks,
+            **common,
+            config=study.write_quantizer_config(job, arms, quantizer_dir.parent),
+            corpus=job.corpus,
+            train_on=train_on,
+            crossfit=config.crossfit,
+            route_depth=config.route_depth,
+            output_dir=quantizer_dir,
+            device=device,
+        )
+    _call(
+        encode_units,
+        **common,
+        arms=[arm for arm in arms if arm in config.unit_arms],
+        quantizer_dir=quantizer_dir,
+        route_depth=config.route_depth,
+        seed=job.seed,
+        output_dir=place / "units",
+    )
+    _call(
+        ser_probe,
+        **common,
+        arms=arms,
+        quantizer_dir=quantizer_dir,
+        units_dir=place / "units",
+        train_on=train_on,
+        predict=predict,
+        config=study.probe_config,
+        output_dir=place / "ser",
+    )
+    return common | {"quantizer_dir": quantizer_dir, "units_dir": place / "units"}
+
+
+def run_job(
+    study: "Study", job: "Job", *, device: str = "cpu", alignments: Path | None = None
+) -> None:
+    """Do what is not done yet of a job.
+
+    With `train+valid` the candidates are learned a second time without the validation
+    speakers, who then choose among them.
+    """
+    from emoq_plugin.bin import measure
+
+    start = time.monotonic()
+    config, results = study.config, []
+    chooses_inside = config.train_on == "train"
+    for n, fold in enumerate(job.folds):
+        place = study.fold_dir(job, fold)
+        # The test sets of a cross-corpus study share the codebooks of the first one.
+        learns = n == 0 or not study.crosses
+        common = _encode_and_probe(
+            study,
+            job,
+            fold,
+            place=place,
+            quantizer_dir=study.quantizer_dir(job, fold),
+            learns=learns,
+            device=device,
+            train_on=config.train_on,
+            predict=["test", "valid"] if chooses_inside else ["test"],
+            rates=config.rates_of(job.feature),
+            arms=config.arms,
+        )
+        _call(
+            measure,
+            **common,
+            arms=config.unit_arms,
+            train_on=config.train_on,
+            seed=job.seed,
+            alignments=alignments,
+            output_dir=place / "measures",
+        )
+        results += [place / "ser", place / "measures"]
+        if not chooses_inside and study.chooses(job):
+            inner = study.quantizer_dir(job, fold).with_name("select")
+            _encode_and_probe(
+                study,
+                job,
+                fold,
+                place=place / "select",
+                quantizer_dir=inner / "quantizer",
+                learns=learns,
+                device=device,
+                train_on="train",
+                predict=["valid"],
+                rates=config.cheap_rates(job.feature),
+                arms=["balanced", *config.candidates],
+            )
+            results.append(place / "select" / "ser")
+    marker = study.marker(job)
+    done = Stage(
+        marker.parent,
+        inputs=results,
+        settings=study.settings(job),
+        marker=marker.name,
+    )
+    if not done.is_done():
+        done.finish(seconds=time.monotonic() - start)
+
+
+def _prepare(study: "Study") -> None:
+    """Join the corpora of a cross-corpus study, where their features are there."""
+    from emoq_plugin.analysis.joined import join_data, join_features
+
+    if not study.crosses:
+        return
+    features = [f for f in study.config.features if not study.why_missing(f)]
+    if not features:
+        return
+    config, corpora = study.config, [*study.config.learn_on, *study.config.test_on]
+    join_data(
+        {corpus: study.recipe(corpus) for corpus in corpora},
+        learn_on=config.learn_on,
+        test_on=config.test_on,
+        set_name=study.set_name,
+        max_per_emotion=config.max_per_emotion,
+        output=study.data_dir.parent,
+    )
+    for feature in features:
+        stores = {c: study.source_dirs(c, feature)[-1] for c in corpora}
+        join_features(stores, study.data_dir, study.feature_dir(feature))
+
+
+def work(options: argparse.Namespace) -> None:
+    """List, run or aggregate."""
+    study = _study(options)
+    if options.needs:
+        for corpus, feature in study.sources():
+            places = study.source_dirs(corpus, feature)
+            if study.feature_config(feature).exists() and not all(
+                (place / ".done.json").exists() for place in places
+            ):
+                print(corpus, feature)
+        return
+    if options.list:
+        _prepare(study)
+        jobs = study.runnable(options.only)
+        study.write_card(study.jobs())
+        for number, job in enumerate(jobs, 1):
+            print(number, job.name, study.why_undone(job) or "done")
+        return
+    if options.aggregate:
+        from emoq_plugin.analysis.summary import aggregate
+        from emoq_plugin.bin.score import environment
+
+        aggregate(
+            study,
+            synthetic=options.synthetic,
+            command=options.command,
+            environment=environment(),
+        )
+        return
+    jobs = study.runnable(options.only)
+    if not 1 <= options.job <= len(jobs):
+        raise ValueError(f"--job {options.job}, expected 1 to {len(jobs)}")
+    job = jobs[options.job - 1]
+    logging.info("job %d of %d: %s", options.job, len(jobs), job.name)
+    run_job(study, job, device=options.device, alignments=options.alignments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    run_command(get_parser, work, arguments)
+
+
+if __name__ == "__main__":
+    main()

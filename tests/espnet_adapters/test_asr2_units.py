@@ -1,0 +1,247 @@
+"""The bridge to asr2.sh: its files fit the quantizer, and nothing stale gets in."""
+
+import json
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+import emoq_plugin
+from emoq_plugin.bin import asr2_units
+from emoq_plugin.bin.asr2_wer import word_errors
+from emoq_plugin.espnet_adapters.asr2 import Asr2Units
+from emoq_plugin.features.registry import build_encoder
+from emoq_plugin.files import read_table, write_table
+from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.units.flat import token_list
+
+RATE, SIZES, BINS = 16000, [8, 6], 12
+EXPERTS = ["balanced", "specific/angry", "specific/sad"]
+SETS = {"train": 4, "dev": 2, "test": 2}
+
+
+def save_bank(path, *, seed=0, sizes=SIZES, norm="level"):
+    random = torch.Generator().manual_seed(seed)
+    card = {"feature": build_encoder("fbank", num_mel_bins=BINS).card.to_json()}
+    codebooks = [3 * torch.randn(3, k, BINS, generator=random) for k in sizes]
+    # The experts of the emotions like rising and falling spectra.
+    codebooks[0][1:] += torch.linspace(-6, 6, BINS) * torch.tensor([[[1.0]], [[-1.0]]])
+    CodebookBank(
+        EXPERTS,
+        codebooks,
+        Normalization(norm, torch.zeros(BINS), torch.ones(BINS)),
+        emotions=["angry", "sad"],
+        card=card,
+    ).save_pretrained(path)
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe's directory with three sets, a bank and a configuration."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for name, count in SETS.items():
+        ids = [f"{'ab'[i % 2]}-{name}{i}" for i in range(count)]
+        for i, u in enumerate(ids):
+            shape = np.repeat(random.uniform(0.01, 1, 10 + i), 800)
+            noise = shape * random.normal(size=len(shape)) / 9
+            noise = np.diff(noise, 3) if i % 2 else np.convolve(noise, np.ones(9) / 9)
+            soundfile.write(f"{u}.wav", noise / 2, RATE)
+        write_table(f"data/{name}/wav.scp", {u: f"{u}.wav" for u in ids})
+        write_table(f"data/{name}/utt2spk", {u: u[0] for u in ids})
+        write_table(f"data/{name}/text", {u: "one two" for u in ids})
+    save_bank(Path("bank"))
+    Path("train.yaml").write_text("frontend_conf: {level_mode: concat}\n")
+    return tmp_path
+
+
+def bridge(*options, quantizer="bank", arm="specific-distortion", n_levels=1):
+    arguments = ["--quantizer", quantizer, "--arm", arm, "--n_levels", str(n_levels)]
+    arguments += ["--sets", *SETS, "--asr_exp", "exp/asr", *options]
+    asr2_units.work(asr2_units.get_parser().parse_args(arguments))
+    lines = Path("exp/asr/asr2.options").read_text().split("\n")[:-1]
+    return dict(zip(lines[::2], lines[1::2]))
+
+
+def expected(name, *, n_levels, arm="specific-distortion"):
+    quantizer = emoq_plugin.load("bank", arm=arm, n_levels=n_levels)
+    found = {u: quantizer.units(f"{u}.wav") for u in read_table(f"data/{name}/text")}
+    return quantizer, found
+
+
+def test_single_stream_is_one_character_for_expert_and_code_without_repetition(recipe):
+    told = bridge()
+    table = read_table(f"{told['--dumpdir']}/raw/train/text.rm.{told['--src_lang']}")
+    quantizer, units = expected("train", n_levels=1)
+    for u, found in units.items():
+        place = quantizer.bank.experts.index(next(iter(found.route)))
+        codes = (found.codes[:, 0] + place * SIZES[0]).tolist()
+        kept = [c for i, c in enumerate(codes) if i == 0 or c != codes[i - 1]]
+        assert table[u] == "".join(chr(0x4E00 + c) for c in kept)
+    characters = {c for text in table.values() for c in text}
+    assert max(map(ord, characters)) < 0x4E00 + 2 * SIZES[0]
+    assert len({next(iter(f.route)) for f in units.values()}) == 2, "both experts"
+
+
+def test_multi_stream_is_flat_ids_that_fill_the_token_list_of_the_frontend(recipe):
+    told = bridge("--asr_config", "train.yaml", n_levels=2)
+    raw = Path(told["--dumpdir"], "raw")
+    quantizer, units = expected("dev", n_levels=2)
+    table = read_table(raw / f"dev/text.ts.{told['--src_lang']}")
+    n_ids = 2 + 2 * sum(SIZES)
+    for u, found in units.items():
+        ids = kaldiio.load_mat(table[u])
+        assert ids.dtype == np.float32 and ids.shape == (2 * len(found.codes),)
+        assert (ids == np.rint(ids)).all() and ids.min() >= 2 and ids.max() < n_ids
+        place = quantizer.bank.experts.index(next(iter(found.route)))
+        back = ids.reshape(-1, 2) - 2 - place * sum(SIZES) - [0, SIZES[0]]
+        np.testing.assert_array_equal(back, found.codes)
+    tokens = (raw / "dev/token_lists/codec_token_list").read_text().split()
+    assert ["<blank>", "<unk>", *tokens, "<sos/eos>"] == token_list(SIZES, n_experts=2)
+
+
+def test_frontend_and_patch_size_are_written_into_the_users_configuration(recipe):
+    told = bridge("--asr_config", "train.yaml", n_levels=2)
+    config = yaml.safe_load(Path(told["--asr_config"]).read_text())
+    assert config["frontend"] == "emoq_units" and config["model"] == "discrete_asr"
+    assert config["model_conf"]["patch_size"] == 2
+    conf = config["frontend_conf"]
+    assert conf["token_per_frame"] == 2 and conf["level_mode"] == "concat"
+    assert emoq_plugin.load(conf["quantizer"]["path"]).n_levels == 2
+
+
+def test_card_and_quantizer_beside_the_model_give_the_same_ids(recipe):
+    told = bridge()
+    card = Asr2Units.read("exp/asr")
+    quantizer = emoq_plugin.load(f"exp/asr/{card.quantizer}")
+    assert card.codebooks_sha256 == quantizer.codebooks_sha256
+    table = read_table(f"{told['--dumpdir']}/raw/test/text.rm.{told['--src_lang']}")
+    for u, text in table.items():
+        found = quantizer.units(f"{u}.wav")
+        assert card.text(card.source(found.codes, found.route)) == text
+    assert Path("exp/asr", card.src_bpemodel).resolve().parent.parent == (
+        recipe / "data" / f"{told['--src_lang']}_token_list"
+    )
+
+
+def test_stale_map_of_fewer_clusters_is_not_read(recipe):
+    Path("exp/kmeans").mkdir(parents=True)
+    Path("exp/kmeans/distinct_cjk_token_lists").write_text("0 一\n")
+    told = bridge()
+    assert int(told["--stage"]) > 5, "stage 5 of asr2.sh reads it"
+    facts = json.loads(Path(told["--dumpdir"], "raw/train/units.json").read_text())
+    table = read_table(f"{told['--dumpdir']}/raw/train/text.rm.{told['--src_lang']}")
+    characters = {c for text in table.values() for c in text}
+    assert len(characters) == facts["different_ids"] > 1
+    assert sum(map(len, table.values())) == facts["ids"]
+
+
+def test_units_of_another_quantizer_replace_the_old_ones(recipe):
+    lang = ("--src_lang", "units")
+    old = bridge(*lang)
+    path = Path(old["--dumpdir"], "raw/train/text.rm.units")
+    before = path.read_text()
+    bridge(*lang)
+    assert path.read_text() == before
+    save_bank(Path("bank"), seed=1)
+    bridge(*lang)
+    assert path.read_text() != before
+
+
+def test_model_of_other_units_is_not_resumed(recipe):
+    bridge()
+    Path("exp/asr/checkpoint.pth").touch()
+    bridge()  # the same units: ESPnet may resume
+    with pytest.raises(ValueError, match="trained on other units.*--asr_exp"):
+        bridge(arm="balanced")
+
+
+def test_speed_perturbation_adds_recordings_of_other_speakers_and_lengths(recipe):
+    told = bridge("--speed_perturb_factors", "0.5", "1.0", "--deduplicate", "false")
+    raw = Path(told["--dumpdir"], "raw/train_sp")
+    assert told["--speed_perturb_factors"] == "0.5 1.0"
+    assert Path(told["--src_bpe_train_text"]).parent == raw
+    table = read_table(raw / f"text.ts.{told['--src_lang']}")
+    speakers = read_table(raw / "utt2spk")
+    assert len(table) == 2 * SETS["train"] and set(table) == set(speakers)
+    for u in read_table("data/train/text"):
+        assert len(table[f"sp0.5-{u}"]) == pytest.approx(2 * len(table[u]), abs=2)
+        assert speakers[f"sp0.5-{u}"] == f"sp0.5-{speakers[u]}"
+
+
+@pytest.mark.parametrize("norm", ["level", "speaker"])
+def test_processes_do_not_change_the_units(recipe, norm):
+    save_bank(Path("bank"), norm=norm)
+    told = bridge("--src_lang", "one")
+    bridge("--src_lang", "two", "--nj", "2")
+    one, two = (
+        Path(f"dump/{name}/raw/train/text.rm.{name}").read_text()
+        for name in ("one", "two")
+    )
+    assert one == two and told["--src_lang"] == "one"
+
+
+def test_segments_are_cut(recipe):
+    told = bridge("--deduplicate", "false")
+    [(u, whole), *_] = read_table(told["--src_bpe_train_text"]).items()
+    wav = read_table("data/train/wav.scp")
+    names = read_table("data/train/text")
+    write_table("data/train/segments", {n: f"{n} 0.0 0.2" for n in names})
+    write_table("data/train/wav.scp", wav)
+    bridge("--deduplicate", "false")
+    assert len(read_table(told["--src_bpe_train_text"])[u]) < len(whole) / 2
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"options": ["--stream", "single"], "n_levels": 2}, "one level.*--stream multi"),
+        ({"n_levels": 2}, "--asr_config is missing"),
+        ({"arm": "specific-soft"}, "soft.*reads one stream"),
+        ({"n_levels": 3}, "levels|3"),
+        ({"options": ["--sets", "train", "train"]}, "twice"),
+        ({"options": ["--sets", "train", "none"]}, "wav.scp is missing.*stage 1"),
+        ({"missing": "data/dev/text"}, "text is missing"),
+        ({"other": "data/dev/text"}, "'zzz' stands in only one of text"),
+        ({"missing": "a-train0.wav"}, "a-train0.*missing"),
+    ],
+)
+def test_what_cannot_be_is_told(recipe, change, message):
+    if "missing" in change:
+        Path(change["missing"]).unlink()
+    if "other" in change:
+        write_table(change["other"], {"zzz": "one"})
+    options = {k: change[k] for k in ("arm", "n_levels") if k in change}
+    with pytest.raises((ValueError, OSError), match=message):
+        bridge(*change.get("options", []), **options)
+    assert not Path("exp/asr/emoq_units.json").exists()
+
+
+def test_more_joint_ids_than_characters_are_refused(recipe):
+    save_bank(Path("large"), sizes=[10451])
+    with pytest.raises(ValueError, match="2 experts of K=10451 make 20902 .* 20900"):
+        bridge(quantizer="large")
+    assert not Path("dump").exists()
+
+
+def test_frontend_of_another_kind_in_the_configuration_is_refused(recipe):
+    Path("train.yaml").write_text("frontend: embed\n")
+    with pytest.raises(ValueError, match="frontend is 'embed'.*emoq_units"):
+        bridge("--asr_config", "train.yaml", n_levels=2)
+
+
+def test_word_errors_are_counted_over_all_words():
+    reference = {"a": "one two three", "b": "four", "c": ""}
+    found = word_errors(reference, {"a": "one six three", "b": "", "c": "five"})
+    assert (found["substitutions"], found["deletions"], found["insertions"]) == (1, 1, 1)
+    assert found["wer"]["mean"] == pytest.approx(3 / 4)
+    assert found["wer"]["low"] <= 3 / 4 <= found["wer"]["high"]
+
+
+def test_undecoded_utterances_are_no_perfect_score():
+    with pytest.raises(ValueError, match="'b' is only in the reference"):
+        word_errors({"a": "one", "b": "two"}, {"a": "one"})

@@ -1,0 +1,100 @@
+"""The digits recipe in miniature: our bridge, then ESPnet's own asr2.sh, to a score."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import ESPNET, ROOT
+
+from emoq_plugin.espnet_adapters.asr2 import Asr2Units
+from emoq_plugin.features.registry import build_encoder
+from emoq_plugin.files import read_table
+from emoq_plugin.quantizers import CodebookBank, Normalization
+
+pytestmark = pytest.mark.skipif(not ESPNET, reason="ESPnet's recipe tree is not there")
+SPEAKERS = ["george", "lucas", "theo"]
+NUMBERS = [0, 5, 6, 45]
+BINS = 16
+ASR2 = """
+. ./path.sh
+../../TEMPLATE/asr2/use_units.sh --quantizer bank --arm specific-distortion \
+    --n_levels {levels} --sets "train dev test" --asr_exp exp/asr --src_nbpe 40 \
+    --asr_config conf/{stream}.yaml
+mapfile -t units <exp/asr/asr2.options
+"${{ESPNET_ROOT}}/egs2/TEMPLATE/asr2/asr2.sh" --ngpu 0 --nj 1 --inference_nj 1 \
+    --use_lm false --tgt_token_type word --train_set train --valid_set dev \
+    --test_sets test --inference_config conf/decode.yaml --stop_stage 14 \
+    "${{units[@]}}" --asr_args "--max_epoch 1"
+python3 -m emoq_plugin.bin.asr2_wer --asr_exp exp/asr --sets test
+"""
+
+
+def write_corpus(folder):
+    """Noises whose length and pitch say the digit."""
+    random = np.random.default_rng(0)
+    (folder / "recordings").mkdir(parents=True)
+    for digit in range(10):
+        for speaker in SPEAKERS:
+            for number in NUMBERS:
+                t = np.arange(1600 + 200 * digit) / 8000
+                wave = np.sin(2 * math.pi * (200 + 150 * digit) * t) / 4
+                wave += random.normal(size=len(t)) / 50
+                name = f"{digit}_{speaker}_{number}.wav"
+                soundfile.write(folder / "recordings" / name, wave, 8000)
+
+
+def write_bank(folder):
+    random = torch.Generator().manual_seed(0)
+    experts = ["specific/angry", "specific/sad"]
+    CodebookBank(
+        experts,
+        [2 * torch.randn(2, 16, BINS, generator=random) for _ in range(2)],
+        Normalization("level", torch.zeros(BINS), torch.ones(BINS)),
+        emotions=["angry", "sad"],
+        card={"feature": build_encoder("fbank", num_mel_bins=BINS).card.to_json()},
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(params=[("single", 1), ("multi", 2)], ids=["single", "multi"])
+def recognised(request, tree, call):
+    """Run everything for one stream; gives the recipe's directory and the log."""
+    stream, levels = request.param
+    recipe = tree / "egs2" / "fsdd" / "asr2"
+    digits = tree / "digits"
+    variables = {"FSDD": str(digits), "PYTHONPATH": str(ROOT)}
+    if not digits.exists():
+        write_corpus(digits)
+        write_bank(recipe / "bank")
+    call("rm", "-rf", recipe / "exp", recipe / "dump")
+    script = f"set -euo pipefail; cd '{recipe}'\n"
+    if not (recipe / "data").exists():
+        script += ". ./path.sh; local/data.sh --unseen_speakers theo\n"
+    script += ASR2.format(levels=levels, stream=stream)
+    done = call("bash", "-c", script, **variables)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return recipe, stream, levels
+
+
+def test_stock_asr2_trains_and_decodes_our_units_to_a_score(recognised):
+    recipe, stream, levels = recognised
+    exp = recipe / "exp" / "asr"
+    card = Asr2Units.read(exp)
+    assert (card.stream, card.n_levels) == (stream, levels)
+    [scored] = exp.glob("*/test/wer.json")
+    found = json.loads(scored.read_text())
+    words = read_table(recipe / "data" / "test" / "text")
+    assert found["words"] == found["utterances"] == len(words) == 30
+    hypothesis = read_table(scored.with_name("text"))
+    assert sum(words[u] != h for u, h in hypothesis.items()) <= found["errors"]
+    # What is needed to decode audio later stands where the card says.
+    assert (exp / card.quantizer / "config.json").is_file()
+    if stream == "single":
+        assert (exp / card.src_bpemodel).is_file()
+        assert (exp / card.src_token_list).is_file()
+    else:
+        assert f"patch_size: {levels}" in (exp / "config.yaml").read_text()
+    assert not Path(exp, "kmeans").exists()
