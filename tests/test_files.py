@@ -1,6 +1,8 @@
 """Files that are never half-written and tables that name their faults."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,17 @@ def test_a_broken_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_write(path) as stream:
         stream.write("new")
         raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    message = r"No space left on device: '.*file'"
+    with pytest.raises(OSError, match=message), atomic_write(path) as stream:
+        stream.write("new")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -74,7 +87,7 @@ def test_a_faulty_table_is_named_with_file_and_line(tmp_path, content, message):
 def test_options_are_read_and_checked(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("C: 0.5 # strength\n")
-    assert read_options(path, ("C", "max_iter")) == {"C": 0.5}
+    assert read_options(path, ("C", "max_iter", "route_scale")) == {"C": 0.5}
     path.write_text("# all defaults\n")
     assert read_options(path, ("C",)) == {}
     for text, message in (
@@ -101,5 +114,7 @@ def test_every_file_of_options_in_conf_is_read(tmp_path):
     conf = Path(__file__).parents[1] / "conf"
     for path in conf.glob("quantizer/*.yaml"):
         assert QuantizerConfig.read(path).norm == path.stem
-    assert set(read_options(conf / "ser/probe.yaml", ("C", "max_iter")))
-    assert json.dumps(read_options(conf / "ser/probe.yaml", ("C", "max_iter")))
+    assert set(read_options(conf / "ser/probe.yaml", ("C", "max_iter", "route_scale")))
+    assert json.dumps(
+        read_options(conf / "ser/probe.yaml", ("C", "max_iter", "route_scale"))
+    )

@@ -22,6 +22,7 @@ from emoq_plugin.files import (
 )
 from emoq_plugin.ser.predictions import WITH_ROUTE_OF
 from emoq_plugin.ser.results import is_control
+from emoq_plugin.stage import Stage
 
 BALANCED = "balanced"
 # Of all features of `conf/features`; decides only which rates may be chosen.
@@ -407,16 +408,44 @@ class Study:
         marker = self.marker(job)
         if not marker.exists():
             return self.why_missing(job.feature) or "has not been run, or has failed"
-        if read_json(marker)["settings"] != self.settings(job):
-            return "was made with other settings: run the job again"
-        return None
+        try:
+            same = read_json(marker)["fingerprint"] == self.stage(job).fingerprint
+        except FileNotFoundError:
+            same = False
+        return None if same else "is not up to date: run the job again"
+
+    def stage(self, job: Job) -> Stage:
+        """Give the stage that stands for all results of a job.
+
+        Raises
+        ------
+        FileNotFoundError
+            If one of them is not finished.
+        """
+        results = []
+        for place in (self.fold_dir(job, fold) for fold in job.folds):
+            results += [place / "ser", place / "measures"]
+            if self.chooses_apart(job):
+                results.append(place / "select" / "ser")
+        marker = self.marker(job)
+        settings = self.settings(job)
+        return Stage(
+            marker.parent, inputs=results, settings=settings, marker=marker.name
+        )
 
     # ------------------------------------------------------------------------- files
 
-    def chooses(self, job: Job) -> bool:
-        """Tell whether validation speakers of a job choose: once for each quantizer."""
-        seeds = self.config.quantizers[job.quantizer].get("seeds", [0])
-        return job.seed == seeds[0] and bool(self.config.cheap_rates(job.feature))
+    def chooses_apart(self, job: Job) -> bool:
+        """Tell whether a job learns again without validation speakers, who then choose.
+
+        Once for each quantizer, where the heads have learned from them otherwise.
+        """
+        config = self.config
+        return (
+            config.train_on == "train+valid"
+            and job.seed == config.quantizers[job.quantizer].get("seeds", [0])[0]
+            and bool(config.cheap_rates(job.feature))
+        )
 
     def quantizer_options(self, job: Job, arms: Sequence[str]) -> dict[str, Any]:
         """Give the options of a quantizer: its base, what differs, groups and seed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.stage import Stage
+from emoq_plugin.files import read_json
 
 if TYPE_CHECKING:
     from emoq_plugin.analysis.study import Job, Study
@@ -77,7 +77,7 @@ def _encode_and_probe(
     place: Path,
     quantizer_dir: Path,
     learns: bool,
-    device: str,
+    hardware: dict[str, Any],
     train_on: str,
     predict: list[str],
     rates: list[str],
@@ -105,7 +105,7 @@ def _encode_and_probe(
             crossfit=config.crossfit,
             route_depth=config.route_depth,
             output_dir=quantizer_dir,
-            device=device,
+            **hardware,
         )
     _call(
         encode_units,
@@ -131,18 +131,30 @@ def _encode_and_probe(
 
 
 def run_job(
-    study: "Study", job: "Job", *, device: str = "cpu", alignments: Path | None = None
+    study: "Study",
+    job: "Job",
+    *,
+    hardware: dict[str, Any],
+    alignments: Path | None = None,
 ) -> None:
     """Do what is not done yet of a job.
 
     With `train+valid` the candidates are learned a second time without the validation
     speakers, who then choose among them.
+
+    Parameters
+    ----------
+    study : Study
+    job : Job
+    hardware : dict
+        `device` and `job` of `learn_codebooks`.
+    alignments : Path, optional
+        See `measure`.
     """
     from emoq_plugin.bin import measure
 
-    start = time.monotonic()
-    config, results = study.config, []
-    chooses_inside = config.train_on == "train"
+    start, config = time.monotonic(), study.config
+    inside = config.train_on == "train"
     for n, fold in enumerate(job.folds):
         place = study.fold_dir(job, fold)
         # The test sets of a cross-corpus study share the codebooks of the first one.
@@ -154,9 +166,9 @@ def run_job(
             place=place,
             quantizer_dir=study.quantizer_dir(job, fold),
             learns=learns,
-            device=device,
+            hardware=hardware,
             train_on=config.train_on,
-            predict=["test", "valid"] if chooses_inside else ["test"],
+            predict=["test", "valid"] if inside else ["test"],
             rates=config.rates_of(job.feature),
             arms=config.arms,
         )
@@ -169,8 +181,7 @@ def run_job(
             alignments=alignments,
             output_dir=place / "measures",
         )
-        results += [place / "ser", place / "measures"]
-        if not chooses_inside and study.chooses(job):
+        if study.chooses_apart(job):
             inner = study.quantizer_dir(job, fold).with_name("select")
             _encode_and_probe(
                 study,
@@ -179,22 +190,17 @@ def run_job(
                 place=place / "select",
                 quantizer_dir=inner / "quantizer",
                 learns=learns,
-                device=device,
+                hardware=hardware,
                 train_on="train",
                 predict=["valid"],
                 rates=config.cheap_rates(job.feature),
                 arms=["balanced", *config.candidates],
             )
-            results.append(place / "select" / "ser")
-    marker = study.marker(job)
-    done = Stage(
-        marker.parent,
-        inputs=results,
-        settings=study.settings(job),
-        marker=marker.name,
-    )
+    done = study.stage(job)
     if not done.is_done():
-        done.finish(seconds=time.monotonic() - start)
+        # A later call may find most parts done: the longest one tells the time.
+        before = read_json(done.marker)["seconds"] if done.marker.exists() else 0.0
+        done.finish(seconds=max(before, time.monotonic() - start))
 
 
 def _prepare(study: "Study") -> None:
@@ -254,7 +260,12 @@ def work(options: argparse.Namespace) -> None:
         raise ValueError(f"--job {options.job}, expected 1 to {len(jobs)}")
     job = jobs[options.job - 1]
     logging.info("job %d of %d: %s", options.job, len(jobs), job.name)
-    run_job(study, job, device=options.device, alignments=options.alignments)
+    run_job(
+        study,
+        job,
+        hardware={"device": options.device, "job": options.job},
+        alignments=options.alignments,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

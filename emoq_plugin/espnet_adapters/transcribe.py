@@ -229,8 +229,8 @@ def find_file(name: str | None, directory: Path) -> str | None:
         if path.is_file():
             return str(path)
     raise FileNotFoundError(
-        f"{name}, which {directory} was trained with, is not there: keep it at its "
-        f"place in the recipe, or copy it to {directory / name}"
+        f"{directory / name} is missing, with which the model was trained: keep it at "
+        "its place in the recipe, or pack it with the model (--option)"
     )
 
 

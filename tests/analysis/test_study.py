@@ -169,7 +169,17 @@ def test_a_job_of_another_configuration_counts_as_missing(make_place):
     place.call("--job", 1)
     assert place.study().why_undone(place.study().jobs()[0]) is None
     (place.root / "conf/ser/probe.yaml").write_text("C: 1.0\n")
-    assert "other settings" in place.study().why_undone(place.study().jobs()[0])
+    assert "not up to date" in place.study().why_undone(place.study().jobs()[0])
+
+
+def test_a_job_that_died_while_it_was_done_again_counts_as_missing(finished):
+    study = finished.study()
+    marker = study.fold_dir(study.jobs()[0], "1") / "ser" / ".done.json"
+    kept = marker.read_bytes()
+    marker.unlink()
+    assert "not up to date" in study.why_undone(study.jobs()[0])
+    marker.write_bytes(kept)
+    assert study.why_undone(study.jobs()[0]) is None
 
 
 CROSS = STUDY.replace("[0, 1]", "[0]") + """

@@ -29,20 +29,24 @@ def tree(tmp_path_factory, tree_name):
     return root
 
 
+def recipe_environment(**variables):
+    """Give the environment of a recipe's scripts, as `local/path.sh` finds it."""
+    return {
+        **os.environ,
+        "EMOQ_SETUP": "skip",
+        "OMP_NUM_THREADS": "1",
+        "ESPNET_ROOT": os.environ.get("ESPNET_ROOT") or str(ESPNET),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **variables,
+    }
+
+
 @pytest.fixture(scope="session")
 def call():
     def run(script, *options, **variables):
-        environment = {
-            **os.environ,
-            "EMOQ_SETUP": "skip",
-            "OMP_NUM_THREADS": "1",
-            "ESPNET_ROOT": os.environ.get("ESPNET_ROOT") or str(ESPNET),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            **variables,
-        }
         return subprocess.run(
             [str(script), *options],
-            env=environment,
+            env=recipe_environment(**variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

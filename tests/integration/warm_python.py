@@ -76,10 +76,9 @@ def _answer(line: socket.socket) -> None:
         os.environ.clear()
         os.environ.update(environment)
         _provoke(os.environ.pop("TEST_FAULT", ""))
-        sys.argv = arguments[1:]
         code = 0
         try:
-            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            _run(arguments)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(bool(error.code))
         except BaseException:
@@ -92,6 +91,18 @@ def _answer(line: socket.socket) -> None:
     with contextlib.suppress(BrokenPipeError):
         line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
+
+
+def _run(arguments: list[str]) -> None:
+    """Do what `python -m <module> ...` or `python <script> ...` does."""
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        # Absolute: processes that it spawns begin in the server's directory.
+        sys.argv = [os.path.abspath(arguments[0]), *arguments[1:]]
+        sys.path.insert(0, os.path.dirname(sys.argv[0]))
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def _provoke(fault: str) -> None:

@@ -13,7 +13,7 @@ stop_stage=5    # last stage to run
 nj=2            # jobs at a time
 quantizer=      # exp/<tag>/fold<n>/quantizer of an emotion recipe; made by stage 3 when empty
 rate=64x1       # of the table of quantizers, <codebook size>x<levels>
-best_rate=64x4  # of the recognition with several levels
+best_rate=256x4  # of the recognition with several levels
 cmd_backend=${cmd_backend:-local}
 
 help_message="Usage: FSDD=<corpus directory> $0 [options]; the options stand on top of $0:
@@ -49,10 +49,10 @@ if runs 1; then
 fi
 
 if runs 2; then
-    log "Stage 2: codebooks of the digits -> exp/balanced/fold1/quantizer"
+    log "Stage 2: codebooks of the digits -> exp/codebooks/fold1/quantizer"
     ../../TEMPLATE/ser2/ser2.sh --corpus fsdd --stage 2 --stop_stage 4 --nj "${nj}" \
-        --quantizer_config conf/quantizer/balanced.yaml --rates "${rate} ${best_rate}" \
-        --tag balanced
+        --quantizer_config conf/quantizer/fsdd.yaml --rates "${rate} ${best_rate}" \
+        --tag codebooks
 fi
 
 emotion=$([ -n "${EMODB:-}" ] && echo emodb || echo mini_emo)
@@ -69,10 +69,10 @@ if runs 4; then
     mkdir -p exp
     {
         # The longest first.
-        own=exp/balanced/fold1/quantizer/${best_rate}
+        own=exp/codebooks/fold1/quantizer/${best_rate}
         echo "fsdd_${best_rate} seen ${own} balanced ${best_rate#*x} ${seen}"
         echo "fsdd_${best_rate} unseen ${own} balanced ${best_rate#*x} ${unseen}"
-        own=$(echo exp/balanced/fold1/quantizer/"${rate%x*}"x*)
+        own=$(echo exp/codebooks/fold1/quantizer/"${rate%x*}"x*)
         bank=$(echo "${quantizer}/${rate%x*}"x*)
         for split in seen unseen; do
             echo "fsdd_${rate} ${split} ${own} balanced ${rate#*x} ${!split}"

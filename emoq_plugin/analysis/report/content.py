@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from emoq_plugin.features.encoder import FeatureCard
+from emoq_plugin.features.leakage import encoder_id, leakage_notes
 from emoq_plugin.files import read_json
 from emoq_plugin.quantizers.bank import BALANCED
 from emoq_plugin.ser.predictions import CONTINUOUS, HEADS
@@ -287,7 +289,7 @@ def summary_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
         "n_utterances": scores["n_utterances"],
         "n_speakers": scores["n_speakers"],
         "soft_targets": scores.get("soft_targets"),
-        "leakage": list(_leakage(feature)),
+        "leakage": list(_leakage(feature, scores["corpus"])),
     }
     known = ("experiment", "rate", "arm", "head", "bitrate_bps")
     arms = [{"experiment": name, **arm} for arm in scores["arms"].values()]
@@ -320,13 +322,11 @@ def summary_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _leakage(feature: Mapping[str, Any]) -> Iterable[str]:
+def _leakage(feature: Mapping[str, Any], corpus: str) -> Iterable[str]:
     yield (
         "Codebooks and heads are learned inside each fold; stages 5 and 6 refuse to "
         "test on speakers that the codebooks were learned from."
     )
-    if "emotion2vec" in str(feature).lower():
-        yield (
-            "The encoder emotion2vec was tuned on many emotion corpora: this test set "
-            "may not be out of its domain."
-        )
+    if feature:
+        card = FeatureCard.from_json(dict(feature), f"feature in {SCORES}")
+        yield from leakage_notes(encoder_id(card), [corpus])

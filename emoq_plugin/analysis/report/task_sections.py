@@ -403,16 +403,17 @@ def soft_labels(content: Content) -> Section:
             for emotion in content.emotions
         ]
         title = f"{example['utterance']} ({example['emotion']})"
-        tables.append(
-            Table(title, ["", "target", *map(_short, arms)], rows, style="bars")
-        )
+        # Four columns have to fit a telephone; the caption spells Emo-Q's router.
+        names = ["Emo-Q" if arm == content.headline_arm else arm for arm in arms]
+        tables.append(Table(title, ["", "target", *names], rows, style="bars"))
     blocks: list[Block] = []
     if tables:
         rates = {e.get("rate") for e in content.summary["examples"]} - {None}
         at = f" at {', '.join(map(rate_name, sorted(rates)))}" if rates else ""
         caption = (
             "Targets (vote shares, or the label where nobody voted) and predicted "
-            f"probabilities of retrained heads{at}, %."
+            f"probabilities of retrained heads{at}, %. Emo-Q here: "
+            f"{display_name(content.headline_arm)}."
         )
         blocks.append(Tables(caption, tables))
     blocks += each(content, partial(_ambiguity, content))
@@ -422,10 +423,6 @@ def soft_labels(content: Content) -> Section:
         blocks=blocks,
         missing="No examples with votes: the corpus has none, or predictions are gone.",
     )
-
-
-def _short(arm: str) -> str:
-    return display_name(arm).replace(" features", "").replace(" router", "")
 
 
 def _ambiguity(content: Content, experiment: Experiment) -> Iterator[Block]:

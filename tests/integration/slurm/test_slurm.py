@@ -88,7 +88,8 @@ def recipe(tree, bare, slurm):
 @pytest.fixture(scope="module")
 def local(recipe):
     """Give the bits and codebooks of a local run, and only the data on disk."""
-    recipe.run(1, 6, backend="local")
+    recipe.run(1, 2, backend="local")
+    recipe.run(3, 6, backend="local")
     made = recipe.bits(), recipe.codebooks()
     recipe.forget()
     return made

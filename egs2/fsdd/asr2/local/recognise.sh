@@ -6,12 +6,18 @@ set -euo pipefail
 . ./path.sh
 read -r name split quantizer arm n_levels train valid tests < <(sed -n "$1p" exp/experiments)
 asr_exp=exp/asr_${name}_${split}
-stream=$([ "${n_levels}" -gt 1 ] && echo multi || echo single)
+if [ "${n_levels}" -gt 1 ]; then
+    stream=multi
+    speeds="0.8 0.9 1.0 1.1 1.2"
+else
+    stream=single
+    speeds="0.9 1.0 1.1"
+fi
 
 ../../TEMPLATE/asr2/use_units.sh --quantizer "${quantizer}" --arm "${arm}" \
     --n_levels "${n_levels}" --sets "${train} ${valid} ${tests}" \
     --asr_exp "${asr_exp}" --src_lang "${name}_${split}" \
-    --asr_config "conf/${stream}.yaml" --src_nbpe 200 --speed_perturb_factors "0.9 1.0 1.1"
+    --asr_config "conf/${stream}.yaml" --src_nbpe 200 --speed_perturb_factors "${speeds}"
 mapfile -t units <"${asr_exp}/asr2.options"
 # Stage 15 of asr2.sh wants sclite; the word error rate is counted here by jiwer.
 "${ESPNET_ROOT}/egs2/TEMPLATE/asr2/asr2.sh" --ngpu 0 --nj 1 --inference_nj 1 \
