@@ -38,11 +38,10 @@ def over_folds(lines: Sequence[Mapping[str, Any]]) -> Any:
     triples = {}
     for path, folds in found.items():
         values = np.array([np.mean(numbers) for numbers in folds.values()])
-        triple = {"mean": float(values.mean()), "low": None, "high": None}
+        triples[path] = {"mean": float(values.mean()), "low": None, "high": None}
         if len(values) > 1:
             samples = draw_speakers(len(values)) @ values / len(values)
-            triple = percentile_interval(values.mean(), samples)
-        triples[path] = triple
+            triples[path] = percentile_interval(values.mean(), samples)
     return _nested(triples) if triples else {}
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,12 +140,12 @@ def _prepare(options: argparse.Namespace) -> "Asr2Units":
     options.quantizer = packed
     units = Asr2Units.describe(emoq_plugin.load(str(packed)), **described)
     exp = options.asr_exp
-    if (exp / "checkpoint.pth").exists():
-        if not (exp / CARD).exists() or Asr2Units.read(exp) != units:
-            raise ValueError(
-                f"{exp} holds a model that was trained on other units, and ESPnet "
-                "would go on from it: give another --asr_exp, or remove it"
-            )
+    trained = (exp / "checkpoint.pth").exists()
+    if trained and not ((exp / CARD).exists() and Asr2Units.read(exp) == units):
+        raise ValueError(
+            f"{exp} holds a model that was trained on other units, and ESPnet would go "
+            "on from it: give another --asr_exp, or remove it"
+        )
     return units
 
 
@@ -222,7 +223,8 @@ def _encode_all(
     if options.nj == 1:
         yield from progress(encode_part(*calls[0]), total, f"encoding {source}")
         return
-    with ProcessPoolExecutor(options.nj) as pool:
+    # Not forked: torch has threads.
+    with ProcessPoolExecutor(options.nj, get_context("spawn")) as pool:
         for found in pool.map(_encoded, calls):
             yield from found
 
@@ -291,7 +293,7 @@ def encode_part(
                 yield f"{prefix}{name}", ids, found.seconds, found.bits
 
 
-# ------------------------------------------------------------------- what asr2.sh is told
+# ------------------------------------------------------------ what asr2.sh is told
 
 
 def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:

@@ -405,6 +405,17 @@ def test_the_saving_is_the_ratio_of_bitrates_with_the_route(tmp_path):
     assert "+6.1 points [+2.1," in sentences  # the setting that validation chose
 
 
+def test_emoq_is_set_beside_its_controls(tmp_path):
+    summary = make_summary()
+    for reference in ("capacity-distortion", "balanced+specific-distortion"):
+        summary["comparisons"].append(
+            difference("64x1", "macro_f1", triple(0.0123), reference)
+        )
+    sentences = answers_of(summary, tmp_path)[3].sentences
+    beside = [s for s in sentences if "+1.2 points" in s]
+    assert len(beside) == 2 and all("at 0 of 1 rates" in s for s in beside)
+
+
 def test_paired_recall_losses_are_preferred_to_independent_ones(tmp_path):
     summary = make_summary()
     for number, emotion in enumerate(EMOTIONS):
@@ -783,7 +794,7 @@ def test_the_printed_page_fits_its_paper(browser, study):
     assert (
         browser.run("getComputedStyle(document.querySelector('nav')).display") == "none"
     )
-    # The table of all scores has a landscape page of its own: 273 mm at 96 dots an inch.
+    # The widest tables have landscape pages: 273 mm at 96 dots an inch.
     ends = "[...document.querySelectorAll('table')].map(t => t.offsetWidth)"
     assert max(browser.run(ends)) <= 273 / 25.4 * 96
     code = browser.call("Page.printToPDF")["data"]

@@ -40,7 +40,8 @@ model_dir=       # local model directory instead of the config's model
 # Stages 4-5, quantizers and units
 quantizer_config= # default: conf/quantizer/level.yaml
 rates="2x4 16x1 64x1 64x2 64x4" # <codebook size>x<levels>
-arms="balanced specific-cosine specific-gain specific-distortion specific-linear specific-soft"
+arms="balanced specific-cosine specific-gain specific-distortion specific-linear"
+arms+=" specific-calibrated specific-soft"
 arms+=" biased95-distortion capacity-distortion"
 arms+=" specific-oracle specific-random specific-wrong"
 route_depth=1    # levels that routers look at

@@ -377,9 +377,9 @@ def _bound(experiment: Experiment) -> str:
 
 
 def _checks(experiment: Experiment, arm: str, rates: Iterable[str]) -> list[str]:
-    """Compare at equal rate with balanced RVQ, and with as many random codebooks."""
+    """Compare at equal rate with balanced RVQ and with the controls."""
     sentences = []
-    references = [BALANCED, *_capacities(experiment)]
+    references = [BALANCED, *_controls(experiment)]
     for reference in references:
         told, above = [], 0
         for rate in rates:
@@ -398,6 +398,7 @@ def _checks(experiment: Experiment, arm: str, rates: Iterable[str]) -> list[str]
     return sentences
 
 
-def _capacities(experiment: Experiment) -> list[str]:
+def _controls(experiment: Experiment) -> list[str]:
+    """Give the controls that arms were compared with: capacity, route told beside."""
     found = {c["reference"] for c in experiment.comparisons}
-    return sorted(r for r in found if r.startswith("capacity"))
+    return sorted(reference for reference in found if is_control(reference))

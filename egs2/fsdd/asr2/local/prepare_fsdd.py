@@ -16,7 +16,8 @@ from emoq_plugin.data.directory import write_lines
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.files import write_table
 
-DIGITS = "zero one two three four five six seven eight nine".split()
+DIGITS = ["zero", "one", "two", "three", "four"]
+DIGITS += ["five", "six", "seven", "eight", "nine"]
 TEST_RECORDINGS = range(5)
 
 

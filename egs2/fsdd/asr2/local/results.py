@@ -9,7 +9,6 @@ from typing import Any
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin.asr2_wer import find_decoded
-from emoq_plugin.experiment import parse_rate
 from emoq_plugin.files import atomic_write, read_json
 
 PACKAGES = ("espnet", "torch", "numpy", "sentencepiece", "jiwer", "emoq")
@@ -24,8 +23,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="results", description=__doc__)
     add = parser.add_argument
     add("--experiments", type=Path, required=True, help="what recognise.sh was told")
-    add("--rate", required=True, help="of the table of quantizers")
     add("--scores", type=Path, required=True, help="scores.json of the emotion recipe")
+    add("--rate")
     add("--command", required=True, help="shown with the numbers")
     add("--output", type=Path, required=True)
     return parser
@@ -79,7 +78,7 @@ def page(options: argparse.Namespace) -> str:
     scores = read_json(options.scores)
     rows = read_recognitions(options.experiments)
     lines = []
-    for name, row in sorted(rows.items(), key=lambda r: (r[1]["own"], r[0])):
+    for _, row in sorted(rows.items(), key=lambda r: (r[1]["own"], r[0])):
         emotion = "" if row["own"] else format_emotion(scores, row["rate"], row["arm"])
         units = f"{row['arm']}, learned on " + (
             "digits" if row["own"] else scores["corpus"]
@@ -92,8 +91,10 @@ def page(options: argparse.Namespace) -> str:
         split: min(rows.values(), key=lambda r: r["wer"][split]["wer"]["mean"])
         for split in ("seen", "unseen")
     }
-    said = {s: f"{format_wer(r['wer'][s])} %, {r['rate']} {r['stream']}" for s, r in best.items()}
-    n_codes, n_levels = parse_rate(options.rate)
+    said = {
+        split: f"{format_wer(row['wer'][split])} %, {row['rate']} {row['stream']}"
+        for split, row in best.items()
+    }
     synthetic = (
         " **This corpus is synthetic**, its scores say nothing about people."
         if scores["synthetic"]
@@ -111,9 +112,10 @@ Lowest: known speakers {said['seen']}; unseen speakers {said['unseen']}.
   recordings of two speakers, whom neither recogniser nor codebooks of digits heard.
 - Brackets: 95 % bootstrap interval over utterances, of these speakers only; counts are
   errors / words. One training each, seed 0.
-- bit/s: nominal, {n_levels} level(s) of {n_codes} codewords at 50 Hz and the route of each clip,
-  on the second test set, before repeated units are dropped.
-- Emotion: corpus {scores['corpus']} at the same rate and arm, probe trained on the units, all test folds.{synthetic}
+- bit/s: nominal, units at 50 Hz and the route of each clip, on the second test set,
+  before repeated units are dropped.
+- Emotion: corpus {scores['corpus']} at the same rate and arm, a probe trained on the
+  units, all test folds.{synthetic}
 - Scored by jiwer on what stage 14 of asr2.sh decoded; stage 15 wants sclite.
 
 ```sh
