@@ -108,7 +108,9 @@ def build_from_card(
             "this quantizer has no feature card, so nobody knows its encoder: give "
             "features instead of audio, or import it with --feature_card"
         )
-    card = FeatureCard.from_json(dict(feature), "feature card of the quantizer")
+    if isinstance(feature, Mapping):
+        feature = dict(feature)
+    card = FeatureCard.from_json(feature, "feature card of the quantizer")
     known = inspect.signature(encoder_class(card.encoder)).parameters
     options = {k: v for k, v in card.settings.items() if k in known}
     if "layers" in known:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 # Ends the name of a file that is being written; its name begins with a dot.
 PART = ".part"
+MAX_DEPTH = 50  # of options
 
 
 @contextlib.contextmanager
@@ -108,9 +109,15 @@ def read_yaml(path: str | Path) -> Any:
 
     text = read_text(path)
     try:
-        # A few lines of aliases can stand for more values than memory holds.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("an alias ('*name'): write the value out")
+        depth = 0
+        for event in yaml.parse(text):
+            # A few lines of aliases can stand for more values than memory holds.
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("an alias ('*name'): write the value out")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # PyYAML's time grows with its square
+                raise ValueError(f"nested more than {MAX_DEPTH} deep")
         return yaml.safe_load(text)
     except Exception as error:  # constructors of PyYAML raise whatever they meet
         raise ValueError(

@@ -43,7 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--stream", choices=["single", "multi"], help="default: by the levels")
     add("--deduplicate", type=str2bool, help="default: true for a single stream")
     add("--speed_perturb_factors", nargs="*", default=[], help="of the training set")
-    add("--src_nbpe", type=int, default=30, help="as in asr2.sh, of a single stream")
+    add("--src_nbpe", type=int, default=500, help="BPE pieces of a single stream")
     add("--asr_config", type=Path, help="of mt_train; needed for --stream multi")
     add("--python", default=PYTHON, help="command that asr2.sh runs ESPnet with")
     add("--allow_pipe", type=str2bool, default=False, help="run commands in wav.scp")
@@ -333,6 +333,7 @@ def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:
     }
     config = options.asr_config
     if units.stream == "single":
+        _check_bpe_size(texts["src"], options.src_nbpe)
         told |= {
             "tokenization_choice": "ssl",
             "src_token_type": "bpe",
@@ -353,6 +354,17 @@ def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:
         stream.writelines(f"--{key}\n{value}\n" for key, value in told.items())
     units.write(exp)
     logging.info("%s/asr2.options enters asr2.sh at stage %d", exp, FIRST_STAGE)
+
+
+def _check_bpe_size(path: Path, size: int) -> None:
+    """Refuse a BPE vocabulary that cannot hold every unit, as sentencepiece would."""
+    n_units = len(set("".join(read_table(path).values())))
+    # <unk>, <s> and </s> count too.
+    if size < n_units + 3:
+        raise ValueError(
+            f"--src_nbpe {size}: {path} has {n_units} different units, which need at "
+            f"least {n_units + 3}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

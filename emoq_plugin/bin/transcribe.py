@@ -39,6 +39,7 @@ def work(options: argparse.Namespace) -> None:
         inference_config=options.inference_config,
         model_dir=options.model_dir,
     )
+    logging.getLogger("espnet2").setLevel(logging.WARNING)  # ten lines a recording
     use = {"multi_channel": options.multi_channel}
     if options.one_speaker:
         mean = transcribe.speech.speaker_mean(paths.values(), **use)

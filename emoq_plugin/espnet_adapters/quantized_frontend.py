@@ -86,8 +86,8 @@ class QuantizedFrontend(AbsFrontend):
     Raises
     ------
     ValueError
-        For an unknown upstream or output, or an upstream whose frames have another
-        dimension than the quantizer's features.
+        For an unknown upstream or output, or an upstream of another layer, or whose
+        frames have another dimension, than the quantizer's features.
     """
 
     upstreams: ClassVar[ClassChoices]
@@ -135,6 +135,12 @@ class QuantizedFrontend(AbsFrontend):
         if name not in known:
             raise ValueError(f"upstream is '{name}', expected one of {known}")
         chosen = self.upstreams.get_class(name)
+        layer, layers = conf.get("layer", -1), self.quantizer.feature.get("layers")
+        if layer != -1 and layers not in (None, [], [layer]):  # s3prl: -1 mixes all
+            raise ValueError(
+                f"upstream {name} gives layer {layer}, the quantizer was learned on "
+                f"layers {layers}: set upstream_conf's layer, or take another quantizer"
+            )
         if fs is not None and "fs" in inspect.signature(chosen).parameters:
             conf.setdefault("fs", fs)
         return chosen(**conf)

@@ -207,6 +207,7 @@ def test_segments_are_cut(recipe):
         ),
         ({"n_levels": 2}, "--asr_config is missing"),
         ({"arm": "specific-soft"}, "soft.*reads one stream"),
+        ({"options": ["--src_nbpe", "5"]}, "--src_nbpe 5: .* different units"),
         ({"n_levels": 3}, "levels|3"),
         ({"options": ["--sets", "train", "train"]}, "twice"),
         ({"options": ["--sets", "train", "none"]}, "wav.scp is missing.*stage 1"),

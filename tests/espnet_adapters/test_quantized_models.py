@@ -204,6 +204,15 @@ def test_bad_configurations_are_told_before_training(asr, quantizer, tmp_path):
         build(**conf_of(quantizer, output="codes"))
 
 
+def test_another_layer_than_that_of_the_quantizer_is_told(asr, quantizer, tmp_path):
+    bank = CodebookBank.from_pretrained(quantizer)
+    bank.card["feature"]["layers"] = [9]
+    bank.save_pretrained(tmp_path)
+    conf = conf_of(str(tmp_path), upstream="s3prl")
+    with pytest.raises(ValueError, match=r"s3prl gives layer 6.*learned on layers .9."):
+        asr[1](**conf | {"upstream_conf": {"layer": 6}})
+
+
 def test_another_frame_rate_is_told_at_the_first_batch(asr, quantizer):
     conf = conf_of(quantizer)
     conf["upstream_conf"]["hop_length"] = 320

@@ -298,6 +298,18 @@ def test_a_packed_model_transcribes_as_the_original(
     assert [f.text for f in packed(files)] == [f.text for f in transcriber(files)]
 
 
+def test_a_recording_too_short_for_the_model_is_told(model, files, monkeypatch):
+    from espnet2.legacy.nets.pytorch_backend.transformer import subsampling
+
+    def refuse(ids):
+        raise subsampling.TooShortUttError("too short", len(ids), 400)
+
+    _, transcriber = model
+    monkeypatch.setattr(transcriber, "text2text", refuse)
+    with pytest.raises(ValueError, match=r"units of 0.375 s are too few.*too short"):
+        transcriber(files[0])
+
+
 # What is told before anything is decoded.
 
 

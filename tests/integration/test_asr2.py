@@ -2,27 +2,30 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import ESPNET, ROOT
 
+from emoq_plugin.data.audio import read_audio, resample
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
 from emoq_plugin.features.registry import build_encoder
 from emoq_plugin.files import read_table
 from emoq_plugin.quantizers import CodebookBank, Normalization
 
+ROOT = Path(__file__).parents[2]
+ESPNET = os.environ.get("ESPNET_ROOT") or next(ROOT.glob(".venv/espnet-*"), "")
 pytestmark = pytest.mark.skipif(not ESPNET, reason="ESPnet's recipe tree is not there")
 SPEAKERS = ["george", "lucas", "theo"]
 NUMBERS = [0, 5, 6, 45]
-BINS = 16
+BINS, RATE = 16, 16000
 ASR2 = """
 . ./path.sh
 ../../TEMPLATE/asr2/use_units.sh --quantizer bank --arm specific-distortion \
-    --n_levels {levels} --sets "train dev test" --asr_exp exp/asr --src_nbpe 40 \
+    --n_levels {levels} --sets "train dev test" --asr_exp exp/asr --src_nbpe 36 \
     --asr_config conf/{stream}.yaml
 mapfile -t units <exp/asr/asr2.options
 "${{ESPNET_ROOT}}/egs2/TEMPLATE/asr2/asr2.sh" --ngpu 0 --nj 1 --inference_nj 1 \
@@ -47,15 +50,21 @@ def write_corpus(folder):
                 soundfile.write(folder / "recordings" / name, wave, 8000)
 
 
-def write_bank(folder):
-    random = torch.Generator().manual_seed(0)
-    experts = ["specific/angry", "specific/sad"]
+def write_bank(folder, recordings):
+    """Codewords are frames of the corpus, so that digits differ in their units."""
+    encoder = build_encoder("fbank", num_mel_bins=BINS)
+    waves = [resample(*read_audio(str(p)), RATE) for p in recordings]
+    frames = np.concatenate([clip - clip.mean() for clip in encoder(waves)])
+    drawn = np.random.default_rng(0).choice(len(frames), (2, 2, 16), replace=False)
+    levels = (
+        torch.from_numpy(frames[drawn]) * torch.tensor([1.0, 0.2])[:, None, None, None]
+    )
     CodebookBank(
-        experts,
-        [2 * torch.randn(2, 16, BINS, generator=random) for _ in range(2)],
+        ["specific/angry", "specific/sad"],
+        list(levels),
         Normalization("level", torch.zeros(BINS), torch.ones(BINS)),
         emotions=["angry", "sad"],
-        card={"feature": build_encoder("fbank", num_mel_bins=BINS).card.to_json()},
+        card={"feature": encoder.card.to_json()},
     ).save_pretrained(folder)
 
 
@@ -68,7 +77,7 @@ def recognised(request, tree, call):
     variables = {"FSDD": str(digits), "PYTHONPATH": str(ROOT)}
     if not digits.exists():
         write_corpus(digits)
-        write_bank(recipe / "bank")
+        write_bank(recipe / "bank", sorted(digits.glob("recordings/*_5.wav")))
     call("rm", "-rf", recipe / "exp", recipe / "dump")
     script = f"set -euo pipefail; cd '{recipe}'\n"
     if not (recipe / "data").exists():

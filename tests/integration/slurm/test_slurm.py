@@ -17,11 +17,12 @@ from torch.testing import assert_close
 SMALL = [
     *["--corpus", "mini_emo", "--synthetic", "true"],
     *["--local_data_opts", "--n_speakers 5 --n_sentences 3", "--last_fold", "2"],
-    *["--rates", "8x1 32x4", "--arms", "balanced specific-linear"],
-    *["--ser_backend", "probe", "--espnet_rate", "8x1"],
+    *["--rates", "8x1 16x4", "--arms", "balanced specific-linear"],
+    *["--ser_backend", "probe"],
+    *["--quantizer_config", "slow.yaml", "--tag", "slow"],
 ]
 RESULTS = ("dump/fbank", "dump/units", "exp")
-LOG = "exp/fbank_level/log/learn_codebooks.{}.log"
+LOG = "exp/slow/log/learn_codebooks.{}.log"
 
 
 class Recipe:
@@ -32,7 +33,7 @@ class Recipe:
 
     def start(self, first, last, *options, backend="slurm"):
         stages = ["--stage", str(first), "--stop_stage", str(last)]
-        for name in ("dump/fbank/all", "exp/fbank_level", "dump/units/fbank_level"):
+        for name in ("dump/fbank/all", "exp/slow", "dump/units/slow"):
             # Where it has to make this directory, slurm.pl sleeps for NFS.
             (self.folder / name / "q").mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
@@ -71,7 +72,7 @@ class Recipe:
         }
 
     def codebooks(self):
-        banks = self.folder.glob("exp/fbank_level/fold*/quantizer/*/model.safetensors")
+        banks = self.folder.glob("exp/slow/fold*/quantizer/*/model.safetensors")
         return {str(path): load_file(path) for path in banks}
 
     def log(self, job):
@@ -81,8 +82,11 @@ class Recipe:
 
 @pytest.fixture(scope="module")
 def recipe(tree, bare, slurm):
-    environment = bare | {"SLURM_CONF": str(slurm.conf)}
-    return Recipe(tree / "egs2" / "mini_emo" / "ser2", environment)
+    folder = tree / "egs2" / "mini_emo" / "ser2"
+    usual = (tree / "conf" / "quantizer" / "level.yaml").read_text()
+    # Small chunks make passes slow enough to be interrupted.
+    (folder / "slow.yaml").write_text(f"{usual}chunk_frames: 64\n")
+    return Recipe(folder, bare | {"SLURM_CONF": str(slurm.conf)})
 
 
 @pytest.fixture(scope="module")
