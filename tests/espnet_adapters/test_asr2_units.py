@@ -13,6 +13,7 @@ import yaml
 import emoq_plugin
 from emoq_plugin.bin import asr2_units
 from emoq_plugin.bin.asr2_wer import word_errors
+from emoq_plugin.data.audio import read_audio, resample
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
 from emoq_plugin.features.registry import build_encoder
 from emoq_plugin.files import read_table, write_table
@@ -255,3 +256,14 @@ def test_word_errors_are_counted_over_all_words():
 def test_undecoded_utterances_are_no_perfect_score():
     with pytest.raises(ValueError, match="'b' is only in the reference"):
         word_errors({"a": "one", "b": "two"}, {"a": "one"})
+
+
+def test_units_of_narrow_band_audio_are_those_of_what_stage_2_stores(recipe):
+    # The upper band is empty: whether it holds rounding or nothing decides the units.
+    samples = np.random.default_rng(0).normal(size=4000).astype("float32") / 9
+    soundfile.write("narrow.wav", samples, RATE // 2)
+    stored = resample(*read_audio("narrow.wav"), RATE)
+    soundfile.write("stored.flac", stored, RATE, subtype="PCM_16")
+    quantizer = emoq_plugin.load("bank", arm="balanced", n_levels=2)
+    direct, formatted = quantizer.units(["narrow.wav", "stored.flac"])
+    assert (direct.codes == formatted.codes).mean() > 0.9
