@@ -212,11 +212,14 @@ def learn_residual_codebooks(
     checkpoint = Path(checkpoint) if checkpoint else None
     progress = None
     if checkpoint and checkpoint.exists():
-        progress = _Progress.load(checkpoint, device)
-        if progress.identity != identity:
+        try:
+            progress = _Progress.load(checkpoint, device)
+        except Exception as error:  # whatever garbage raises
+            logging.warning("%s is damaged (%s): starting again", checkpoint, error)
+        if progress and progress.identity != identity:
             logging.warning("%s is of another call: starting again", checkpoint)
             progress = None
-        else:
+        elif progress:
             logging.info(
                 "resuming at level %d, iteration %d",
                 len(progress.codebooks),

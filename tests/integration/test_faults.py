@@ -195,7 +195,7 @@ def test_a_stage_killed_between_two_files_ends_in_the_same_files(
     chance = random.Random(stage)
     made = [f for f in undisturbed.files() if f.startswith(STAGES[stage][0])]
     for _ in range(3):
-        fault = f"rename:{chance.randint(1, max(2, len(made) // 2))}"
+        fault = f"replace:{chance.randint(1, max(2, len(made) // 2))}"
         here.run(stage, fault)
     here.finish(stage)
     expected = {f: c for f, c in undisturbed.files().items() if f in made}
@@ -203,6 +203,23 @@ def test_a_stage_killed_between_two_files_ends_in_the_same_files(
     left = {f for f in here.files() if f.startswith(STAGES[stage][0])} - set(made)
     # The directory of the scores belongs to other stages too, which may be at work.
     assert stage == "score" or not left
+
+
+def test_a_merge_killed_while_it_cleans_up_is_mended(undisturbed, tmp_path):
+    here = undisturbed.copy(tmp_path / "here", before="dump_features")
+    ends = []
+    for number in range(1, 15, 2):
+        for job in range(2):
+            here.begin("dump_features", job).communicate()
+        merge = here.begin("dump_features", 2, f"unlink:{number}")
+        merge.communicate()
+        ends.append(merge.returncode)
+        merge = here.begin("dump_features", 2)
+        assert merge.communicate()[0] and merge.returncode == 0
+        now = {f for f in here.files() if f.startswith("dump/fbank")}
+        assert now == {f for f in undisturbed.files() if f.startswith("dump/fbank")}
+        (here.root / "dump/fbank/all/.done.json").unlink()
+    assert any(ends)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -340,6 +357,21 @@ def test_garbage_from_a_node_is_named_with_file_and_utterance(
     for again in list(STAGES)[list(STAGES).index(before) :]:
         here.finish(again)
     assert here.files() == undisturbed.files()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08" + bytes(7) + b"{}      ", b"\xff" * 99]
+)
+def test_a_damaged_checkpoint_is_told_and_learning_begins_anew(
+    undisturbed, tmp_path, content
+):
+    here = undisturbed.copy(tmp_path / "here", before="learn_codebooks")
+    path = here.root / "exp/quantizer/4x2/checkpoint.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert f"{path.name} is damaged" in here.finish("learn_codebooks")
+    whole = undisturbed.files()
+    assert all(whole[name] == found for name, found in here.files().items())
 
 
 @pytest.mark.parametrize("years", [-30, 30])

@@ -561,6 +561,7 @@ def test_a_hostile_feature_card_builds_no_encoder(tmp_path, feature):
         {},
         {"codebooks.0": [2**40, 2**40]},
         {"codebooks.0": [-(2**40)], "codebooks.1": [2**41]},
+        {"codebooks.0": [2**30]},
         {"codebooks.0": [1, -8, 3]},
         {"codebooks.0": "abc"},
         {"codebooks.0": [[1]]},
@@ -589,6 +590,14 @@ def flac(frames):
     return bytes(content)
 
 
+def mp3(size):
+    """Give the beginning of an MP3 file of ten seconds."""
+    stream = io.BytesIO()
+    noise = np.random.default_rng(0).normal(size=160_000) * 0.1
+    soundfile.write(stream, noise, 16000, format="MP3")
+    return stream.getvalue()[:size]
+
+
 def wav(channels, rate, size=4096):
     head = struct.pack("<IHHIIHH", 16, 1, channels, rate, rate * 2, 2 * channels, 16)
     body = (
@@ -603,6 +612,7 @@ def wav(channels, rate, size=4096):
         ("a.flac", flac(2**36 - 1), "at most"),
         ("a.flac", flac(10**8), "truncated|unreadable"),
         ("a.flac", flac(160_000)[:2000], "truncated|unreadable"),
+        ("a.mp3", mp3(10_000), "truncated"),
         ("a.wav", wav(1, 1), "1 Hz, expected at least"),
         ("a.wav", wav(1, 0), "unreadable"),
         ("a.wav", wav(1024, 16000, 2**14), "1024 channels"),

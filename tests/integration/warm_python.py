@@ -3,8 +3,9 @@
 Importing torch anew for each stage is most of the time that a small recipe takes.
 The client below hands its arguments, directory, environment and output to the server.
 A command joins the client's process group, so that killing the group ends it too.
-The variable TEST_FAULT makes it fail: `rename:3` kills it where it would give the third
-file its name, `size:100` lets no file grow beyond 100 bytes, as a full disk does.
+The variable TEST_FAULT makes it fail: `replace:3` kills it where it would give the
+third file its name, `unlink:3` where it would remove the third, `size:100` lets no file
+grow beyond 100 bytes, as a full disk does.
 """
 
 import contextlib
@@ -109,15 +110,15 @@ def _provoke(fault: str) -> None:
     kind, _, number = fault.partition(":")
     if kind == "size":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
-    elif kind == "rename":
-        count, rename = itertools.count(1), os.replace
+    elif kind:
+        count, act = itertools.count(1), getattr(os, kind)
 
-        def replace(*names):
+        def killing(*names, **options):
             if next(count) == int(number):
                 os.kill(os.getpid(), signal.SIGKILL)
-            rename(*names)
+            act(*names, **options)
 
-        os.replace = replace
+        setattr(os, kind, killing)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class SingleNodeSlurm:
             self._wait("munge.socket", (self.state / "munge.socket").exists)
             self._start("slurmctld", "-D", "-i")
             self._start("slurmd", "-D")
-            self._wait("an idle node", lambda: "idle" in self.ask("sinfo", "-h"))
+            self._wait("an idle node", self._is_idle)
         except BaseException:
             self.__exit__()
             raise
@@ -120,17 +120,22 @@ class SingleNodeSlurm:
                 raise RuntimeError(f"Slurm: no {what}, ended: {dead}{said}")
             time.sleep(0.1)
 
-    def ask(self, *command: str) -> str:
+    def _is_idle(self) -> bool:
+        return "idle" in self.ask("sinfo", "-h", check=False)
+
+    def ask(self, *command: str, check: bool = True) -> str:
         """Give what a command of Slurm prints."""
-        return subprocess.run(
+        done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=False
-        ).stdout.strip()
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout.strip()
 
     def __exit__(self, *_) -> None:
         if len(self.running) == 3:
-            self.ask("scancel", "--user", getpass.getuser())
+            self.ask("scancel", "--user", getpass.getuser(), check=False)
             end = time.monotonic() + 60
-            while self.ask("squeue", "-h") and time.monotonic() < end:
+            while self.ask("squeue", "-h", check=False) and time.monotonic() < end:
                 time.sleep(0.2)
         for process in reversed(self.running):
             process.terminate()
