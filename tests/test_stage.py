@@ -22,6 +22,14 @@ print("started", flush=True)
 sys.stdin.readline()
 stage.finish()
 """
+PROBE = """
+import fcntl
+import sys
+from emoq_plugin.stage import Stage
+lockf = fcntl.lockf
+fcntl.lockf = lambda lock, how, *place: lockf(lock, how | fcntl.LOCK_NB, *place)
+Stage(sys.argv[1], marker=sys.argv[2]).hold()
+"""
 
 
 @pytest.fixture
@@ -143,15 +151,14 @@ def other():
 
 def is_held(folder, marker=".done.json"):
     """Tell whether a stage would have to wait, from a process of its own."""
-    if child := os.fork():
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-    try:
-        lockf = fcntl.lockf
-        fcntl.lockf = lambda lock, how, *place: lockf(lock, how | fcntl.LOCK_NB, *place)
-        Stage(folder, settings={"size": 4}, marker=marker).hold()
-    except BlockingIOError:
-        os._exit(1)
-    os._exit(0)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(folder), marker],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 or "BlockingIOError" in done.stderr, done.stderr
+    return done.returncode != 0
 
 
 def test_a_second_process_finds_the_work_of_the_first_finished(folder, other, caplog):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from os.path import isfile
 from pathlib import Path
 
 import soundfile
@@ -142,9 +143,8 @@ def _stage(data: DataDirectory, options: argparse.Namespace) -> Stage:
     """Give the stage; audio counts by size and time, as hashing it all is slow."""
     digest = hashlib.sha256()
     for key, entry in sorted(data.wav.items()):
-        path = Path(entry)
-        known = not is_pipe(entry) and path.is_file()
-        status = path.stat() if known else None
+        known = not is_pipe(entry) and isfile(entry)
+        status = Path(entry).stat() if known else None
         digest.update(
             f"{key} {status and (status.st_size, status.st_mtime_ns)}\n".encode()
         )

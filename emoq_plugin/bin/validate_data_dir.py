@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from os.path import isfile
 
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.data.audio import is_pipe, read_audio
@@ -48,7 +48,7 @@ def audio_faults(
         recording, *segment = data.segments.get(u, (u,))
         entry = data.wav.get(recording, "")
         # Missing files and refused commands are listed by `entry_faults` already.
-        if not (Path(entry).is_file() or (allow_pipe and is_pipe(entry))):
+        if not (isfile(entry) or (allow_pipe and is_pipe(entry))):
             continue
         try:
             read_audio(

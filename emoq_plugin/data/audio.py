@@ -3,6 +3,7 @@
 import io
 import math
 import subprocess
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,7 @@ def fits_as_it_is(entry: str, sample_rate: int) -> bool:
 
 def _source(entry: str, allow_pipe: bool) -> str | io.BytesIO:
     if not is_pipe(entry):
-        if not Path(entry).is_file():
+        if not isfile(entry):
             raise FileNotFoundError(f"{entry}: audio file is missing")
         return entry
     if not allow_pipe:

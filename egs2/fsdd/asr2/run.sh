@@ -92,7 +92,7 @@ fi
 
 if runs 5; then
     log "Stage 5: word error rates beside emotion -> exp/RESULTS.md"
-    python3 local/results.py --experiments exp/experiments --rate "${rate}" \
+    python3 local/results.py --experiments exp/experiments \
         --scores "${quantizer}/../../scores.json" --command "${command_line}" \
         --output exp/RESULTS.md
     cat exp/RESULTS.md

@@ -24,7 +24,6 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--experiments", type=Path, required=True, help="what recognise.sh was told")
     add("--scores", type=Path, required=True, help="scores.json of the emotion recipe")
-    add("--rate")
     add("--command", required=True, help="shown with the numbers")
     add("--output", type=Path, required=True)
     return parser
