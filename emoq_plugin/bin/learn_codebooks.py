@@ -286,7 +286,8 @@ class _TrainingClips:
 
         where = f"{self.config_path}: calibrated"
         settings = CalibratedSettings.read(self.config.calibrated, where)
-        if "specific" not in self.config.groups:
+        # A class without any clip is told by the learning of the bank.
+        if "specific" not in self.config.groups or not self.targets.any(axis=0).all():
             return {}
         clips = NormalizedClips(
             self.features,

@@ -7,6 +7,7 @@ are fitted on training clips whose evidence comes from a router that has not hea
 speaker.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -225,6 +226,12 @@ def fit_calibrated(
     kept = [_project(shared, frames)[::step] for frames in read()]
     pooled = np.stack([statistics_over_time(f).numpy() for f in read()])
     part = _parts(speakers, settings.parts)
+    if any((targets[part != i].sum(axis=0) == 0).any() for i in set(part)):
+        logging.warning(
+            "a class has clips of too few speakers: the calibrated router is weighed "
+            "on clips it has not heard, of speakers it has"
+        )
+        part = _parts(range(len(speakers)), settings.parts)
 
     def learn(rows: np.ndarray) -> dict[str, Tensor]:
         codebooks = _fit_codebooks([kept[i] for i in rows], targets[rows], settings)
@@ -241,7 +248,7 @@ def fit_calibrated(
     return parameters, posteriors(parameters, found).numpy()
 
 
-def _parts(speakers: Sequence[str], n_parts: int) -> np.ndarray:
+def _parts(speakers: Sequence, n_parts: int) -> np.ndarray:
     """Deal speakers (or the clips of a single one) out: part of each clip."""
     groups = speakers if len(set(speakers)) > 1 else range(len(speakers))
     order = {group: i for i, group in enumerate(sorted(set(groups)))}
@@ -294,8 +301,8 @@ def _fit_codebooks(
     fewest = int((weights > 0).sum(axis=0).min())
     if not fewest:
         raise ValueError(
-            "the calibrated router needs clips of every class from two or more "
-            f"speakers, found frames {(weights > 0).sum(axis=0).tolist()} by class "
+            "the calibrated router needs two or more clips of every class, "
+            f"found frames {(weights > 0).sum(axis=0).tolist()} by class "
             "without some of them"
         )
     size = max(2, min(settings.codewords, fewest // FRAMES_PER_CODEWORD))

@@ -193,7 +193,7 @@ def test_every_normalisation_goes_through_all_stages(experiment, norm):
 
 def test_an_unknown_arm(experiment, refused):
     for arm, message in (
-        ("specific-nearest", "unknown router 'nearest', expected one of ['cosine'"),
+        ("specific-nearest", "unknown router 'nearest', expected one of ['calibrated'"),
         ("biased95-cosine", "no expert group 'biased95', expected one of ['balanced'"),
         ("specific", "name a router"),
     ):

@@ -113,10 +113,18 @@ def test_an_offset_of_all_classes_of_a_clip_changes_no_weight():
     )
 
 
-def test_a_class_of_one_speaker_is_told():
+def test_a_class_of_one_speaker_still_gets_a_router(caplog):
+    clips, labels = sweeps(16)
+    parameters, _ = fit(clips, labels, [f"s{label}" for label in labels])
+    assert "too few speakers" in caplog.text
+    new_clips, new_labels = sweeps(20, seed=1)
+    assert (classify(parameters, new_clips) == new_labels).mean() > 0.9
+
+
+def test_a_class_of_one_clip_is_told():
     clips, labels = sweeps(8)
-    with pytest.raises(ValueError, match="two or more"):
-        fit(clips, labels, [f"s{label}" for label in labels])
+    with pytest.raises(ValueError, match="two or more clips"):
+        fit(clips[::2] + clips[1:2], np.array([0, 0, 0, 0, 1]), list("abcde"))
 
 
 def test_many_clips_are_thinned_out_and_still_told_apart():
