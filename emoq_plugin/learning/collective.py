@@ -154,6 +154,9 @@ def process_group(device: str = "cpu", *, job: int = 1) -> Iterator[tuple[int, i
     _roll_call = _RollCall(dist.PrefixStore("roll_call", store), rank, size)
     try:
         yield rank, size
+        # Launchers take a process that leaves early for a failure of the others.
+        with _naming_the_missing():
+            dist.barrier()
     finally:
         _roll_call.silence.set()
         _roll_call = None

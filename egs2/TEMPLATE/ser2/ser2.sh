@@ -176,10 +176,14 @@ if runs 4; then
     log "Stage 4: learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"
     launcher=${python}
     learn_opts=
+    or_fail=
     if [ "${cmd_backend}" = slurm ]; then
         # A step of the job, even of one process, hears sbatch's --signal.
-        launcher="srun --export=ALL --kill-on-bad-exit=1 --nodes ${learn_nodes}"
+        # Where a process dies, the others have a minute to say which one.
+        launcher="srun --export=ALL --wait=60 --nodes ${learn_nodes}"
         launcher+=" --ntasks-per-node ${learn_procs} ${python}"
+        # At status 137 (kill -9) slurm.pl would wait two minutes for the job to come back.
+        or_fail="|| exit 1"
         if [ "$((learn_nodes * learn_procs))" -gt 1 ]; then
             learn_opts="--num-nodes ${learn_nodes} --ntasks-per-node ${learn_procs}"
         fi
@@ -198,7 +202,7 @@ if runs 4; then
         --config "${quantizer_config}" --rates ${rates} --train_on "${train_on}" \
         --route_depth "${route_depth}" --crossfit "${crossfit}" --corpus "${corpus}" \
         --device "${device}" \
-        --output_dir "${exp}/foldJOB/quantizer"
+        --output_dir "${exp}/foldJOB/quantizer" ${or_fail}
 fi
 
 if runs 5; then

@@ -1,10 +1,12 @@
 """A Slurm of one node for the tests: own daemons, keys, ports and state."""
 
 import contextlib
+import ctypes
 import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +59,11 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def _end_with_the_tests() -> None:
+    """Ask for SIGTERM when the test process dies (prctl, PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 class SingleNodeSlurm:
     """Daemons in the foreground, ended by their ids in the reverse order."""
 
@@ -105,6 +112,7 @@ class SingleNodeSlurm:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
+                    preexec_fn=_end_with_the_tests,
                 )
             )
 
