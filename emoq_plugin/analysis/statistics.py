@@ -124,15 +124,17 @@ def compare(
     Returns
     -------
     dict of str to dict
-        By metric: `difference` (`mean`, `low`, `high`) and `p`.
+        By metric, `recall/<class>` included: `difference` (`mean`, `low`, `high`) and
+        `p`. A metric that is undefined on all speakers together is left out.
     """
     one, other = mean_metrics(arm, weights), mean_metrics(reference, weights)
     table = intervals({name: one[name] - other[name] for name in one})
+    recalls = table.pop("recall", {})
+    table |= {f"recall/{emotion}": triple for emotion, triple in recalls.items()}
     p_values = exchange_test(arm, reference)
     return {
-        name: {"difference": table[name], "p": p_values[name]}
-        for name in one
-        if name in table
+        name: {"difference": difference, "p": p_values[name]}
+        for name, difference in table.items()
     }
 
 

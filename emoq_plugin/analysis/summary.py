@@ -23,7 +23,7 @@ from emoq_plugin.files import atomic_write, read_json, write_json
 from emoq_plugin.ser.predictions import CONTINUOUS, WITH_ROUTE_OF
 from emoq_plugin.ser.results import Cell, Reference, is_control, sum_by_speaker
 
-COMPARED = ("macro_f1", "js")
+COMPARED = ("macro_f1", "js", "recall")
 
 
 def aggregate(
@@ -156,7 +156,7 @@ def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
     """Compare arms with balanced, capacity, continuous, and codes with routes.
 
     A family, within which p-values are adjusted, holds the arms of one rate (or the
-    rates of one pair of arms) under one metric.
+    rates of one pair of arms) under one metric; the recalls of all emotions are one.
     """
     heads = [key for key in experiment.cells if key.endswith(f"/{RETRAINED}")]
     cells = [experiment.cells[key][0] for key in heads]
@@ -186,16 +186,17 @@ def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
         )
         found += [
             {
-                "family": f"{family}, {metric}",
+                "family": f"{family}, {metric.partition('/')[0]}",
                 "experiment": experiment.name,
                 "rate": rate,
                 "head": RETRAINED,
                 "arm": arm,
                 "reference": reference,
                 "metric": metric,
-                **differences[metric],
+                **difference,
             }
-            for metric in COMPARED
+            for metric, difference in differences.items()
+            if metric.partition("/")[0] in COMPARED
         ]
     return found
 

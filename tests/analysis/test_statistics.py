@@ -98,6 +98,13 @@ def test_an_interval_of_a_difference_is_paired():
     assert found["low"] == pytest.approx(found["mean"]) == pytest.approx(0.25)
 
 
+def test_recalls_are_compared_class_by_class():
+    found = compare([sums([4, 4])], [sums([2, 2])], weights(2))
+    assert found["recall/a"]["difference"]["mean"] == 0.5
+    assert {n for n in found if n.startswith("recall")} >= {"recall/a"}
+    assert found["recall/a"]["p"] == 0.5  # 2 of 4 exchanges are as large
+
+
 def test_a_metric_that_nobody_defines_is_left_out():
     arm = [sums([1, 2])]
     arm[0].confusions[:] = 0

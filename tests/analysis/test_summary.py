@@ -98,6 +98,17 @@ def test_comparisons_are_adjusted_within_their_family(summary):
     assert min(c["p_holm"] for c in pair) == min(1, 2 * smaller)
 
 
+def test_recalls_of_all_emotions_are_one_family(summary):
+    found = [
+        c
+        for c in summary["comparisons"]
+        if c["metric"].startswith("recall/")
+        and (c["rate"], c["arm"], c["reference"]) == ("4x1", ARM, "balanced")
+    ]
+    assert {c["metric"] for c in found} == {f"recall/{e}" for e in summary["emotions"]}
+    assert len({c["family"] for c in found}) == 1
+
+
 def test_numbers_of_lines_are_averaged_over_seeds_then_folds():
     lines = [
         {"fold": "1", "cka": 1.0, "levels": [{"x": 0.0}], "drift": {"sad": 1}},

@@ -165,6 +165,14 @@ def recall_loss(
     return None if whole is None or part is None else independent(whole, part)
 
 
+def has_paired_recalls(experiment: Experiment) -> bool:
+    """Tell whether recalls were compared with continuous features in pairs."""
+    return any(
+        c["reference"] == CONTINUOUS and c["metric"].startswith("recall/")
+        for c in experiment.comparisons
+    )
+
+
 def independent(first: Triple, second: Triple) -> Triple:
     """Give the difference of two numbers with intervals, taken as independent.
 
@@ -201,14 +209,13 @@ def _uneven(content: Content, experiment: Experiment) -> tuple[str, list[str]]:
     told = "; ".join(f"{e} {_points(_turned(losses[e]))}" for e in reversed(order))
     held = above_zero(spread)
     kept, sentences = _uneven_frames(content, experiment, rates[0])
-    # Without pairs the interval is too wide to say that there is no difference.
+    # Losses share their speakers: the interval is too wide to deny a difference.
     verdict = HOLDS if held else OPEN
     return _together([verdict, *kept]), sentences + [
         f"Change of recall at {_at(experiment, rates[0])}, balanced RVQ against "
         f"continuous features: {told}. The loss of {most} minus the loss of {least} is "
         f"{_points(spread)}: the interval {'excludes' if held else 'includes'} zero. "
-        "(It treats the two as independent, which makes it rather too wide, and they "
-        "were picked after looking.)"
+        "(It treats the two losses as independent, and they were picked after looking.)"
     ]
 
 

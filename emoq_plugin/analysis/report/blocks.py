@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from emoq_plugin.analysis.report.content import METRICS, Triple, as_triple
+from emoq_plugin.analysis.report.content import Triple, as_triple, metric_of
 from emoq_plugin.ser.predictions import CONTINUOUS
 
 NOTHING = "–"
@@ -197,15 +197,14 @@ def interval_cell(
 
 def metric_cell(value: Any, name: str, *, sign: bool = False) -> Cell:
     """Make the cell of a metric, in percent where the metric is a share."""
-    percent = METRICS[name].percent
-    return interval_cell(
-        value, scale=100 if percent else 1, digits=1 if percent else 3, sign=sign
-    )
+    scale, digits = (100, 1) if metric_of(name).percent else (1, 3)
+    return interval_cell(value, scale=scale, digits=digits, sign=sign)
 
 
 def metric_title(name: str) -> str:
     """Name a metric for a column."""
-    return METRICS[name].label + (" %" if METRICS[name].percent else "")
+    metric = metric_of(name)
+    return metric.label + (" %" if metric.percent else "")
 
 
 def plain_row(cells: Iterable[Any]) -> list[Cell]:

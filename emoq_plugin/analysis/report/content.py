@@ -45,6 +45,14 @@ METRICS = {
 }
 
 
+def metric_of(name: str) -> Metric:
+    """Find a metric by its name in a summary, `recall/<emotion>` included."""
+    table, _, emotion = name.partition("/")
+    if table == "recall" and emotion:
+        return Metric(f"recall of {emotion}", percent=True)
+    return METRICS[name]
+
+
 def as_triple(value: Any) -> Triple | None:
     """Give mean, low and high of a number that may come with an interval.
 

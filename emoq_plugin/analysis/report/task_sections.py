@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from emoq_plugin.analysis.report.answers import recall_loss
+from emoq_plugin.analysis.report.answers import has_paired_recalls, recall_loss
 from emoq_plugin.analysis.report.blocks import (
     Block,
     Cell,
@@ -29,6 +29,7 @@ from emoq_plugin.analysis.report.content import (
     Experiment,
     arm_order,
     as_triple,
+    metric_of,
 )
 from emoq_plugin.analysis.report.figures import (
     RateAxis,
@@ -49,6 +50,10 @@ from emoq_plugin.ser.predictions import CONTINUOUS
 from emoq_plugin.ser.results import display_name, is_control
 
 _CHANGED = {"first": ("-", False), "second": ("--", True)}
+_RECALL_INTERVALS = {
+    True: "Intervals are of paired differences, over speakers.",
+    False: "Intervals treat both recalls as independent: rather too wide.",
+}
 _KEPT_BY_HEAD = {
     "frozen": "Frozen head: trained on continuous features, applied to reconstructions",
     "route": "Route as label: the chosen expert's emotion is the answer",
@@ -226,8 +231,8 @@ def _curve_panel(
         series,
         axis=scale.axis,
         label=metric_title(metric),
-        scale=100 if METRICS[metric].percent else 1,
-        digits=1 if METRICS[metric].percent else 3,
+        scale=100 if metric_of(metric).percent else 1,
+        digits=1 if metric_of(metric).percent else 3,
         bound=("continuous features", experiment.bound(metric)),
         **options,
     )
@@ -312,8 +317,7 @@ def emotions(content: Content) -> Section:
         if any(losses):
             yield Figure(
                 "Recall lost against continuous features, by emotion; below zero is a "
-                "gain. Intervals treat both recalls as independent, which makes them "
-                "rather too wide.",
+                f"gain. {_RECALL_INTERVALS[has_paired_recalls(experiment)]}",
                 [one for one in losses if one],
             )
         kept = [
@@ -525,14 +529,13 @@ def comparisons(content: Content) -> Section:
                     display_name(c["arm"]),
                     display_name(c["reference"]),
                     c["head"],
-                    METRICS[c["metric"]].label,
+                    metric_of(c["metric"]).label,
                     metric_cell(c["difference"], c["metric"], sign=True),
                     interval_cell(c.get("p"), digits=4),
                     interval_cell(c.get("p_holm"), digits=4),
                 ]
             )
             for c in experiment.comparisons
-            if c["metric"] in METRICS
         ]
         if rows:
             header = [
