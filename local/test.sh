@@ -12,19 +12,25 @@ isort --check-only --quiet .
 mapfile -t scripts < <(git ls-files -- '*.sh' .ci/run)
 shellcheck -e SC2001 -e SC1091 -e SC2086 "${scripts[@]}"
 
-# The tests on a real Slurm need two Debian packages.
-slurm_is_here() {
+# Some tests need Debian packages: a real Slurm, a real browser.
+lacks() {
     local name
-    for name in munged slurmctld slurmd sbatch; do
-        PATH=${PATH}:/usr/sbin command -v "${name}" >/dev/null || return 1
+    for name in "$@"; do
+        PATH=${PATH}:/usr/sbin command -v "${name}" >/dev/null || return 0
     done
+    return 1
 }
-if ! slurm_is_here && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+lacks_slurm() { lacks munged slurmctld slurmd sbatch; }
+packages=()
+if lacks_slurm; then packages+=(slurm-wlm munge); fi
+if lacks chromium; then packages+=(chromium); fi
+if [ "${#packages[@]}" -gt 0 ] && [ "$(id -u)" = 0 ] && ! lacks apt-get; then
     export DEBIAN_FRONTEND=noninteractive
-    packages=(-qq -y --no-install-recommends slurm-wlm munge)
-    apt-get install "${packages[@]}" >/dev/null 2>&1 \
-        || { apt-get update -qq && apt-get install "${packages[@]}"; } >/dev/null 2>&1 || true
+    install=(apt-get install -qq -y --no-install-recommends "${packages[@]}")
+    "${install[@]}" >/dev/null 2>&1 \
+        || { apt-get update -qq && "${install[@]}"; } >/dev/null 2>&1 || true
 fi
-slurm_is_here || echo "WARNING: NOT TESTED ON SLURM: apt-get install slurm-wlm munge" >&2
+if lacks_slurm; then echo "WARNING: NOT TESTED ON SLURM: apt-get install slurm-wlm munge" >&2; fi
+if lacks chromium; then echo "WARNING: NOT TESTED IN A BROWSER: apt-get install chromium" >&2; fi
 
 python -m pytest "$@"
