@@ -1,21 +1,16 @@
 """Stage 5: encode a set with the quantizers of one fold, every arm at every rate."""
 
 import argparse
-import contextlib
-import os
 from pathlib import Path
 
-from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.experiment import (
     CROSSFIT,
     UNHEARD,
     bank_directory,
     check_no_leak,
-    parse_rate,
     read_fold,
 )
-from emoq_plugin.progress import progress
 from emoq_plugin.stage import Stage
 
 
@@ -60,6 +55,28 @@ def read_unheard(path: Path, emotions: list[str]) -> dict:
     return {u: parse_votes(text, emotions) for u, text in read_table(path).items()}
 
 
+def open_bank(directory: Path, fold, data, card):
+    """Read a bank and check that it may encode these features of this fold.
+
+    Raises
+    ------
+    ValueError
+        If it was learned from other features, or from speakers of the test part.
+    """
+    from emoq_plugin.quantizers.bank import CodebookBank
+
+    bank = CodebookBank.from_pretrained(directory)
+    check_no_leak(bank.card, fold, data, str(directory))
+    if bank.card["feature_fingerprint"] != card.fingerprint():
+        learned = bank.card["feature"]
+        raise ValueError(
+            f"{directory} was learned from other features ({learned['encoder']}, "
+            f"{learned['dimension']} dimensions) than the set has ({card.encoder}, "
+            f"{card.dimension} dimensions)"
+        )
+    return bank
+
+
 def work(options: argparse.Namespace) -> None:
     """Encode clip by clip; each expert and level is computed once for a clip."""
     folder = options.folds / options.fold
@@ -83,17 +100,11 @@ def work(options: argparse.Namespace) -> None:
     if stage.is_done():
         return
 
-    import torch
-
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.features.store import FeatureStore
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.clip import ClipEncoding
     from emoq_plugin.quantizers.learn_bank import speaker_means
-    from emoq_plugin.routing.arms import encode_clips, parse_arms
-    from emoq_plugin.routing.routers import Facts
-    from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
-    from emoq_plugin.units.store import UnitWriter, write_cards
+    from emoq_plugin.routing.arms import parse_arms
+    from emoq_plugin.units.cells import ClipFacts, encode_cells
 
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
@@ -101,107 +112,34 @@ def work(options: argparse.Namespace) -> None:
     fold = read_fold(options.folds, options.fold, data)
     arms = parse_arms(options.arms)
     targets = data.targets(data.utterances, emotions).argmax(axis=1)
-    truth = {u: emotions[label] for u, label in zip(data.utterances, targets)}
-    part_of = {u: "train" for u in fold.train} | {u: "test" for u in fold.test}
-    by_speaker: dict[str, torch.Tensor] = {}
-
-    unheard = read_unheard(options.quantizer_dir / UNHEARD, emotions)
-    directories = {r: bank_directory(options.quantizer_dir, r, options.rates)
-                   for r in options.rates}  # fmt: skip
+    facts = ClipFacts(
+        speaker=data.speaker,
+        emotion={u: emotions[n] for u, n in zip(data.utterances, targets)},
+        part={u: "train" for u in fold.train} | {u: "test" for u in fold.test},
+        unheard=read_unheard(options.quantizer_dir / UNHEARD, emotions),
+    )
+    rates_of: dict[Path, list[str]] = {}
+    for rate in options.rates:
+        directory = bank_directory(options.quantizer_dir, rate, options.rates)
+        rates_of.setdefault(directory, []).append(rate)
     stage.start()
-    for directory in dict.fromkeys(directories.values()):
-        bank = CodebookBank.from_pretrained(directory)
-        judges = judge_of_speaker(directory, fold, data)
-        check_no_leak(bank.card, fold, data, str(directory))
-        if bank.card["feature_fingerprint"] != features.card.fingerprint():
-            raise ValueError(
-                f"{directory} was learned from other features "
-                f"({bank.card['feature']['encoder']}, "
-                f"{bank.card['feature']['dimension']} dimensions) than "
-                f"{options.feature_dir} holds ({features.card.encoder}, "
-                f"{features.card.dimension} dimensions)"
-            )
-        if bank.normalization.kind == "speaker" and not by_speaker:
-            by_speaker = speaker_means(features, data.speaker)
-        rates = [r for r in options.rates if directories[r] == directory]
-        cells = [(rate, parse_rate(rate), arm) for rate in rates for arm in arms]
-        counts = {}
-        with contextlib.ExitStack() as stack:
-            writers = []
-            for rate, (size, n_levels), arm in cells:
-                arm.experts(bank)  # an unknown group is told before any work
-                output = options.output_dir / rate / arm.name
-                writer = UnitWriter(
-                    output,
-                    size=size,
-                    n_levels=n_levels,
-                    routed=arm.router is not None,
-                )
-                writers.append(stack.enter_context(writer))
-                for part in ("train", "test"):
-                    counts[rate, arm, part] = StreamCounts([size] * n_levels)
-            what = f"encoding {directory.name}"
-            lengths = ((u, features.lengths[u]) for u in features.utterances)
-            for batch in in_batches(progress(lengths, len(features), what)):
-                clips, routed_by = [], []
-                for utterance in batch:
-                    frames = torch.from_numpy(features[utterance])
-                    speaker = data.speaker[utterance]
-                    mean = by_speaker.get(speaker)
-                    clips.append(ClipEncoding(bank, frames, speaker_mean=mean))
-                    judge = judges.get(speaker)
-                    routed_by.append(
-                        clips[-1]
-                        if judge is None
-                        else ClipEncoding(judge, frames, speaker_mean=mean)
-                    )
-                for writer, (rate, (_, n_levels), arm) in zip(writers, cells):
-                    depth = min(options.route_depth, n_levels)
-                    facts = [
-                        Facts(
-                            depth=depth,
-                            utterance=utterance,
-                            emotion=truth[utterance],
-                            seed=options.seed,
-                            unheard=unheard.get(utterance),
-                        )
-                        for utterance in batch
-                    ]
-                    encoded = encode_clips(
-                        arm,
-                        clips,
-                        facts,
-                        n_levels,
-                        beam=options.beam,
-                        routed_by=routed_by,
-                    )
-                    for utterance, (route, codes) in zip(batch, encoded):
-                        writer.write(utterance, codes.numpy(), route)
-                        if part := part_of.get(utterance):
-                            count = counts[rate, arm, part]
-                            count.add(codes.numpy(), list(route))
-        for rate, (_, n_levels), arm in cells:
-            test, train = counts[rate, arm, "test"], counts[rate, arm, "train"]
-            output = options.output_dir / rate / arm.name
-            frame_rate = features.card.frame_rate_hz
-            found = bitrates(
-                test,
-                train,
-                frame_rate_hz=frame_rate,
-                n_streams=2 if arm.router == "soft" else 1,
-                side_bits_per_clip=arm.side_bits(bank),
-            )
-            card = {
-                "rate": rate,
-                "arm": arm.name,
-                "experts": arm.experts(bank),
-                "n_levels": n_levels,
-                "size": bank.sizes[0],
-                "quantizer": os.path.relpath(directory, output),
-                "codebooks_sha256": bank.codebooks_sha256,
-                "frame_rate_hz": frame_rate,
-            }
-            write_cards(output, card, {**found, **usage(test)})
+    for directory, rates in rates_of.items():
+        bank = open_bank(directory, fold, data, features.card)
+        if bank.normalization.kind == "speaker" and not facts.speaker_means:
+            facts.speaker_means.update(speaker_means(features, data.speaker))
+        encode_cells(
+            bank,
+            features,
+            facts,
+            rates=rates,
+            arms=arms,
+            judges=judge_of_speaker(directory, fold, data),
+            route_depth=options.route_depth,
+            beam=options.beam,
+            seed=options.seed,
+            quantizer_dir=directory,
+            output_dir=options.output_dir,
+        )
     stage.finish(clips=len(features), cells=len(options.rates) * len(arms))
 
 
