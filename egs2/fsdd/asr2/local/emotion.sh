@@ -17,6 +17,8 @@ cd "../../${emotion}/ser2"
 python3 -m emoq_plugin.bin.format_data --data_dir dump/telephone8k/raw/all \
     --emotions data/emotions --output_dir dump/telephone/raw/all --sample_rate 16000 \
     --nj "${nj}"
+# The speaker's mean is removed, which also takes the other corpus's microphones away.
 ./run.sh --stage 3 --stop_stage 6 --nj "${nj}" --dumpdir dump/telephone --tag telephone \
-    --rates "${rates}" --arms "${arms}" --ser_backend probe
+    --quantizer_config ../../../conf/quantizer/speaker.yaml --rates "${rates}" \
+    --arms "${arms}" --ser_backend probe
 log "egs2/${emotion}/ser2/exp/telephone"
