@@ -25,7 +25,8 @@ def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> A
     Raises
     ------
     ValueError
-        If it is no artifact, is damaged, or is a bank and no arm is named.
+        If it is no artifact, is damaged, is a bank and no arm is named, or has fewer
+        levels.
     """
     from emoq_plugin.quantizers.artifact import artifact_type
     from emoq_plugin.quantizers.bank import CodebookBank
@@ -34,7 +35,7 @@ def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> A
     if artifact_type(name) == "RoutedQuantizer":
         quantizer = RoutedQuantizer.from_pretrained(name)
         arm = arm or quantizer.arm.name
-        n_levels = n_levels or quantizer.n_levels
+        n_levels = quantizer.n_levels if n_levels is None else n_levels
         return RoutedQuantizer(
             quantizer.bank, arm, depth=quantizer.depth, n_levels=n_levels
         )

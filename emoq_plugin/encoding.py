@@ -235,12 +235,12 @@ class SpeechToUnits:
     def speaker_mean(
         self, recordings: Iterable[Audio], *, multi_channel: str = "error"
     ) -> torch.Tensor:
-        """Give the mean frame (D,) over all recordings of one speaker."""
-        total, count = 0.0, 0
+        """Give the mean frame (D,) over all recordings of one speaker; 0 for none."""
+        total, count = torch.zeros(self.encoder.card.dimension).double(), 0
         for audio in recordings:
             [frames] = self.features([self.read(audio, multi_channel=multi_channel)])
-            total, count = total + frames.double().sum(dim=0), count + len(frames)
-        return (total / count).float()
+            total, count = total + frames.double().sum(dim=0).cpu(), count + len(frames)
+        return (total / max(count, 1)).float()
 
 
 class StreamingEncoder:

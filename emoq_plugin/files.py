@@ -233,10 +233,10 @@ def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:
                 raise ValueError(
                     f"{path}:{number}: empty line, expected '<key> <value>'"
                 )
-            key, _, value = line.partition(" ")
+            key, *value = line.split(maxsplit=1)  # some corpora have tabs
             if unique and key in table:
                 raise ValueError(f"{path}:{number}: duplicate key '{key}'")
-            table[key] = value.strip()
+            table[key] = (value or [""])[0]
     return table
 
 

@@ -84,6 +84,11 @@ def test_a_faulty_table_is_named_with_file_and_line(tmp_path, content, message):
         read_table(tmp_path / "t")
 
 
+def test_a_tab_separates_as_a_space_does(tmp_path):
+    (tmp_path / "text").write_text("a\tone two\nb  six \nc\n")
+    assert read_table(tmp_path / "text") == {"a": "one two", "b": "six", "c": ""}
+
+
 def test_options_are_read_and_checked(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("C: 0.5 # strength\n")

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +25,35 @@ if TYPE_CHECKING:
 
 PYTHON = "python3 -m emoq_plugin.run"
 TABLES = ("wav.scp", "segments", "text", "utt2spk")
+OPTIONS = "asr2.options"
 FIRST_STAGE = 7  # of asr2.sh, after the units
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which recordings of a set are encoded.
+
+    Attributes
+    ----------
+    factors : list of str
+        Speeds at which each is played.
+    seconds : (shortest, longest), optional
+        None keeps all, also those without a text.
+    """
+
+    factors: list[str]
+    seconds: tuple[float, float] | None
+
+    def takes(self, seconds: float) -> bool:
+        """Tell whether a recording of this length is encoded."""
+        return self.seconds is None or self.seconds[0] <= seconds <= self.seconds[1]
 
 
 def get_parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
     parser = argparse.ArgumentParser(prog="asr2_units", description=__doc__)
     add = parser.add_argument
-    add("--quantizer", type=Path, required=True, help="bank or packed artifact")
+    add("--quantizer", type=Path, required=True, help="directory or hub name")
     add("--arm", help="of a bank: balanced or <group>-<router>")
     add("--n_levels", type=int, help="levels of the stream; all when left out")
     add("--sets", nargs="+", required=True, help="the training set first")
@@ -43,6 +65,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--stream", choices=["single", "multi"], help="default: by the levels")
     add("--deduplicate", type=str2bool, help="default: true for a single stream")
     add("--speed_perturb_factors", nargs="*", default=[], help="of the training set")
+    add("--min_wav_duration", type=float, default=0.1, help="s, of the training set")
+    add("--max_wav_duration", type=float, default=30.0, help="s, of the training set")
     add("--src_nbpe", type=int, default=500, help="BPE pieces of a single stream")
     add("--asr_config", type=Path, help="of mt_train; needed for --stream multi")
     add("--python", default=PYTHON, help="command that asr2.sh runs ESPnet with")
@@ -64,24 +88,31 @@ def work(options: argparse.Namespace) -> None:
         read_recordings(options.data_dir / name)
     units = _prepare(options)
     for name in options.sets:
-        sped = options.speed_perturb_factors if name == options.sets[0] else []
+        trained = name == options.sets[0]
+        sped = options.speed_perturb_factors if trained else []
+        # As in asr2.sh, only what is trained on is filtered.
+        limits = (options.min_wav_duration, options.max_wav_duration)
+        kept = Kept(sped or ["1.0"], limits if trained else None)
         output = options.dumpdir / "raw" / (f"{name}_sp" if sped else name)
         source = options.data_dir / name
         stage = Stage(
             output,
-            inputs=[source / t for t in TABLES if (source / t).exists()],
+            inputs=[
+                options.quantizer,
+                *(source / t for t in TABLES if (source / t).exists()),
+            ],
             settings={
-                "codebooks_sha256": units.codebooks_sha256,
                 "stream": units.stream,
                 "deduplicate": units.deduplicate,
-                "factors": sped,
+                "kept": asdict(kept),
                 "tgt_lang": options.tgt_lang,
+                "multi_channel": options.multi_channel,
             },
         )
         if not stage.is_done():
             shutil.rmtree(output, ignore_errors=True)
             stage.start()
-            facts = _write_set(options, units, source, output=output, factors=sped)
+            facts = _write_set(options, units, source, output=output, kept=kept)
             stage.finish(**facts)
             logging.info("%s: %s", output, facts)
     _finish(options, units)
@@ -146,6 +177,7 @@ def _prepare(options: argparse.Namespace) -> "Asr2Units":
             f"{exp} holds a model that was trained on other units, and ESPnet would go "
             "on from it: give another --asr_exp, or remove it"
         )
+    (exp / OPTIONS).unlink(missing_ok=True)  # those of a call before
     return units
 
 
@@ -158,19 +190,23 @@ def _write_set(
     source: Path,
     *,
     output: Path,
-    factors: list[str],
+    kept: Kept,
 ) -> dict[str, Any]:
     """Encode one set as ESPnet's dump/raw/<set>; gives what the marker keeps."""
     from emoq_plugin.files import write_json
 
     speakers, texts = (read_table(source / name) for name in ("utt2spk", "text"))
     names = {}
-    for factor in factors or ["1.0"]:
-        prefix = "" if float(factor) == 1.0 else f"sp{factor}-"
-        names |= {f"{prefix}{u}": (u, prefix) for u in speakers}
+    for factor in kept.factors:
+        names |= {f"{_prefix(factor)}{u}": (u, _prefix(factor)) for u in speakers}
     ids, seconds, bits = {}, 0.0, 0.0
-    for name, found, duration, cost in _encode_all(options, units, source, factors):
+    for name, found, duration, cost in _encode_all(options, units, source, kept):
         ids[name], seconds, bits = found, seconds + duration, bits + cost
+    if not ids:
+        raise ValueError(
+            f"{source}: no recording has a text and {kept.seconds[0]:g} to "
+            f"{kept.seconds[1]:g} s (--min_wav_duration, --max_wav_duration)"
+        )
     src = f"text.{options.src_case}.{options.src_lang}"
     if units.stream == "single":
         write_table(output / src, {u: units.text(found) for u, found in ids.items()})
@@ -179,13 +215,14 @@ def _write_set(
         (output / "token_lists").mkdir()
         with atomic_write(output / "token_lists/codec_token_list") as stream:
             stream.writelines(f"{token}\n" for token in units.tokens())
-    tgt = {name: texts[u] for name, (u, _) in names.items()}
+    tgt = {name: texts[names[name][0]] for name in ids}
     write_table(output / f"text.ts.{options.tgt_lang}", tgt)
-    spoken = {name: f"{p}{speakers[u]}" for name, (u, p) in names.items()}
+    spoken = {name: f"{names[name][1]}{speakers[names[name][0]]}" for name in ids}
     write_table(output / "utt2spk", spoken)
     (output / "feats_type").write_text("raw\n")
     facts = {
         "utterances": len(ids),
+        "left_out": len(names) - len(ids),
         "seconds": round(seconds, 3),
         "bits_per_second": round(bits / seconds, 3),
         "ids": sum(map(len, ids.values())),
@@ -208,20 +245,29 @@ def _write_ark(output: Path, name: str, ids: dict[str, Any]) -> None:
     write_table(output / name, places)
 
 
+def _prefix(factor: str) -> str:
+    """Give what ESPnet puts before names of recordings at another speed."""
+    return "" if float(factor) == 1.0 else f"sp{factor}-"
+
+
 def _encode_all(
-    options: argparse.Namespace, units: "Asr2Units", source: Path, factors: list[str]
+    options: argparse.Namespace, units: "Asr2Units", source: Path, kept: Kept
 ) -> Iterator[tuple[str, Any, float, float]]:
     """Give (utterance, ids, seconds, bits) of every recording at every speed."""
     from emoq_plugin.espnet_adapters.asr2 import read_recordings
     from emoq_plugin.progress import progress
 
-    names = sorted(read_recordings(source))
+    texts = read_table(source / "text")
+    names = sorted(
+        u for u in read_recordings(source) if kept.seconds is None or texts[u]
+    )
     size = -(-len(names) // options.nj)
-    parts = [names[at : at + size] for at in range(0, len(names), size)]
-    calls = [(options, units, source, part, factors) for part in parts]
-    total = len(names) * max(1, len(factors))
+    parts = [names[at : at + size] for at in range(0, len(names), size or 1)]
+    calls = [(options, units, source, part, kept) for part in parts]
     if options.nj == 1:
-        yield from progress(encode_part(*calls[0]), total, f"encoding {source}")
+        total = len(names) * len(kept.factors)
+        for call in calls:
+            yield from progress(encode_part(*call), total, f"encoding {source}")
         return
     # Not forked: torch has threads.
     with ProcessPoolExecutor(options.nj, get_context("spawn")) as pool:
@@ -241,7 +287,7 @@ def encode_part(
     units: "Asr2Units",
     source: Path,
     names: list[str],
-    factors: list[str],
+    kept: Kept,
 ) -> Iterator[tuple[str, Any, float, float]]:
     """Encode some recordings of a set, each at every speed.
 
@@ -261,7 +307,9 @@ def encode_part(
     speaker = read_table(source / "utt2spk")
     by_speaker = quantizer.bank.normalization.kind == "speaker"
 
-    def waves(chosen: list[str], factor: float):
+    def waves(
+        chosen: list[str], factor: float, taken: list[str]
+    ) -> Iterator[tuple[Any, int]]:
         for name in chosen:
             entry, segment = recordings[name]
             try:
@@ -273,11 +321,13 @@ def encode_part(
                 )
             except (ValueError, OSError) as error:
                 raise ValueError(f"{source}: '{name}': {error}") from error
-            yield samples, round(rate * factor)
+            rate = round(rate * factor)
+            if kept.takes(len(samples) / rate):
+                taken.append(name)
+                yield samples, rate
 
-    for factor in factors or ["1.0"]:
+    for factor in kept.factors:
         speed = float(factor)
-        prefix = "" if speed == 1.0 else f"sp{factor}-"
         groups = {"": names}
         if by_speaker:
             groups = {s: [u for u in names if speaker[u] == s]
@@ -286,11 +336,13 @@ def encode_part(
             mean = None
             if by_speaker:
                 all_of = [u for u in recordings if speaker[u] == who]
-                mean = speech.speaker_mean(waves(all_of, speed))
-            encoded = speech(waves(chosen, speed), speaker_mean=mean)
-            for name, found in zip(chosen, encoded):
+                mean = speech.speaker_mean(waves(all_of, speed, []))
+            taken: list[str] = []  # grows before the units are there
+            encoded = speech(waves(chosen, speed, taken), speaker_mean=mean)
+            for at, found in enumerate(encoded):
                 ids = units.source(found.codes, found.route)
-                yield f"{prefix}{name}", ids, found.seconds, found.bits
+                name = f"{_prefix(factor)}{taken[at]}"
+                yield name, ids, found.seconds, found.bits
 
 
 # ------------------------------------------------------------ what asr2.sh is told
@@ -350,10 +402,10 @@ def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:
         told |= {"tokenization_choice": "codec", "src_token_type": "null"}
     if config:
         told["asr_config"] = str(config)
-    with atomic_write(exp / "asr2.options") as stream:
+    with atomic_write(exp / OPTIONS) as stream:
         stream.writelines(f"--{key}\n{value}\n" for key, value in told.items())
     units.write(exp)
-    logging.info("%s/asr2.options enters asr2.sh at stage %d", exp, FIRST_STAGE)
+    logging.info("%s enters asr2.sh at stage %d", exp / OPTIONS, FIRST_STAGE)
 
 
 def _check_bpe_size(path: Path, size: int) -> None:

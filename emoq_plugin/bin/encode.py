@@ -1,9 +1,11 @@
 """Encode audio files by a quantizer: units as text, JSON or NumPy arrays."""
 
 import argparse
+import logging
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,47 @@ def _walk(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield Path(name).stem, name
 
 
+def each_recording(
+    call: Callable[[list[str]], Iterable[Any]],
+    paths: Mapping[str, str],
+    *,
+    failed: list[str],
+    size: int = 1,
+) -> Iterator[tuple[str, Any]]:
+    """Call with `size` paths at a time; one that fails does not stop the others.
+
+    Yields
+    ------
+    name, result
+        Of the recordings that can be used, in their order; the paths of the others are
+        told and put into `failed`.
+    """
+
+    def results(batch: dict[str, str]) -> Iterator[tuple[str, Any]]:
+        try:
+            yield from list(zip(batch, call(list(batch.values()))))
+        except (ValueError, OSError) as error:
+            if len(batch) == 1:
+                [(name, path)] = batch.items()
+                logging.error("%s: %s", name, error)
+                failed.append(path)
+            else:  # find out which
+                for item in batch.items():
+                    yield from results(dict([item]))
+
+    for batch in batched(paths.items(), size):
+        yield from results(dict(batch))
+
+
+def check_all_used(failed: list[str], paths: Mapping[str, str]) -> None:
+    """Raise a `ValueError` that names the recordings that failed, if there are any."""
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(paths)} recordings cannot be used, the others are "
+            f"done: {', '.join(failed)}"
+        )
+
+
 def _line(name: str, units: Any, options: argparse.Namespace) -> str:
     from emoq_plugin.units.text import deduplicate
 
@@ -96,14 +139,14 @@ def _quoted(name: str) -> str:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Encode one after the other and write each as soon as it is there."""
+    """Encode a few at a time and write each as soon as it is there."""
     if options.format == "npz" and options.output is None:
         raise ValueError("--format npz needs --output <file>.npz")
     paths = find_audio(options.audio)
 
     import emoq_plugin
     from emoq_plugin.devices import pick_device
-    from emoq_plugin.encoding import SpeechToUnits
+    from emoq_plugin.encoding import BATCH_FILES, SpeechToUnits
 
     quantizer = emoq_plugin.load(
         options.quantizer, arm=options.arm, n_levels=options.n_levels
@@ -117,7 +160,13 @@ def work(options: argparse.Namespace) -> None:
     mean = None
     if options.one_speaker:
         mean = speech.speaker_mean(paths.values(), **channels)
-    found = zip(paths, speech(paths.values(), speaker_mean=mean, **channels))
+    failed: list[str] = []
+    found = each_recording(
+        lambda files: speech(files, speaker_mean=mean, **channels),
+        paths,
+        failed=failed,
+        size=BATCH_FILES,
+    )
     if options.format == "npz":
         _write_npz(options.output, found)
     elif options.output:
@@ -126,6 +175,7 @@ def work(options: argparse.Namespace) -> None:
     else:
         for name, units in found:
             print(_line(name, units, options), flush=True)
+    check_all_used(failed, paths)
 
 
 def _write_npz(path: Path, found: Iterable[tuple[str, Any]]) -> None:

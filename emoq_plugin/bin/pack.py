@@ -11,7 +11,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
     parser = argparse.ArgumentParser(prog="pack", description=__doc__)
     add = parser.add_argument
-    add("--quantizer", type=Path, required=True, help="a bank or routed quantizer")
+    add("--quantizer", type=Path, required=True, help="directory or hub name")
     add("--arm", required=True, help="balanced or <group>-<router>")
     add("--n_levels", type=int, help="levels to keep; all when left out")
     add("--output_dir", type=Path, required=True, help="of the artifact")
@@ -20,11 +20,14 @@ def get_parser() -> argparse.ArgumentParser:
 
 def work(options: argparse.Namespace) -> None:
     """Keep the experts of the arm and the first levels, drop everything else."""
+    source = options.quantizer
+    if not source.is_dir():
+        from emoq_plugin.quantizers.artifact import local_directory
+
+        source = local_directory(source)
     stage = Stage(
         options.output_dir,
-        inputs=[
-            options.quantizer / name for name in ("config.json", "model.safetensors")
-        ],
+        inputs=[source / name for name in ("config.json", "model.safetensors")],
         settings={"arm": options.arm, "n_levels": options.n_levels},
     )
     if stage.is_done():
@@ -33,13 +36,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.quantizers.bank import CodebookBank
     from emoq_plugin.routing.routed import RoutedQuantizer
 
-    found = emoq_plugin.load(
-        str(options.quantizer), arm=options.arm, n_levels=options.n_levels
-    )
-    if not 1 <= found.n_levels <= found.bank.n_levels:
-        raise ValueError(
-            f"--n_levels {found.n_levels}, expected 1 to {found.bank.n_levels}"
-        )
+    found = emoq_plugin.load(str(source), arm=options.arm, n_levels=options.n_levels)
     bank = CodebookBank(
         found.bank.experts,
         found.bank.codebooks[: found.n_levels],

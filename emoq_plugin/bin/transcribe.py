@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.bin.encode import find_audio
+from emoq_plugin.bin.encode import check_all_used, each_recording, find_audio
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -44,20 +44,11 @@ def work(options: argparse.Namespace) -> None:
     if options.one_speaker:
         mean = transcribe.speech.speaker_mean(paths.values(), **use)
         use["speaker_mean"] = mean
-    failed = []
-    for name, path in paths.items():
-        try:
-            found = transcribe(path, **use)
-        except (ValueError, OSError) as error:
-            logging.error("%s: %s", name, error)
-            failed.append(path)
-        else:
-            print(_line(name, found, options.format), flush=True)
-    if failed:
-        raise ValueError(
-            f"{len(failed)} of {len(paths)} recordings have no transcription: "
-            + ", ".join(failed)
-        )
+    failed: list[str] = []
+    found = each_recording(lambda files: transcribe(files, **use), paths, failed=failed)
+    for name, transcription in found:
+        print(_line(name, transcription, options.format), flush=True)
+    check_all_used(failed, paths)
 
 
 def _line(name: str, found: Any, format_: str) -> str:

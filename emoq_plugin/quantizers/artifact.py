@@ -1,6 +1,7 @@
 """Artifacts: a directory with safetensors and JSON, local or on the hub."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -89,7 +90,7 @@ class Artifact:
         ValueError
             If a file is missing or damaged, or a codebook is not the one in the config.
         """
-        directory = _local_directory(name, revision)
+        directory = local_directory(name, revision)
         for file in (CONFIG, WEIGHTS):
             if not (directory / file).is_file():
                 raise ValueError(f"{directory} is not an artifact: {file} is missing")
@@ -151,14 +152,21 @@ def artifact_type(name: str | Path, *, revision: str | None = None) -> str:
     ValueError
         If there is no artifact.
     """
-    path = _local_directory(name, revision) / CONFIG
+    path = local_directory(name, revision) / CONFIG
     if not path.is_file():
         raise ValueError(f"{path.parent} is not an artifact: {CONFIG} is missing")
     config = read_json(path)
     return str(config.get("type")) if isinstance(config, dict) else ""
 
 
-def _local_directory(name: str | Path, revision: str | None) -> Path:
+def local_directory(name: str | Path, revision: str | None = None) -> Path:
+    """Give the directory of an artifact, fetched from the hub if it is none.
+
+    Raises
+    ------
+    ValueError
+        For another name, or when it cannot be fetched.
+    """
     if Path(name).is_dir():
         return Path(name)
     parts = str(name).split("/")
@@ -208,6 +216,12 @@ def describe(config: dict[str, Any]) -> str:
             f"| features | {feature['encoder']}, {feature['dimension']} dimensions, "
             f"{feature['frame_rate_hz']:g} Hz |"
         )
+    if "arm" in config:
+        lines.append(f"| arm | {config['arm']}, {config['n_levels']} level(s) |")
+        if feature:
+            bits = sum(map(math.log2, config["sizes"][: config["n_levels"]]))
+            rate = bits * feature["frame_rate_hz"]
+            lines.append(f"| codes | {rate:g} bit/s for each expert of the route |")
     for name in ("corpus", "synthetic", "fold", "seed", "training_utterances"):
         if name in card:
             lines.append(f"| {name.replace('_', ' ')} | {card[name]} |")

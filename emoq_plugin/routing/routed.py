@@ -31,6 +31,11 @@ class RoutedQuantizer(Artifact, nn.Module):
         Levels that the router looks at.
     n_levels : int, optional
         Levels of the code stream; all that the bank has when None.
+
+    Raises
+    ------
+    ValueError
+        For an arm whose experts the bank lacks, or levels that were not learned.
     """
 
     def __init__(
@@ -47,6 +52,11 @@ class RoutedQuantizer(Artifact, nn.Module):
         self.bank = bank.subset(experts)
         self.depth = depth
         self.n_levels = bank.n_levels if n_levels is None else n_levels
+        if not 1 <= self.n_levels <= bank.n_levels:
+            raise ValueError(
+                f"n_levels is {n_levels}, expected 1 to {bank.n_levels}, which were "
+                "learned"
+            )
         self._speech: Any = None
 
     def forward(
@@ -170,11 +180,10 @@ class RoutedQuantizer(Artifact, nn.Module):
         types = {"arm": str, "depth": int, "n_levels": int}
         check_types(config, types, "config")
         bank = CodebookBank.from_config(config, tensors)
-        for name in ("depth", "n_levels"):
-            if not 1 <= config[name] <= bank.n_levels:
-                raise ValueError(
-                    f"{name} is {config[name]}, expected 1 to {bank.n_levels}"
-                )
+        if not 1 <= config["depth"] <= bank.n_levels:
+            raise ValueError(
+                f"depth is {config['depth']}, expected 1 to {bank.n_levels}"
+            )
         return cls(
             bank,
             config["arm"],

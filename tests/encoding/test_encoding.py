@@ -188,6 +188,22 @@ def test_wrong_calls_end_with_a_message(
     assert message in caplog.text
 
 
+def test_a_file_that_fails_is_named_and_the_others_are_written(
+    folder, quantizer, capsys, caplog, tmp_path
+):
+    (tmp_path / "noise.wav").write_text("no audio")
+    audio = ["audio/a.wav", str(tmp_path / "noise.wav"), "audio/b.flac"]
+    with pytest.raises(SystemExit):
+        call(folder, capsys, "--output", str(tmp_path / "units"), audio=audio)
+    lines = (tmp_path / "units").read_text().splitlines()
+    for line, name in zip(lines, ("a.wav", "b.flac"), strict=True):
+        codes = quantizer.units(folder / "audio" / name).codes[:, 0]
+        assert line.split() == [name[0], *map(str, codes)]
+    messages = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert messages[0].startswith("noise: ")
+    assert messages[1].startswith("1 of 3 recordings cannot be used")
+
+
 # In pieces.
 
 

@@ -1,10 +1,13 @@
 """Banks on disk: what is saved is what is loaded, and damage is told."""
 
 import json
+import shutil
 
 import pytest
 import torch
+import yaml
 
+import emoq_plugin
 from emoq_plugin.quantizers import CodebookBank, Normalization
 from emoq_plugin.routing.routed import RoutedQuantizer
 
@@ -139,6 +142,45 @@ def test_a_name_that_is_no_directory_and_no_hub_name_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="neither a directory nor a hub name"):
         CodebookBank.from_pretrained(name)
+
+
+def test_what_goes_to_the_hub_comes_back_with_its_card(tmp_path, monkeypatch):
+    asked = []
+
+    class Hub:
+        def create_repo(self, repo_id, *, private, exist_ok):
+            asked.append((repo_id, private))
+
+        def upload_folder(self, *, repo_id, folder_path):
+            shutil.copytree(folder_path, tmp_path / repo_id)
+            return f"address of {repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path / name)
+    )
+    feature = {"encoder": "fbank", "dimension": 2, "frame_rate_hz": 50.0}
+    quantizer = RoutedQuantizer(
+        make(card={"feature": feature}), "specific-distortion", n_levels=1
+    )
+    assert quantizer.push_to_hub("me/units") == "address of me/units"
+    assert asked == [("me/units", True)]
+    loaded = emoq_plugin.load("me/units")
+    assert (loaded.arm, loaded.n_levels) == (quantizer.arm, 1)
+    assert loaded.codebooks_sha256 == quantizer.codebooks_sha256
+    _, metadata, card = (tmp_path / "me/units/README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(metadata)["library_name"] == "emoq"
+    for fact in ("specific-distortion, 1 level", " 100 bit/s", loaded.codebooks_sha256):
+        assert fact in card
+
+
+@pytest.mark.parametrize("n_levels", [0, 3, -1])
+def test_levels_that_were_not_learned_are_refused(saved, n_levels):
+    with pytest.raises(ValueError, match=f"n_levels is {n_levels}, expected 1 to 2"):
+        emoq_plugin.load(str(saved), arm="balanced", n_levels=n_levels)
+    RoutedQuantizer(make(), "balanced").save_pretrained(saved)
+    with pytest.raises(ValueError, match=f"n_levels is {n_levels}, expected 1 to 2"):
+        emoq_plugin.load(str(saved), n_levels=n_levels)
 
 
 def test_experts_are_found_by_group_and_name():
