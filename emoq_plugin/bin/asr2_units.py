@@ -294,8 +294,8 @@ def encode_part(
     A recording played `factor` times as fast is one of `factor` times its rate.
     """
     import emoq_plugin
-    from emoq_plugin.bin.dump_features import pick_device
     from emoq_plugin.data.audio import read_audio
+    from emoq_plugin.devices import pick_device
     from emoq_plugin.encoding import SpeechToUnits
     from emoq_plugin.espnet_adapters.asr2 import read_recordings
 

@@ -82,12 +82,15 @@ class QuantizedFrontend(AbsFrontend):
         `stack`.
     fs : int or str, optional
         Handed to an upstream that knows it (cls.sh always gives it).
+    input_fs : int, optional
+        Rate of the samples in Hz, if it is not that of the quantizer's features;
+        handed to an upstream that knows it, which resamples (gan_svs always gives it).
 
     Raises
     ------
     ValueError
-        For an unknown upstream or output, or an upstream of another layer, or whose
-        frames have another dimension, than the quantizer's features.
+        For an unknown upstream or output, or an upstream of another layer, sampling
+        rate or dimension of frames than the quantizer's features.
     """
 
     upstreams: ClassVar[ClassChoices]
@@ -101,6 +104,7 @@ class QuantizedFrontend(AbsFrontend):
         output: str = "reconstruction",
         units_conf: dict | None = None,
         fs: int | str | None = None,
+        input_fs: int | None = None,
     ):
         super().__init__()
         if not isinstance(quantizer, dict):
@@ -111,7 +115,9 @@ class QuantizedFrontend(AbsFrontend):
         if output not in OUTPUTS:
             raise ValueError(f"output is '{output}', expected one of {OUTPUTS}")
         self.quantizer = PortableQuantizer(quantizer)
-        self.upstream = self._build_upstream(upstream, dict(upstream_conf or {}), fs)
+        self.input_fs = input_fs
+        rates = {"fs": fs, "input_fs": input_fs}
+        self.upstream = self._build_upstream(upstream, dict(upstream_conf or {}), rates)
         self._check_dimension(type(self.upstream).__name__)
         bank = self.quantizer.routed.bank
         n_levels = self.quantizer.routed.n_levels if n_levels is None else n_levels
@@ -126,11 +132,17 @@ class QuantizedFrontend(AbsFrontend):
         self.set_n_levels(n_levels)
 
     def _build_upstream(
-        self, name: str | None, conf: dict[str, Any], fs: int | str | None
+        self, name: str | None, conf: dict[str, Any], rates: dict[str, Any]
     ) -> AbsFrontend:
         known = [FEATURES, *(n for n in self.upstreams.classes if n != NAME)]
         name = name or self.upstreams.default or "default"
         if name == FEATURES:
+            expected = self.quantizer.feature.get("sample_rate")
+            if rates["input_fs"] not in (None, expected):
+                raise ValueError(
+                    f"the task gives {rates['input_fs']} samples a second, the "
+                    f"encoder of the quantizer takes {expected}: resample the corpus"
+                )
             return CardFrontend(self.quantizer.feature, **conf)
         if name not in known:
             raise ValueError(f"upstream is '{name}', expected one of {known}")
@@ -141,9 +153,9 @@ class QuantizedFrontend(AbsFrontend):
                 f"upstream {name} gives layer {layer}, the quantizer was learned on "
                 f"layers {layers}: set upstream_conf's layer, or take another quantizer"
             )
-        if fs is not None and "fs" in inspect.signature(chosen).parameters:
-            conf.setdefault("fs", fs)
-        return chosen(**conf)
+        known_to_it = inspect.signature(chosen).parameters
+        given = {k: v for k, v in rates.items() if v is not None and k in known_to_it}
+        return chosen(**given | conf)
 
     def _check_dimension(self, name: str) -> None:
         found, expected = self.upstream.output_size(), self.quantizer.dimension
@@ -161,12 +173,13 @@ class QuantizedFrontend(AbsFrontend):
         feature = self.quantizer.feature
         if not feature:
             return
-        expected = samples / feature["sample_rate"] * feature["frame_rate_hz"]
+        rate = self.input_fs or feature["sample_rate"]
+        expected = samples / rate * feature["frame_rate_hz"]
         if abs(frames - expected) > EDGE_FRAMES + 0.1 * expected:
             raise ValueError(
                 f"upstream {type(self.upstream).__name__} gives {frames} frames for "
                 f"{samples} samples, the quantizer was learned on about {expected:.0f} "
-                f"({feature['frame_rate_hz']:g} Hz at {feature['sample_rate']} Hz): "
+                f"({feature['frame_rate_hz']:g} Hz at {rate} Hz): "
                 "set its hop length or the sampling rate"
             )
 

@@ -155,6 +155,19 @@ def test_the_encoder_of_the_quantizer_gives_the_units_of_the_toolkit(asr, tmp_pa
         assert torch.equal(found[:n], expected)
 
 
+def test_samples_at_another_rate_than_the_encoder_takes_are_refused(
+    asr, tmp_path, quantizer
+):
+    card = {"feature": build_encoder("fbank", num_mel_bins=DIMENSION).card.to_json()}
+    bank = CodebookBank.from_pretrained(quantizer)
+    bank.card = card
+    bank.save_pretrained(tmp_path)
+    conf = {"path": str(tmp_path), "arm": "balanced"}
+    asr[1](quantizer=dict(conf), upstream="features", input_fs=RATE)
+    with pytest.raises(ValueError, match="gives 24000 samples a second.*takes 16000"):
+        asr[1](quantizer=conf, upstream="features", input_fs=24000)
+
+
 def test_gradient_goes_straight_through_and_not_into_padding(asr, quantizer):
     frontend = asr[1](**conf_of(quantizer))
     scale = torch.nn.Parameter(torch.ones(DIMENSION))
@@ -218,6 +231,8 @@ def test_another_frame_rate_is_told_at_the_first_batch(asr, quantizer):
     conf["upstream_conf"]["hop_length"] = 320
     with pytest.raises(ValueError, match=r"26 frames for 8000 samples.*about 50"):
         asr[1](**conf)(*waves())
+    # At 32 kHz they are a quarter of a second, for which 26 frames are right.
+    asr[1](**conf, input_fs=2 * RATE)(*waves())
 
 
 def test_the_sampling_rate_that_cls_gives_reaches_the_upstream(asr, quantizer):

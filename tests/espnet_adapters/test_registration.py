@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import inspect
 import os
 import subprocess
 import sys
@@ -99,6 +100,25 @@ def test_every_registry_has_one_class_of_ours_of_the_right_kind(registries):
 def test_each_task_offers_its_own_frontends_as_upstreams(registries):
     frontend = registries["ssl.frontend_choices"].get_class("emoq_quantized")
     assert frontend.upstreams is registries["ssl.frontend_choices"]
+
+
+def keywords_of_frontends(module):
+    """List the options that a task adds to those of the user, by reading its source."""
+    for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+        if isinstance(node, ast.Call) and "frontend_class" in ast.unparse(node.func):
+            yield {k.arg for k in node.keywords if k.arg}
+
+
+def test_our_frontends_take_what_the_tasks_give_to_theirs(registries):
+    seen = set()
+    for where, choices in registries.items():
+        [name] = ours(choices)
+        taken = inspect.signature(choices.get_class(name)).parameters
+        module = sys.modules[f"{registration.TASKS}.{where.partition('.')[0]}"]
+        for given in keywords_of_frontends(module):
+            assert given <= set(taken), where
+            seen |= given
+    assert seen >= {"input_size", "input_fs"}  # of mt and gan_svs
 
 
 def test_registering_again_changes_nothing(registries):
