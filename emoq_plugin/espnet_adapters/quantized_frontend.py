@@ -7,6 +7,7 @@ import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from espnet2.train.class_choices import ClassChoices
 
+from emoq_plugin.data.audio import resample
 from emoq_plugin.encoding import build_from_card
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
@@ -32,13 +33,21 @@ class CardFrontend(AbsFrontend):
         Of an encoder that is a network.
     model_dir : str, optional
         Its local model directory.
+    input_fs : int, optional
+        Rate of the samples in Hz; the encoder's own when left out.
     """
 
     def __init__(
-        self, feature: dict, *, device: str = "cpu", model_dir: str | None = None
+        self,
+        feature: dict,
+        *,
+        device: str = "cpu",
+        model_dir: str | None = None,
+        input_fs: int | None = None,
     ):
         super().__init__()
         self.encoder = build_from_card(feature, device=device, model_dir=model_dir)
+        self.input_fs = input_fs or self.encoder.sample_rate
 
     def output_size(self) -> int:
         """Give the dimension of a frame."""
@@ -48,7 +57,10 @@ class CardFrontend(AbsFrontend):
         self, input: torch.Tensor, input_lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode (B, N) samples, each clip for itself, to (B, T, D)."""
-        waves = [w[:n].cpu().numpy() for w, n in zip(input, input_lengths.tolist())]
+        waves = [
+            resample(w[:n].cpu().numpy(), self.input_fs, self.encoder.sample_rate)
+            for w, n in zip(input, input_lengths.tolist())
+        ]
         clips = [torch.from_numpy(f).to(input.device) for f in self.encoder(waves)]
         lengths = torch.tensor([len(clip) for clip in clips], device=input.device)
         return pad_clips(clips, value=0.0, n_frames=int(lengths.max())), lengths
@@ -84,13 +96,13 @@ class QuantizedFrontend(AbsFrontend):
         Handed to an upstream that knows it (cls.sh always gives it).
     input_fs : int, optional
         Rate of the samples in Hz, if it is not that of the quantizer's features;
-        handed to an upstream that knows it, which resamples (gan_svs always gives it).
+        ``features`` and upstreams that know it resample (gan_svs always gives it).
 
     Raises
     ------
     ValueError
-        For an unknown upstream or output, or an upstream of another layer, sampling
-        rate or dimension of frames than the quantizer's features.
+        For an unknown upstream or output, or an upstream of another layer, or whose
+        frames have another dimension, than the quantizer's features.
     """
 
     upstreams: ClassVar[ClassChoices]
@@ -137,12 +149,7 @@ class QuantizedFrontend(AbsFrontend):
         known = [FEATURES, *(n for n in self.upstreams.classes if n != NAME)]
         name = name or self.upstreams.default or "default"
         if name == FEATURES:
-            expected = self.quantizer.feature.get("sample_rate")
-            if rates["input_fs"] not in (None, expected):
-                raise ValueError(
-                    f"the task gives {rates['input_fs']} samples a second, the "
-                    f"encoder of the quantizer takes {expected}: resample the corpus"
-                )
+            conf.setdefault("input_fs", rates["input_fs"])
             return CardFrontend(self.quantizer.feature, **conf)
         if name not in known:
             raise ValueError(f"upstream is '{name}', expected one of {known}")
