@@ -1,4 +1,4 @@
-"""Stage 8: a study or an experiment as one self-contained HTML page."""
+"""Stage 8: a study or an experiment as one self-contained HTML page, or Markdown."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("directory", type=Path, help="exp/study_<name>, or exp/<tag> with scores.json")
     add("--compare", type=Path, help="a second one, shown beside the first")
-    add("--output", type=Path, help="default: report.html in the directory")
+    add("--output", type=Path, help="default: report.html in the directory; or a .md")
     add("--audio", type=str2bool, default=True, help="false leaves the sounds out")
     return parser
 
@@ -33,8 +33,9 @@ def work(options: argparse.Namespace) -> None:
             fill(content.summary, content.path)
         contents.append(content)
     other = contents[1] if contents[1:] else None
-    page = render_page(contents[0], other=other, audio=options.audio)
     output = options.output or options.directory / "report.html"
+    form = "md" if output.suffix == ".md" else "html"
+    page = render_page(contents[0], other=other, audio=options.audio, form=form)
     with atomic_write(output) as stream:
         stream.write(page)
     logging.info("%s: %.1f MB", output, len(page.encode()) / 1e6)

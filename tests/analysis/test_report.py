@@ -1,6 +1,7 @@
 """The report: complete, true to its JSON, self-contained, usable in a browser."""
 
 import base64
+import html
 import hashlib
 import io
 import itertools
@@ -218,6 +219,25 @@ def study(tmp_path_factory):
     write_json(directory / "summary.json", summary)
     main([str(directory)])
     return directory, summary, (directory / "report.html").read_text()
+
+
+def test_markdown_has_the_tables_of_the_page(study):
+    directory, _, page = study
+    output = directory / "report.md"
+    main([str(directory), "--output", str(output)])
+    text = output.read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    assert len(tables) == page.count("<table ")
+    for table in tables:
+        lines = [re.split(r"(?<!\\)\|", line) for line in table.splitlines()]
+        assert len({len(line) for line in lines}) == 1 and len(lines) > 2
+        assert set(lines[1]) <= {"", "\n", "---", "---:"}
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
+        html.unescape(title)
+        for title in re.findall(r"<h2>(.*?)</h2>", page)
+        if title != "To listen to"
+    ]
+    assert "<" not in re.sub(r"```.*?```|< [0-9.]|<= ", "", text, flags=re.S)
 
 
 def render(summary, **options):

@@ -34,7 +34,11 @@ BUILDERS: tuple[Callable[[Content], Section], ...] = (
 
 
 def render_page(
-    content: Content, *, other: Content | None = None, audio: bool = True
+    content: Content,
+    *,
+    other: Content | None = None,
+    audio: bool = True,
+    form: str = "html",
 ) -> str:
     """Write the page.
 
@@ -45,20 +49,23 @@ def render_page(
         A second experiment that is shown beside the first.
     audio : bool, default=True
         Make sounds of log-mel features, where units and features still exist.
+    form : {"html", "md"}, default="html"
 
     Returns
     -------
     str
         HTML that loads nothing: styles, script, drawings and sounds are inside. Its
-        content security policy allows only these.
+        content security policy allows only these. Or Markdown, which has the numbers
+        of the drawings in tables.
     """
+    audio = audio and form == "html"
     found = [task.glance(content), task.targets(content)]
     found.append(task.curves(content, other))
     found += [task.compared(content, other)] if other else []
     found += [build(content) for build in BUILDERS]
     found.append(_sounds(content, audio))
     script = _shipped("report.js")
-    return _template().render(
+    return _template(form).render(
         content=content,
         other=other,
         answers=answer_questions(content),
@@ -74,16 +81,16 @@ def render_page(
     )
 
 
-def _template() -> Any:
+def _template(form: str) -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True,
+        autoescape=form == "html",
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.from_string(_shipped("report.html.j2"))
+    return environment.from_string(_shipped(f"report.{form}.j2"))
 
 
 def _shipped(name: str) -> str:
