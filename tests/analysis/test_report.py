@@ -1,8 +1,8 @@
 """The report: complete, true to its JSON, self-contained, usable in a browser."""
 
 import base64
-import html
 import hashlib
+import html
 import io
 import itertools
 import json

@@ -14,10 +14,11 @@ else
     speeds="0.9 1.0 1.1"
 fi
 
+# 260 pieces are the fewest that hold the units of four experts with 64 codewords each.
 ../../TEMPLATE/asr2/use_units.sh --quantizer "${quantizer}" --arm "${arm}" \
     --n_levels "${n_levels}" --sets "${train} ${valid} ${tests}" \
     --asr_exp "${asr_exp}" --src_lang "${name}_${split}" \
-    --asr_config "conf/${stream}.yaml" --src_nbpe 500 --speed_perturb_factors "${speeds}"
+    --asr_config "conf/${stream}.yaml" --src_nbpe 260 --speed_perturb_factors "${speeds}"
 mapfile -t units <"${asr_exp}/asr2.options"
 # Stage 15 of asr2.sh wants sclite; the word error rate is counted here by jiwer.
 "${ESPNET_ROOT}/egs2/TEMPLATE/asr2/asr2.sh" --ngpu 0 --nj 1 --inference_nj 1 \
