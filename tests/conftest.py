@@ -208,8 +208,19 @@ def meld(m):
     m.audio("output_repeated_splits_test/final_videos_testdia0_utt0.mp4", "anger")
 
 
+def emodb(m):
+    table = "Nr.\tSatz\terkannt\tnatuerlich\n"
+    for n, actor in enumerate(("03", "08", "09", "10", "11", "13")):
+        for letter in "WFNTALE":
+            name = f"{actor}a01{letter}a.wav"
+            m.audio(f"wav/{name}", "x" * ord(letter))
+            table += f"{n}\xa0\t{name}\t62,50\xa0\xa0\t35,00\xa0\n"
+    m.text("erkennung.txt", table, "latin-1")
+    m.text("lablaut/03a01Wa.lablaut", "#\n")
+
+
 MAKERS = (esd, iemocap, ravdess, crema_d, msp_podcast, emns, enterface, jl_corpus)
-MAKERS += (nemo, meld)
+MAKERS += (nemo, meld, emodb)
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,12 @@ def _stage(data: DataDirectory, options: argparse.Namespace) -> Stage:
         digest.update(
             f"{key} {status and (status.st_size, status.st_mtime_ns)}\n".encode()
         )
-    tables = [p for p in data.path.iterdir() if p.is_file() and p.name[0] != "."]
+    # Without markers, and without what is only a report.
+    tables = [
+        p
+        for p in data.path.iterdir()
+        if p.is_file() and p.name[0] != "." and p.name != "counts.tsv"
+    ]
     names = "sample_rate min_seconds max_seconds on_error multi_channel allow_pipe"
     return Stage(
         options.output_dir,

@@ -11,6 +11,7 @@ from emoq_plugin.bin._command import run_command
 from emoq_plugin.data import corpora
 from emoq_plugin.data.corpora.corpus import (
     DOWNLOAD,
+    PACKED,
     Clip,
     Corpus,
     build,
@@ -19,7 +20,7 @@ from emoq_plugin.data.corpora.corpus import (
     make_folds,
     unpack,
 )
-from emoq_plugin.data.corpora.download import fetch
+from emoq_plugin.data.corpora.download import Download, fetch, fetch_media
 from emoq_plugin.data.directory import DataDirectory, write_lines
 from emoq_plugin.data.folds import PARTS, Fold, check_speaker_disjoint, write_folds
 from emoq_plugin.files import atomic_write, write_table
@@ -106,8 +107,8 @@ def work(options: argparse.Namespace) -> None:
     corpus.classes(class_set)
     own = corpus_options(corpus, options)
     place = Path(options.corpus_dir)
-    if options.corpus_dir == DOWNLOAD and corpus.archive:
-        place = fetch(corpus.archive, Path(options.downloads))
+    if options.corpus_dir == DOWNLOAD and corpus.download:
+        place = download(corpus.download, Path(options.downloads) / corpus.name)
     if not options.corpus_dir or not place.exists():
         raise FileNotFoundError(
             f"no directory or archive '{options.corpus_dir}'\n{corpus.whereabouts}"
@@ -117,6 +118,35 @@ def work(options: argparse.Namespace) -> None:
     if corpus.note:
         logging.warning("%s: %s", corpus.title, corpus.note)
     write(corpus, clips, options, class_set=class_set)
+
+
+def download(files: Download, into: Path) -> Path:
+    """Fetch and unpack an open corpus, what is there already not again.
+
+    Returns
+    -------
+    Path
+        Its directory.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `fetch` and `unpack`.
+    """
+    for archive in files.archives:
+        logging.info("%s -> %s", archive.url, into / archive.name)
+        path = fetch(archive, into)
+        if not archive.checksum:
+            logging.warning("%s: no checksum is published, none was compared", path)
+        if not archive.name.endswith(PACKED):
+            continue
+        try:
+            directory = unpack(path, into)
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it to fetch it again") from error
+        if files.media_url:
+            fetch_media(directory, files)
+    return into
 
 
 def write(

@@ -15,6 +15,10 @@ from emoq_plugin.data.folds import check_speaker_disjoint, read_folds
 # Of the miniatures: options, clips of each class (in class order) with these options.
 EXPECTED = {
     "crema_d": ((), {"angry": 5, "happy": 4, "neutral": 5, "sad": 6}),
+    "emodb": (
+        ("--n_folds", "3", "--n_valid_speakers", "1"),
+        {"angry": 6, "happy": 6, "neutral": 6, "sad": 6},
+    ),
     "emns": ((), {"angry": 11, "happy": 12, "neutral": 12, "sad": 12}),
     "enterface": ((), {"angry": 5, "happy": 5, "sad": 5}),
     "esd": (
@@ -179,7 +183,9 @@ def test_an_empty_directory_is_answered_with_layout_and_source(
 def test_a_git_lfs_pointer_is_not_taken_for_audio(prepare, miniature, tmp_path, caplog):
     place = tmp_path / "crema"
     shutil.copytree(miniature("crema_d"), place)
-    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    sha256 = "0" * 64
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\n"
+    pointer += "size 9\n"
     (place / "AudioWAV" / "1019_IEO_ANG_HI.wav").write_text(pointer)
     with pytest.raises(SystemExit):
         prepare("crema_d", place=place)

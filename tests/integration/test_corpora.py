@@ -11,6 +11,7 @@ import pytest
 CORPORA = {
     "crema_d": (),
     "emns": (),
+    "emodb": ("--local_data_opts", "--n_folds 3"),
     "enterface": (),
     "esd": ("--local_data_opts", "--n_folds 3 --n_valid_speakers 1"),
     "iemocap": ("--local_data_opts", "--no_majority keep --classes paper4"),

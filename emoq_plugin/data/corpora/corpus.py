@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from emoq_plugin.data.corpora.download import Archive
+from emoq_plugin.data.corpora.download import Download, pointed
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, speaker_folds
 
 # What libsndfile reads; everything else goes through ffmpeg.
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
-# Instead of a path: download the archive of an open corpus.
+# Instead of a path: download an open corpus.
 DOWNLOAD = "download"
+PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_RATIO = 50
 FOLDS = ("speakers", "groups", "parts")
 PARTS = ("train", "valid")
@@ -45,6 +46,8 @@ class Clip:
         Empty where unknown.
     group : str
         Session or speaker range (folds by group), or part of the official partition.
+    extra : mapping of str to str
+        What else is known, by name of the table (`utt2agreement`).
     """
 
     name: str
@@ -55,6 +58,7 @@ class Clip:
     text: str = ""
     gender: str = ""
     group: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ class Corpus:
         For `speakers`.
     note : str
         A warning that belongs to every use.
-    archive : Archive, optional
-        What the recipe may download.
+    download : Download, optional
+        What the recipe may fetch.
     """
 
     name: str
@@ -134,7 +138,7 @@ class Corpus:
     n_folds: int = 5
     n_valid_speakers: int = 2
     note: str = ""
-    archive: Archive | None = None
+    download: Download | None = None
 
     @property
     def whereabouts(self) -> str:
@@ -142,7 +146,7 @@ class Corpus:
         return (
             f"{self.title} is expected as distributed: {self.layout}\n"
             f"Where to get it: {self.source}"
-            + (f"; or give '{DOWNLOAD}' as the path" if self.archive else "")
+            + (f"; or give '{DOWNLOAD}' as the path" if self.download else "")
         )
 
     def classes(self, class_set: str) -> list[str]:
@@ -241,6 +245,8 @@ def build(
             data.votes[utterance] = votes
         if clip.text:
             data.text[utterance] = " ".join(clip.text.split())
+        for table_name, value in clip.extra.items():
+            data.extra.setdefault(table_name, {})[utterance] = value
     data.utterances = sorted(data.wav)
     if left_out:
         listed = ", ".join(f"{label} {n}" for label, n in sorted(left_out.items()))
@@ -311,8 +317,16 @@ def decoded(path: Path) -> Path:
     return next((p for p in beside if p.is_file()), path)
 
 
-def unpack(archive: Path, into: Path) -> Path:
+def unpack(archive: Path, into: Path, *, nested: bool = True) -> Path:
     """Unpack a zip or tar archive once and give the directory.
+
+    Parameters
+    ----------
+    archive : Path
+    into : Path
+        Parent of the directory.
+    nested : bool, default=True
+        Unpack the archives in it too, and remove them; not those in these.
 
     Raises
     ------
@@ -341,6 +355,10 @@ def unpack(archive: Path, into: Path) -> Path:
         raise ValueError(
             f"{archive}: {error}: expected a directory, or a whole zip or tar archive"
         ) from error
+    for inner in sorted(target.rglob("*")) if nested else ():
+        if inner.name.endswith(PACKED) and inner.is_file():
+            unpack(inner, inner.parent, nested=False)
+            inner.unlink()
     (target / ".unpacked").touch()
     return target
 
@@ -402,12 +420,10 @@ def _entry(audio: Path) -> str:
 
 
 def _refuse_pointer(audio: Path) -> None:
-    if audio.stat().st_size < 1024:
-        with open(audio, "rb") as stream:
-            if stream.read(20).startswith(b"version https://git"):
-                raise ValueError(
-                    f"{audio}: a Git-LFS pointer, no audio: run 'git lfs pull' there"
-                )
+    if pointed(audio):
+        raise ValueError(
+            f"{audio}: a Git-LFS pointer, no audio: run 'git lfs pull' there"
+        )
 
 
 def _group_folds(group: Mapping[str, str], corpus: Corpus) -> list[Fold]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import files, first_of, rows
 from emoq_plugin.data.votes import majority
 
@@ -49,6 +50,9 @@ SENTENCES = {
     "TSI": "The surface is slick",
     "WSI": "We'll stop in a couple of minutes",
 }
+# Recordings stand in Git LFS: the archive of a commit has their checksums only.
+GITHUB = "CheyneyComputerScience/CREMA-D"
+COMMIT = "1658cd342dff90010aa843eaeebd53610a08b1dc"
 # First speaker of each of the five folds.
 RANGES = (1001, 1019, 1037, 1055, 1073)
 
@@ -128,8 +132,7 @@ def find(
 
 def _genders(directory: Path, vote_table: str) -> dict[str, str]:
     for place in (directory, Path(vote_table or directory)):
-        table = place / "VideoDemographics.csv"
-        if table.is_file():
+        for table, _ in files(place, r"VideoDemographics\.csv"):
             listed = rows(table, ["ActorID", "Sex"])
             return {row["ActorID"]: row["Sex"][:1].lower() for _, row in listed}
     return {}
@@ -145,6 +148,11 @@ CORPUS = Corpus(
     find=find,
     published=Published(
         "IEEE Transactions on Affective Computing 2014", clips=(7442,), speakers=(91,)
+    ),
+    download=Download(
+        [Archive(f"https://github.com/{GITHUB}/archive/{COMMIT}.zip", "CREMA-D.zip")],
+        media_url=f"https://media.githubusercontent.com/media/{GITHUB}/{COMMIT}",
+        media_folder="AudioWAV",
     ),
     options={"labels": ("perceived", "intended"), "vote_table": ()},
     folds="groups",

@@ -1,36 +1,71 @@
-"""Downloading the archive of an open corpus: resumed, and checked before it is used."""
+"""Downloading open corpora: resumed, and checked before anything is used."""
 
 import hashlib
+import http.client
 import logging
+import re
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from emoq_plugin.progress import progress
+
 TIMEOUT_SECONDS = 60
+CONNECTIONS = 8
+# What Git LFS leaves in place of a file: its checksum and size.
+POINTER_BYTES = 1024
+POINTER = re.compile(
+    r"version https://git-lfs\.github\.com/spec/v1\n"
+    r"oid sha256:(?P<sha256>[0-9a-f]{64})\nsize \d+\n"
+)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that anybody may download.
+    """A file that anybody may download.
 
     Attributes
     ----------
     url : str
     name : str
         File name.
-    md5 : str
-        32 hexadecimal digits, as the publisher gives them.
+    checksum : str
+        `md5:` or `sha256:` and hexadecimal digits, as the publisher gives them. Empty
+        where none is published: then only the checks within the archive and the
+        totals of the corpus remain.
     """
 
     url: str
     name: str
-    md5: str
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class Download:
+    """All that a recipe fetches of an open corpus.
+
+    Attributes
+    ----------
+    archives : sequence of Archive
+        Archives are unpacked, other files stay beside them.
+    media_url : str
+        Where the files stand whose place is taken by Git LFS pointers; their path
+        within the repository is appended. Empty where there are none.
+    media_folder : str
+        Folder of the repository whose pointers are replaced.
+    """
+
+    archives: Sequence[Archive]
+    media_url: str = ""
+    media_folder: str = ""
 
 
 def fetch(archive: Archive, into: Path) -> Path:
-    """Download an archive unless it is there, going on where a call was interrupted.
+    """Download a file unless it is there, going on where a call was interrupted.
 
     Parameters
     ----------
@@ -41,7 +76,7 @@ def fetch(archive: Archive, into: Path) -> Path:
     Returns
     -------
     Path
-        Of the file, whose checksum is right.
+        Of the file, whose checksum is right if one is published.
 
     Raises
     ------
@@ -58,7 +93,7 @@ def fetch(archive: Archive, into: Path) -> Path:
     part = into / f"{archive.name}.part"
     try:
         _append(archive.url, part)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise OSError(
             f"{archive.url}: {error}: call it again to go on from "
             f"{part.stat().st_size if part.exists() else 0} bytes, or bring the file "
@@ -69,12 +104,63 @@ def fetch(archive: Archive, into: Path) -> Path:
     return target
 
 
+def fetch_media(repository: Path, download: Download) -> int:
+    """Replace Git LFS pointers by the files they stand for, each checked.
+
+    Parameters
+    ----------
+    repository : Path
+        What was unpacked; the folder of the media is searched at any depth.
+    download : Download
+
+    Returns
+    -------
+    int
+        How many files were fetched; those of an earlier call are not fetched again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder of the media is not there.
+    OSError, ValueError
+        As `fetch`.
+    """
+    folders = sorted(repository.rglob(download.media_folder))
+    if not folders:
+        raise FileNotFoundError(f"{repository}: found no {download.media_folder}")
+    pointers = []
+    for path in sorted(p for p in folders[0].rglob("*") if p.is_file()):
+        if checksum := pointed(path):
+            name = path.relative_to(folders[0].parent).as_posix()
+            part = Archive(
+                f"{download.media_url}/{name}", f".{path.name}.media", checksum
+            )
+            pointers.append((path, part))
+
+    def replace(pair: tuple[Path, Archive]) -> None:
+        path, part = pair
+        fetch(part, path.parent).replace(path)
+
+    # After an error, map cancels what has not begun.
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        done = progress(pool.map(replace, pointers), len(pointers), "media")
+        return sum(1 for _ in done)
+
+
+def pointed(path: Path) -> str:
+    """Give the checksum in a Git LFS pointer, empty for every other file."""
+    if path.stat().st_size >= POINTER_BYTES:
+        return ""
+    match = POINTER.fullmatch(path.read_bytes().decode("utf-8", "replace"))
+    return f"sha256:{match['sha256']}" if match else ""
+
+
 def _append(url: str, part: Path) -> None:
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url)
     if start:
         request.add_header("Range", f"bytes={start}-")
-    logging.info("downloading %s from byte %d", url, start)
+    logging.debug("downloading %s from byte %d", url, start)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
             # A server that does not know ranges sends everything again.
@@ -90,12 +176,15 @@ def _append(url: str, part: Path) -> None:
 
 
 def _check(path: Path, archive: Archive) -> None:
+    if not archive.checksum:
+        return
+    kind, _, expected = archive.checksum.partition(":")
     with open(path, "rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if found != archive.md5:
+        found = hashlib.file_digest(stream, kind).hexdigest()
+    if found != expected:
         size = path.stat().st_size
         path.unlink()
         raise ValueError(
-            f"{path}: MD5 {found} of {size} bytes, expected {archive.md5}: removed, "
+            f"{path}: {kind} {found} of {size} bytes, expected {expected}: removed, "
             "call it again"
         )

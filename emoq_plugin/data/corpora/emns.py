@@ -14,6 +14,7 @@ import hashlib
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, decoded
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import first_of, rows
 
 PAPER4 = {"Angry": "angry", "Happy": "happy", "Neutral": "neutral", "Sad": "sad"}
@@ -23,6 +24,7 @@ ALL = PAPER4 | {
     "Disgust": "disgust",
     "Sarcastic": "sarcastic",
 }
+OPENSLR = "https://www.openslr.org/resources/136"
 N_PARTS = 5
 COLUMNS = ("utterance", "emotion", "gender", "audio_recording", "user_id")
 
@@ -30,6 +32,8 @@ COLUMNS = ("utterance", "emotion", "gender", "audio_recording", "user_id")
 def find(directory: Path) -> list[Clip]:
     """Find the recordings that metadata.csv lists."""
     folder = first_of(directory, "cleaned_webm", "raw_webm", "wavs")
+    # An archive that is unpacked into a folder of its own name.
+    folder = folder / folder.name if (folder / folder.name).is_dir() else folder
     clips = []
     for _, row in rows(first_of(directory, "metadata.csv"), COLUMNS, delimiter="|"):
         audio = decoded(folder / Path(row["audio_recording"]).name)
@@ -57,6 +61,12 @@ CORPUS = Corpus(
     find=find,
     published=Published("EmoBox, Interspeech 2024", clips=(1181,)),
     n_valid_speakers=1,
+    download=Download(
+        [
+            Archive(f"{OPENSLR}/{name}", name)
+            for name in ("metadata.csv", "cleaned_webm.tar.xz")
+        ]
+    ),
     note="one speaker: folds are disjoint in sentences, not in speakers, and intervals "
     "over speakers are intervals over parts of one speaker",
 )

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, decoded
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import files
 
 PAPER3 = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
@@ -43,5 +44,18 @@ CORPUS = Corpus(
     source="https://enterface.net/enterface05/",
     labels={"paper3": PAPER3, "all": ALL},
     find=find,
-    published=Published("EmoBox, Interspeech 2024", clips=(1263,), speakers=(44,)),
+    published=Published(
+        "EmoBox, Interspeech 2024, and 1293 films in albanie/mcnDatasets",
+        clips=(1263, 1293),
+        speakers=(44,),
+    ),
+    download=Download(
+        [
+            Archive(
+                "https://enterface.net/enterface05/docs/results/databases/"
+                "project2_database.zip",
+                "project2_database.zip",
+            )
+        ]
+    ),
 )

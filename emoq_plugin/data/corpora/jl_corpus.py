@@ -10,6 +10,7 @@ in a .txt file beside it, in `Raw JL corpus (unchecked and unannotated)/JL(wav+t
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import files, read_text
 
 PAPER4 = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad"}
@@ -51,5 +52,13 @@ CORPUS = Corpus(
     find=find,
     published=Published("EmoBox, Interspeech 2024", clips=(2400,), speakers=(4,)),
     n_folds=4,
+    download=Download(
+        [
+            Archive(
+                "https://www.kaggle.com/api/v1/datasets/download/tli725/jl-corpus",
+                "jl-corpus.zip",
+            )
+        ]
+    ),
     n_valid_speakers=1,
 )

@@ -18,6 +18,7 @@ import re
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, decoded
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import first_of, rows
 
 PAPER4 = {"anger": "angry", "joy": "happy", "neutral": "neutral", "sadness": "sad"}
@@ -76,5 +77,17 @@ CORPUS = Corpus(
             "sadness": 1002,
             "surprise": 1636,
         },
+    ),
+    # 10.9 GB. The checksum is the one of the makers' upload, commit 9abc51e.
+    download=Download(
+        [
+            Archive(
+                "https://huggingface.co/datasets/declare-lab/MELD/resolve/main/"
+                "MELD.Raw.tar.gz",
+                "MELD.Raw.tar.gz",
+                "sha256:"
+                "a56b4407d574195cbce470d86f9c9d72fcfea59b0e34502ecd4babee4a5c613e",
+            )
+        ]
     ),
 )

@@ -10,6 +10,7 @@ published: folds are three speakers each.
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import first_of, rows
 
 PAPER4 = {
@@ -19,6 +20,8 @@ PAPER4 = {
     "sadness": "sad",
 }
 ALL = PAPER4 | {"fear": "fear", "surprised": "surprise"}
+# Holds data.tsv and all recordings.
+COMMIT = "06f1f83dde8f1a780443a57d53b2af3971af34ab"
 COLUMNS = ("file_id", "emotion", "raw_text", "speaker_id", "gender")
 
 
@@ -47,4 +50,7 @@ CORPUS = Corpus(
     find=find,
     published=Published("amu-cai/nEMO, dataset card", clips=(4481,), speakers=(9,)),
     n_folds=3,
+    download=Download(
+        [Archive(f"https://github.com/amu-cai/nEMO/archive/{COMMIT}.zip", "nEMO.zip")]
+    ),
 )

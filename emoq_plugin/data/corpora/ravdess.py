@@ -11,7 +11,7 @@ passed over.
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
-from emoq_plugin.data.corpora.download import Archive
+from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import files
 
 EMOTIONS = {
@@ -64,9 +64,14 @@ CORPUS = Corpus(
         labels={code: 96 if code == "01" else 192 for code in EMOTIONS},
     ),
     n_folds=6,
-    archive=Archive(
-        "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
-        name="Audio_Speech_Actors_01-24.zip",
-        md5="bc696df654c87fed845eb13823edef8a",
+    download=Download(
+        [
+            Archive(
+                "https://zenodo.org/records/1188976/files/"
+                "Audio_Speech_Actors_01-24.zip",
+                "Audio_Speech_Actors_01-24.zip",
+                "md5:bc696df654c87fed845eb13823edef8a",
+            )
+        ]
     ),
 )
