@@ -217,5 +217,5 @@ def _load(
             for key in by_seed[0]
         },
         measures=measures,
-        notes=leakage_notes(encoder_id(card), [corpus]),
+        notes=leakage_notes(encoder_id(card), [corpus, *study.config.learn_on]),
     )

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from math import log2
 from pathlib import Path
@@ -254,6 +254,30 @@ class Study:
                 )
         for entry in config.quantizers.items():
             self._base(*entry)
+        self.left_out: dict[str, str] = {}
+
+    def leave_out_absent(self) -> None:
+        """Leave out test corpora that were not prepared; `left_out` says why.
+
+        Only where all others are there: what is learned must not depend on it.
+        """
+        places = {
+            corpus: self.source_dirs(corpus, "")[0]
+            for corpus in (*self.config.learn_on, *self.config.test_on)
+        }
+        absent = {c for c, p in places.items() if not (p / ".done.json").exists()}
+        kept = {c: v for c, v in self.config.test_on.items() if c not in absent}
+        if not kept or absent & set(self.config.learn_on):
+            return
+        self.config = replace(self.config, test_on=kept)
+        for corpus in sorted(absent):
+            self.left_out[corpus] = (
+                f"{places[corpus]} has no finished result: run stages 1 to 3 of that "
+                "recipe, then this study again"
+            )
+            logging.warning(
+                "test set %s is left out: %s", corpus, self.left_out[corpus]
+            )
 
     # ------------------------------------------------------------------------ places
 

@@ -47,6 +47,10 @@ def aggregate(
         If no job is finished.
     """
     experiments, missing = load_experiments(study)
+    missing += [
+        {"job": f"all of test set {corpus}", "why": why}
+        for corpus, why in study.left_out.items()
+    ]
     for entry in missing:
         logging.warning("missing: %s %s", entry["job"], entry["why"])
     markers = dict.fromkeys(

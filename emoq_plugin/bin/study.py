@@ -46,7 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
 def _study(options: argparse.Namespace) -> "Study":
     from emoq_plugin.analysis.study import Study, StudyConfig
 
-    return Study(
+    study = Study(
         options.config.stem,
         StudyConfig.read(options.config),
         output=options.output_dir,
@@ -57,6 +57,9 @@ def _study(options: argparse.Namespace) -> "Study":
         folds=options.folds,
         dumpdir=options.dumpdir,
     )
+    if not options.needs:
+        study.leave_out_absent()
+    return study
 
 
 def _call(module: Any, **options: Any) -> None:

@@ -40,6 +40,7 @@ RATES = {"16x1": 200.0, "64x1": 300.0, "64x2": 600.0}
 ARMS = ["balanced", "specific-distortion", "capacity-distortion", "specific-oracle"]
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>$a_{b}$"
 NAME = "toy-fbank-level"
+LEAKS = ["a note on leaks", "esd: fbank was trained on it, with labels"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # ---------------------------------------------------------------------- made-up studies
@@ -134,7 +135,7 @@ def make_summary():
         "jobs": 2,
         "cells": 13,
         "missing": [{"job": "toy-s1/fold2", "why": "has not been run"}],
-        "experiments": [{"name": NAME, **facts, "leakage": ["a note on leaks"]}],
+        "experiments": [{"name": NAME, **facts, "leakage": LEAKS}],
         "scores": scores,
         "measures": [measured(rate, arm) for rate in RATES for arm in ARMS],
         "comparisons": [
@@ -295,6 +296,8 @@ def test_every_arm_rate_and_section_appears(study):
     for rate in RATES:
         assert rate.replace("x", "×") in page.text
     assert "toy-s1/fold2" in page.text and "a note on leaks" in page.text
+    table = [[cell[0] for cell in row] for row in page.rows if len(row) == 3]
+    assert ["fbank", "esd", "fbank was trained on it, with labels"] in table
     assert "SYNTHETIC" in page.text and "torch 9.9.9" in page.text
     assert "Burkhardt" in page.text and "2603.21224" in page.text
     named = {a["id"] for a in page.having("section")}

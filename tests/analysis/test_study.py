@@ -245,6 +245,30 @@ def test_a_missing_corpus_is_told_by_name(cross, make_place):
     assert "four" not in str(error.value)
 
 
+def test_a_test_set_that_is_absent_is_left_out_and_said(cross, make_place, caplog):
+    place = make_place(
+        CROSS.replace("four: [angry, sad]", "four: [angry], five: [sad]")
+    )
+    for name in ("one", "two", "three", "four", "five"):
+        (place.root / "egs2" / name / "ser2").mkdir(parents=True)
+    for name in ("one", "two", "three"):
+        source = cross.root / "egs2" / name / "ser2"
+        shutil.copytree(source, place.root / "egs2" / name / "ser2", dirs_exist_ok=True)
+    place.call("--list")
+    assert "test set four is left out" in caplog.text
+    assert len(read_folds(place.output / "joined" / "folds")) == 1
+    place.call("--job", 1)
+    place.call("--aggregate")
+    summary = read_json(place.output / "summary.json")
+    assert [e["corpus"] for e in summary["experiments"]] == ["three"]
+    assert [m["job"] for m in summary["missing"]] == [
+        "all of test set five",
+        "all of test set four",
+    ]
+    # The same study tells a run of stages 1 to 3 what it would like to have.
+    assert {corpus for corpus, _ in place.study().sources()} == {"one", "two", "three"}
+
+
 def test_classes_that_the_study_does_not_expect_are_refused(cross, make_place):
     place = make_place(CROSS.replace("four: [angry, sad]", "four: [angry, neutral]"))
     for name in ("one", "two", "three", "four"):

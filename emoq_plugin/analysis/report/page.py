@@ -12,7 +12,13 @@ from emoq_plugin import __version__
 from emoq_plugin.analysis.report import task_sections as task
 from emoq_plugin.analysis.report import unit_sections as units
 from emoq_plugin.analysis.report.answers import answer_questions
-from emoq_plugin.analysis.report.blocks import Block, Section, Text
+from emoq_plugin.analysis.report.blocks import (
+    Block,
+    Section,
+    Table,
+    Text,
+    plain_row,
+)
 from emoq_plugin.analysis.report.citations import (
     METHOD,
     METHOD_ADDRESS,
@@ -122,13 +128,21 @@ def _sounds(content: Content, audio: bool) -> Section:
 
 
 def _leakage(content: Content) -> Section:
-    notes = list(
-        dict.fromkeys(
-            f"{e.name}: {note}" if len(content.experiments) > 1 else str(note)
-            for e in content.experiments
-            for note in e.facts.get("leakage") or []
-        )
+    # Quantizers of the same frames share their notes.
+    found = dict.fromkeys(
+        (str(e.facts.get("feature")), *str(note).partition(": ")[::2])
+        for e in content.experiments
+        for note in e.facts.get("leakage") or []
     )
+    # A note on an encoder begins with its corpus.
+    heard = [row for row in found if row[2]]
+    table = Table(
+        "What the encoder was trained on",
+        ["features", "corpus", "in the training data of the encoder?"],
+        [plain_row(row) for row in heard],
+        style="words",
+    )
+    notes = [corpus for _, corpus, note in found if not note]
     notes.append(
         "Speakers of a test fold stand in no other part of that fold; an arm marked as "
         "control (oracle, random, wrong route, capacity) is never a result."
@@ -139,13 +153,15 @@ def _leakage(content: Content) -> Section:
             "SYNTHETIC speech: no human spoke this corpus. The numbers show that the "
             "tools work; they say nothing about human speech.",
         )
-    return Section("leakage", "Leaks and limits", blocks=[Text(notes, "list")])
+    blocks: list[Block] = [table] if heard else []
+    blocks.append(Text(notes, "list"))
+    return Section("leakage", "Leaks and limits", blocks=blocks)
 
 
 def _missing(content: Content, found: list[Section]) -> Section:
     lines = [f"{s.title}: {s.missing}" for s in found if not s.blocks]
     for entry in content.summary.get("missing") or []:
-        lines.append(f"Job {entry.get('job')}: {entry.get('why')}")
+        lines.append(f"{entry.get('job')}: {entry.get('why')}")
     if not content.complete:
         lines.insert(
             0,
