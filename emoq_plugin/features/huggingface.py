@@ -12,6 +12,7 @@ from emoq_plugin.features.layers import (
     convolution_frames,
     convolution_lengths,
     how_to_bring,
+    hub_directory,
 )
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def _load(model: str) -> tuple[Any, Any]:
         raise ValueError(
             "the package transformers is missing: pip install 'emoq[huggingface]'"
         ) from error
+    # Without network this answers at once; transformers would try for a minute.
+    hub_directory(model, files=FILES, only=["config.json"])
     try:
         extractor = AutoFeatureExtractor.from_pretrained(model)
         loaded, report = AutoModel.from_pretrained(

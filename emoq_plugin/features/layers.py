@@ -318,7 +318,7 @@ def hub_directory(
 def how_to_bring(model: str, error: object, *, files: str) -> str:
     """Say why a model is not there, and which files bring it to a machine offline."""
     lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else repr(error)
+    reason = f"{lines[0].rstrip('.')}." if lines else repr(error)
     if Path(model).is_dir():
         found = sorted(path.name for path in Path(model).iterdir())
         return (

@@ -1,14 +1,18 @@
 """Options that all encoders with layers share, and what they answer when refused."""
 
 import logging
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from emoq_plugin.features.layers import cards_of_layers
-from emoq_plugin.features.registry import build_encoder
+from emoq_plugin.features.registry import build_encoder, read_feature_config
 from tests.features.tiny_models import LENGTHS, make_espnet_ssl, make_waves
+
+CONF = Path(__file__).parents[2] / "conf" / "features"
 
 
 @pytest.mark.parametrize("layers", [4, -5, [], [1, 9], "some"])
@@ -98,17 +102,40 @@ def test_a_model_out_of_reach_says_what_to_bring(monkeypatch, name, files):
     def offline(*args, **kwargs):
         raise OSError("We couldn't connect.\nmore")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     if name == "huggingface":
-        transformers = pytest.importorskip("transformers")
-        monkeypatch.setattr(
-            transformers.AutoFeatureExtractor, "from_pretrained", staticmethod(offline)
-        )
+        pytest.importorskip("transformers")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(
         ValueError,
         match=f"We couldn't connect. It is.*bring .*{files}.*--model_dir DIR",
     ):
         build_encoder(name, model="org/name")
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_preset_out_of_reach_names_its_model_and_the_file_to_bring(
+    path, monkeypatch, tmp_path
+):
+    import huggingface_hub
+
+    name, conf = read_feature_config(path)
+    if "model" not in conf:
+        return  # nothing to bring
+
+    def offline(*args, **kwargs):
+        raise OSError("We couldn't connect.")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    if name == "s3prl":
+        download = pytest.importorskip("s3prl.util.download")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HOME", str(tmp_path))
+        monkeypatch.setattr(download, "_download", offline)
+    elif name == "huggingface":
+        pytest.importorskip("transformers")
+    with pytest.raises(ValueError, match=r"bring \S") as error:
+        build_encoder(name, **conf)
+    assert conf["model"] in str(error.value)
+    assert re.search(r"\.(safetensors|pth?)\b", str(error.value))
 
 
 def test_an_s3prl_model_out_of_reach_names_the_file_and_its_place(
