@@ -21,6 +21,7 @@ def test_labels_speakers_and_agreement_come_from_the_official_layout(miniature):
     assert data.emotion["emodb03-03a01Ta"] == "sad"
     assert data.speaker["emodb03-03a01Wa"] == "emodb03"
     assert data.extra["utt2sentence"]["emodb03-03a01Wa"] == "a01"
+    assert data.text["emodb03-03a01Wa"].startswith("Der Lappen liegt")
     # Decimal commas and blanks of ISO-8859-1; an agreement is no vote.
     assert set(data.extra["utt2agreement"].values()) == {"0.625"}
     assert data.votes == {}
@@ -50,6 +51,7 @@ def test_the_corpus_gives_five_speaker_disjoint_folds():
     agreement = {u: float(a) for u, a in data.extra["utt2agreement"].items()}
     assert agreement["emodb03-03a01Wa"] == 0.95
     assert all(0 <= a <= 1 for a in agreement.values())
+    assert set(data.text) == set(data.utterances)  # every sentence is known
     gender = genders(CORPUS, clips)
     folds = make_folds(CORPUS, clips, data)
     assert len(folds) == 5

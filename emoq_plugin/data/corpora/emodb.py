@@ -22,6 +22,19 @@ ALL = PAPER4 | {"A": "fear", "L": "boredom", "E": "disgust"}
 GENDER = dict(
     zip(("03", "08", "09", "10", "11", "12", "13", "14", "15", "16"), "mffmmmffmf")
 )
+SENTENCES = {
+    "a01": "Der Lappen liegt auf dem Eisschrank",
+    "a02": "Das will sie am Mittwoch abgeben",
+    "a04": "Heute abend könnte ich es ihm sagen",
+    "a05": "Das schwarze Stück Papier befindet sich da oben neben dem Holzstück",
+    "a07": "In sieben Stunden wird es soweit sein",
+    "b01": "Was sind denn das für Tüten, die da unter dem Tisch stehen",
+    "b02": "Sie haben es gerade hochgetragen und jetzt gehen sie wieder runter",
+    "b03": "An den Wochenenden bin ich jetzt immer nach Hause gefahren und habe Agnes "
+    "besucht",
+    "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen",
+    "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen",
+}
 NAME = re.compile(r"(\d\d)([ab]\d\d)([WFNTALE])([a-z])")
 
 
@@ -44,6 +57,7 @@ def find(directory: Path) -> list[Clip]:
                 audio,
                 match[1],
                 match[3],
+                text=SENTENCES.get(match[2], ""),
                 gender=GENDER[match[1]],
                 extra=extra,
             )
