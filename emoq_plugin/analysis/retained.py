@@ -85,12 +85,13 @@ def probe_samples(
     Returns
     -------
     accuracy : (1 + R,) array or None
-        Averaged over seeds; None where the cell was not probed.
+        Averaged over seeds; None where the cell was not probed, or no clip could be
+        (all test clips have one text).
     """
     weights, row = experiment.weights, experiment.row
     by_seed: dict[int, np.ndarray] = {}
     for line in lines:
-        if entry := line.get(probe):
+        if (entry := line.get(probe)) and entry["utterances"]:
             right = entry["correct"]
             total = entry.get("total", [1] * len(right))
             speakers = [
