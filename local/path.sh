@@ -2,16 +2,19 @@
 # Environment of every recipe, on the head node and inside jobs; sourced by path.sh.
 
 EMOQ_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# A job knows only the PATH of the head node: ESPnet's scripts in it without .venv mean that
-# the recipe was started with EMOQ_SETUP=skip.
+# A job knows only the PATH of the head node, so EMOQ_SETUP=skip travels in it, as the name
+# of a directory that need not exist.
 espnet_utils=/egs2/TEMPLATE/asr1/utils
-run_pl=$(command -v run.pl || true)
-if [[ ${run_pl} = *${espnet_utils}/run.pl && :${PATH}: != *:${EMOQ_ROOT}/.venv/bin:* ]]; then
+skipped=${EMOQ_ROOT}/local/setup-skipped
+if [[ :${PATH}: = *:${skipped}:* ]]; then
     export EMOQ_SETUP=skip
+    run_pl=$(command -v run.pl || true)
     ESPNET_ROOT=${ESPNET_ROOT:-${run_pl%"${espnet_utils}"/run.pl}}
 fi
 "${EMOQ_ROOT}/local/setup.sh" || exit 1
-if [ "${EMOQ_SETUP:-}" != skip ]; then
+if [ "${EMOQ_SETUP:-}" = skip ]; then
+    PATH=${PATH}:${skipped}
+else
     PATH=${EMOQ_ROOT}/.venv/bin:${PATH}
     espnet_trees=("${EMOQ_ROOT}"/.venv/espnet-*)
     : "${ESPNET_ROOT:=${espnet_trees[0]}}"

@@ -1,9 +1,13 @@
 """cmd.sh, path.sh and conf/cluster, without a cluster."""
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 # Runs tasks at once, as Grid Engine and PBS would later.
 QSUB = """\
@@ -61,6 +65,31 @@ def test_a_job_that_knows_only_the_path_has_the_environment_of_the_recipe(place,
     assert bare["ESPNET_ROOT"] in found
     for name in ("EMOQ_ROOT", "OMP_NUM_THREADS", "LC_ALL", "PYTHONUTF8"):
         assert f"'{name}'" in found
+
+
+def test_scripts_of_espnet_in_the_path_do_not_skip_the_set_up(tmp_path, bare):
+    # As where ESPnet's own path.sh, or the one of another clone, was sourced before.
+    scripts = tmp_path / ".venv/espnet-1/egs2/TEMPLATE/asr1/utils"
+    scripts.mkdir(parents=True)
+    (scripts / "run.pl").touch(mode=0o755)
+    local = tmp_path / "local"
+    local.mkdir()
+    shutil.copy(ROOT / "local/path.sh", local)
+    setup = local / "setup.sh"
+    setup.write_text('#!/bin/sh\necho "set-up: ${EMOQ_SETUP:-wanted}"\n')
+    setup.chmod(0o755)
+    skip = {"EMOQ_SETUP": "skip", "ESPNET_ROOT": str(scripts.parents[3])}
+    for given, said in ({}, "set-up: wanted\n"), (skip, "set-up: skip\n"):
+        clean = {k: v for k, v in bare.items() if k not in skip}
+        found = subprocess.run(
+            ["bash", "-euc", '. local/path.sh; env -i PATH="$PATH" bash local/path.sh'],
+            cwd=tmp_path,
+            env=clean | {"PATH": f"{scripts}:{bare['PATH']}"} | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout == 2 * said
 
 
 @pytest.mark.parametrize("backend", ["local", "stdout"])
