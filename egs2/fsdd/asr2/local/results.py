@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from emoq_plugin.analysis.pooling import key_of
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin.asr2_wer import find_decoded
 from emoq_plugin.files import atomic_write, read_json
@@ -62,7 +63,7 @@ def format_wer(found: dict[str, Any]) -> str:
 
 def format_emotion(scores: dict[str, Any], rate: str, arm: str) -> str:
     """Write the macro-F1 of the arm with the retrained probe of the emotion recipe."""
-    found = scores["arms"].get(f"{rate}/{arm}/probe")
+    found = scores["arms"].get(key_of(rate, arm))
     if found is None:
         known = ", ".join(scores["arms"])
         raise ValueError(
