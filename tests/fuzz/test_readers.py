@@ -1,12 +1,15 @@
 """Every reader meets damaged files: documented errors that name the file, or a result.
 
-A few examples each by default. EMOQ_FUZZ_EXAMPLES=100000 spreads that many over all
-readers: `EMOQ_FUZZ_EXAMPLES=100000 nice -n 19 python -m pytest tests/fuzz`.
+A few inputs each by default. With EMOQ_FUZZ_EXAMPLES at least that many are spread
+evenly over all readers, and each says how many it met and what became of them:
+`EMOQ_FUZZ_EXAMPLES=100000 python -m pytest tests/fuzz`.
 """
 
 import io
 import json
+import math
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -253,7 +256,7 @@ STRINGS = {
     "rate": ("64x2", parse_rate),
     "entry": ("corpus/a b.wav", read_audio),
 }
-NUMBER = int(TOTAL) // (len(READERS) + len(STRINGS)) if TOTAL else 25
+NUMBER = math.ceil(int(TOTAL) / (len(READERS) + len(STRINGS))) if TOTAL else 25
 LIMITS = settings(
     max_examples=NUMBER,
     deadline=None,
@@ -263,8 +266,21 @@ LIMITS = settings(
 )
 
 
+@pytest.fixture
+def fates(request, capsys):
+    """Give a counter of `read` and `refused`, which must come to the number asked for."""
+    counter = Counter()
+    yield counter
+    if TOTAL:
+        name = request.node.callspec.params["reader"]
+        line = f"{name:18} {counter.total():7} inputs: {counter['read']} read, "
+        with capsys.disabled():
+            print(f"\n{line}{counter['refused']} refused with a documented error")
+    assert counter.total() >= NUMBER
+
+
 @pytest.mark.parametrize("reader", READERS)
-def test_a_damaged_file_is_read_or_named(tmp_path, reader):
+def test_a_damaged_file_is_read_or_named(tmp_path, reader, fates):
     make, read = READERS[reader]
     make(tmp_path)
     read(tmp_path)
@@ -283,8 +299,10 @@ def test_a_damaged_file_is_read_or_named(tmp_path, reader):
         path.write_bytes(content)
         try:
             read(tmp_path)
+            fates["read"] += 1
         except (ValueError, OSError) as error:
             assert str(tmp_path) in str(error), f"does not name the file: {error!r}"
+            fates["refused"] += 1
         finally:
             path.write_bytes(good[path])
 
@@ -292,7 +310,7 @@ def test_a_damaged_file_is_read_or_named(tmp_path, reader):
 
 
 @pytest.mark.parametrize("reader", STRINGS)
-def test_a_damaged_string_is_read_or_refused(reader, tmp_path, monkeypatch):
+def test_a_damaged_string_is_read_or_refused(reader, tmp_path, monkeypatch, fates):
     good, read = STRINGS[reader]
     monkeypatch.chdir(tmp_path)
 
@@ -303,8 +321,10 @@ def test_a_damaged_string_is_read_or_refused(reader, tmp_path, monkeypatch):
         note(repr(text))
         try:
             read(text)
+            fates["read"] += 1
         except (ValueError, OSError) as error:
             assert str(error)
+            fates["refused"] += 1
 
     examine()
     assert not list(tmp_path.iterdir())
