@@ -4,10 +4,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
+from functools import cached_property
+from hashlib import sha256
 from math import log2
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from emoq_plugin.data.alignments import alignment_files
 from emoq_plugin.data.directory import read_emotions
 from emoq_plugin.data.folds import read_folds
 from emoq_plugin.experiment import TRAIN_ON, parse_rate, parse_rates
@@ -18,6 +21,7 @@ from emoq_plugin.files import (
     read_json,
     read_options,
     read_yaml,
+    sha256_of_file,
     write_json,
 )
 from emoq_plugin.ser.predictions import WITH_ROUTE_OF
@@ -218,6 +222,8 @@ class Study:
     data_dir, emotions, folds, dumpdir : Path
         Of the recipe; features stand in `<dumpdir>/<feature>/<set>`, where the set is
         the last part of `data_dir`.
+    alignments : Path, optional
+        Phone labels, see `measure`.
     """
 
     def __init__(
@@ -232,6 +238,7 @@ class Study:
         emotions: Path,
         folds: Path,
         dumpdir: Path,
+        alignments: Path | None = None,
     ):
         self.name = name
         self.config = config
@@ -240,6 +247,7 @@ class Study:
         self.corpus = corpus
         self.set_name = data_dir.name
         self.dumpdir = dumpdir
+        self.alignments = alignments
         self.crosses = bool(config.learn_on)
         here = output / JOINED
         self.data_dir = here / "raw" if self.crosses else data_dir
@@ -425,6 +433,7 @@ class Study:
             "route_depth": config.route_depth,
             "quantizer": self.quantizer_options(job, config.arms),
             "probe": read_yaml(self.probe_config),
+            "alignments": self._alignments_sha256,
         }
 
     def why_undone(self, job: Job) -> str | None:
@@ -444,18 +453,28 @@ class Study:
         Raises
         ------
         FileNotFoundError
-            If one of them is not finished.
+            If one of them, or of what they are made from, is not finished.
         """
-        results = []
-        for place in (self.fold_dir(job, fold) for fold in job.folds):
-            results += [place / "ser", place / "measures"]
+        # What went in stands beside what came out: where it has changed since, the
+        # results wait to be done again.
+        files = [self.feature_dir(job.feature), self.data_dir, self.emotions]
+        for fold in job.folds:
+            place = self.fold_dir(job, fold)
+            files += [place / "ser", place / "measures"]
             if self.chooses_apart(job):
-                results.append(place / "select" / "ser")
+                files.append(place / "select" / "ser")
+            files += [self.folds / fold / part for part in ("train", "valid", "test")]
         marker = self.marker(job)
         settings = self.settings(job)
-        return Stage(
-            marker.parent, inputs=results, settings=settings, marker=marker.name
-        )
+        return Stage(marker.parent, inputs=files, settings=settings, marker=marker.name)
+
+    @cached_property
+    def _alignments_sha256(self) -> str | None:
+        if self.alignments is None:
+            return None
+        files = alignment_files(self.alignments)
+        hashes = " ".join(sorted(sha256_of_file(path) for path in files))
+        return sha256(hashes.encode()).hexdigest()
 
     # ------------------------------------------------------------------------- files
 

@@ -22,19 +22,26 @@ def run_command(
     get_parser: Callable[[], argparse.ArgumentParser],
     work: Callable[[argparse.Namespace], None],
     arguments: Sequence[str] | None = None,
+    *,
+    passes_on: bool = False,
 ) -> None:
     """Parse, log the call, do the work, report seconds and peak memory.
 
     A `ValueError` or `OSError` is the user's to mend: it is shown as one message and
     ends with exit status 1. `EMOQ_DEBUG=1` shows the traceback too. Work that another
-    process has finished while this one waited for it is done.
+    process has finished while this one waited for it is done. A command that
+    `passes_on` options finds those that are not its own in `options.others`.
     """
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
     )
     parser = get_parser()
-    options = parser.parse_args(arguments)
+    if passes_on:
+        options, others = parser.parse_known_args(arguments)
+        options.others = others
+    else:
+        options = parser.parse_args(arguments)
     start = time.monotonic()
     try:
         work(options)

@@ -1,4 +1,4 @@
-"""Stage 7: a study of many experiments: --list its jobs, run one --job, --aggregate.
+"""Stage 7: a study of many experiments: --list its jobs, --run them, --aggregate.
 
 A job is one corpus, feature, quantizer, seed and fold at all rates: stages 4 to 6 with
 its own codebooks, and the measures of what the units keep. Finished parts are not done
@@ -8,11 +8,14 @@ again, so a study goes on wherever it stopped.
 import argparse
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoq_plugin.analysis.sweep import read_job_name, run_missing
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json
+from emoq_plugin.stage import Stage
 
 if TYPE_CHECKING:
     from emoq_plugin.analysis.study import Job, Study
@@ -35,10 +38,15 @@ def get_parser() -> argparse.ArgumentParser:
     add("--only", default="", help="jobs with this in their name, such as s0/fold1")
     add("--device", default="cpu", help="cpu or cuda, for learning codebooks")
     add("--command", default="", help="shown with the numbers")
+    add("--python", default="python3", help="of the tasks of --run")
+    add("--jobs", type=Path, help="names that --job counts, instead of all jobs")
     act = parser.add_mutually_exclusive_group(required=True)
     act.add_argument("--needs", action="store_true", help="print absent features")
     act.add_argument("--list", action="store_true", help="print the jobs that can run")
-    act.add_argument("--job", type=int, help="number in the list, from 1")
+    act.add_argument("--job", type=int, help="do one: its number, from 1")
+    act.add_argument(
+        "--run", help="do all that are not done, as one array of run.pl, ..."
+    )
     act.add_argument("--aggregate", action="store_true", help="write summary.json")
     return parser
 
@@ -56,20 +64,26 @@ def _study(options: argparse.Namespace) -> "Study":
         emotions=options.emotions,
         folds=options.folds,
         dumpdir=options.dumpdir,
+        alignments=options.alignments,
     )
     if not options.needs:
         study.leave_out_absent()
     return study
 
 
-def _call(module: Any, **options: Any) -> None:
-    """Do the work of another command with these options."""
+def _arguments(options: Mapping[str, Any]) -> list[str]:
+    """Spell options as a command takes them; those that are None are left out."""
     arguments = []
     for name, value in options.items():
         if value is not None:
             values = value if isinstance(value, list) else [value]
             arguments += [f"--{name}", *map(str, values)]
-    module.work(module.get_parser().parse_args(arguments))
+    return arguments
+
+
+def _call(module: Any, **options: Any) -> None:
+    """Do the work of another command with these options."""
+    module.work(module.get_parser().parse_args(_arguments(options)))
 
 
 def _encode_and_probe(
@@ -133,14 +147,8 @@ def _encode_and_probe(
     return common | {"quantizer_dir": quantizer_dir, "units_dir": place / "units"}
 
 
-def run_job(
-    study: "Study",
-    job: "Job",
-    *,
-    hardware: dict[str, Any],
-    alignments: Path | None = None,
-) -> None:
-    """Do what is not done yet of a job.
+def run_job(study: "Study", job: "Job", *, hardware: dict[str, Any]) -> None:
+    """Do what is not done yet of a job; wait for another process that is at it.
 
     With `train+valid` the candidates are learned a second time without the validation
     speakers, who then choose among them.
@@ -151,11 +159,15 @@ def run_job(
     job : Job
     hardware : dict
         `device` and `job` of `learn_codebooks`.
-    alignments : Path, optional
-        See `measure`.
     """
     from emoq_plugin.bin import measure
 
+    marker = study.marker(job)
+    if study.why_undone(job):
+        Stage(marker.parent, marker=marker.name).hold()
+    if not study.why_undone(job):
+        logging.info("%s is up to date: nothing to do", job.name)
+        return
     start, config = time.monotonic(), study.config
     inside = config.train_on == "train"
     for n, fold in enumerate(job.folds):
@@ -181,7 +193,7 @@ def run_job(
             arms=config.unit_arms,
             train_on=config.train_on,
             seed=job.seed,
-            alignments=alignments,
+            alignments=study.alignments,
             output_dir=place / "measures",
         )
         if study.chooses_apart(job):
@@ -199,11 +211,9 @@ def run_job(
                 rates=config.cheap_rates(job.feature),
                 arms=["balanced", *config.candidates],
             )
-    done = study.stage(job)
-    if not done.is_done():
-        # A later call may find most parts done: the longest one tells the time.
-        before = read_json(done.marker)["seconds"] if done.marker.exists() else 0.0
-        done.finish(seconds=max(before, time.monotonic() - start))
+    # A later call may find most parts done: the longest one tells the time.
+    before = read_json(marker)["seconds"] if marker.exists() else 0.0
+    study.stage(job).finish(seconds=max(before, time.monotonic() - start))
 
 
 def _prepare(study: "Study") -> None:
@@ -229,6 +239,14 @@ def _prepare(study: "Study") -> None:
         join_features(stores, study.data_dir, study.feature_dir(feature))
 
 
+def _run(study: "Study", jobs: list["Job"], options: argparse.Namespace) -> None:
+    """Run the jobs that are not done, each as a call of this command."""
+    here = ("needs", "list", "job", "run", "aggregate", "python", "command", "only")
+    shared = {name: v for name, v in vars(options).items() if name not in here}
+    task = [options.python, "-m", "emoq_plugin.bin.study", *_arguments(shared)]
+    run_missing(study, jobs, launcher=options.run.split(), task=task)
+
+
 def work(options: argparse.Namespace) -> None:
     """List, run or aggregate."""
     study = _study(options)
@@ -240,12 +258,14 @@ def work(options: argparse.Namespace) -> None:
             ):
                 print(corpus, feature)
         return
-    if options.list:
+    if options.list or options.run:
         _prepare(study)
         jobs = study.runnable(options.only)
         study.write_card(study.jobs())
         for number, job in enumerate(jobs, 1):
-            print(number, job.name, study.why_undone(job) or "done")
+            print(number, job.name, study.why_undone(job) or "done", flush=True)
+        if options.run:
+            _run(study, jobs, options)
         return
     if options.aggregate:
         from emoq_plugin.analysis.summary import aggregate
@@ -259,16 +279,20 @@ def work(options: argparse.Namespace) -> None:
         )
         return
     jobs = study.runnable(options.only)
-    if not 1 <= options.job <= len(jobs):
+    if options.jobs:
+        name = read_job_name(options.jobs, options.job)
+        chosen = [job for job in jobs if job.name == name]
+        if not chosen:
+            raise ValueError(
+                f"{options.jobs}: the study has no job {name} that can run"
+            )
+        [job] = chosen
+    elif not 1 <= options.job <= len(jobs):
         raise ValueError(f"--job {options.job}, expected 1 to {len(jobs)}")
-    job = jobs[options.job - 1]
-    logging.info("job %d of %d: %s", options.job, len(jobs), job.name)
-    run_job(
-        study,
-        job,
-        hardware={"device": options.device, "job": options.job},
-        alignments=options.alignments,
-    )
+    else:
+        job = jobs[options.job - 1]
+    logging.info("job %d: %s", options.job, job.name)
+    run_job(study, job, hardware={"device": options.device, "job": options.job})
 
 
 def main(arguments: list[str] | None = None) -> None:

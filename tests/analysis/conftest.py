@@ -49,7 +49,7 @@ def make_place(tmp_path_factory):
             config=arguments["--config"],
             parse=parse,
             call=lambda *options: command.work(parse(*options)),
-            study=lambda: command._study(parse("--list")),
+            study=lambda *options: command._study(parse("--list", *options)),
         )
 
     return make

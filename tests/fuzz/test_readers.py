@@ -268,7 +268,7 @@ LIMITS = settings(
 
 @pytest.fixture
 def fates(request, capsys):
-    """Give a counter of `read` and `refused`, which must come to the number asked for."""
+    """Give a counter of `read` and `refused`, which must add up to what was asked."""
     counter = Counter()
     yield counter
     if TOTAL:

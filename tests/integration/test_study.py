@@ -42,10 +42,10 @@ def test_the_summary_holds_every_job(study):
 def test_finished_jobs_are_not_done_again_and_lost_ones_are_named(study):
     shutil.rmtree(study.output / "mini_emo-fbank-level-s0" / "fold2")
     log = study("--study_only", "fold1")
-    assert "done: 1 of 1 jobs found their result up to date" in log
+    assert "1 of 1 jobs are done already" in log
     summary = json.loads((study.output / "summary.json").read_text())
     assert [m["job"] for m in summary["missing"]] == ["mini_emo-fbank-level-s0/fold2"]
-    assert "done: 4 of 5 jobs found their result up to date" in study()
+    assert "4 of 5 jobs are done already" in study()
     assert json.loads((study.output / "summary.json").read_text())["missing"] == []
 
 

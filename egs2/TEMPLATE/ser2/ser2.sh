@@ -277,11 +277,10 @@ if runs 7; then
                 || log "Warning: ${absent} is left out, see above"
         fi
     done <<<"${needs}"
-    jobs=$("${study[@]}" --list)
-    echo "${jobs}"
     failed=false
-    (run_jobs 1 "$(wc -l <<<"${jobs}")" "${study_dir}/log/study.JOB.log" "${study[@]}" --job JOB) \
-        || failed=true
+    # shellcheck disable=SC2154 # train_cmd is set by cmd.sh
+    "${study[@]}" --python "${python}" \
+        --run "${train_cmd} ${gpu_opts} --max-jobs-run ${nj}" || failed=true
     run_job "${study_dir}/log/aggregate.log" "${study[@]}" --aggregate
     if [ "${failed}" = true ]; then
         log "Error: ${study_dir}/summary.json lacks the jobs that failed: run stage 7 again"
