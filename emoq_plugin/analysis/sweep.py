@@ -24,7 +24,8 @@ from emoq_plugin.progress import progress
 from emoq_plugin.stage import NO_LOCKS
 
 LOCK = ".sweep.lock"
-JOBS = "jobs"  # file of an array: names of its jobs, one a line
+# Files of an array: the names of its jobs, one a line; that it has left the queue.
+JOBS, ENDED = "jobs", "ended"
 SECONDS = 1.0  # between two looks at what is done
 QUEUE_SECONDS = 10.0  # between two questions to a scheduler
 
@@ -59,6 +60,9 @@ def run_missing(
     study.output.mkdir(parents=True, exist_ok=True)
     try:
         with interruptible(), _alone(study, jobs) as lock:
+            if not any(study.why_undone(job) for job in jobs):
+                logging.info("all %d jobs are done already", len(jobs))
+                return
             for array in _queued_arrays(study.output):
                 logging.warning(
                     "an earlier call has submitted array %s: waiting", array
@@ -153,9 +157,16 @@ def _try(lock: int, seconds: float = 0.0) -> bool:
 
 def _queued_arrays(output: Path) -> list[str]:
     """Give the Slurm arrays of earlier calls that have not come to their end."""
-    logs = sorted(output.glob("log/array*/q/*.log"))
-    said = "\n".join(path.read_text(errors="replace") for path in logs)
-    return [n for n in re.findall(r"Submitted batch job (\d+)", said) if _is_queued(n)]
+    found = []
+    for place in sorted(output.glob("log/array*")):
+        logs = [] if (place / ENDED).exists() else sorted(place.glob("q/*.log"))
+        said = "".join(path.read_text(errors="replace") for path in logs)
+        numbers = re.findall(r"Submitted batch job (\d+)", said)
+        queued = [number for number in numbers if _is_queued(number)]
+        if not queued:
+            (place / ENDED).touch()
+        found += queued
+    return found
 
 
 def _leaves_the_queue(array: str) -> bool:
@@ -213,6 +224,8 @@ def _run_array(
         logging.warning("stopping the jobs")
         stop(process)
         raise
+    if process.returncode >= 0:  # a launcher that was killed has not seen the end
+        (place / ENDED).touch()
     return log
 
 

@@ -13,6 +13,9 @@ from emoq_plugin.analysis import sweep
 from emoq_plugin.bin import sweep as command
 
 TASK = ["python3", "study"]
+SUBMIT_AND_DIE = """
+echo "Submitted batch job 77" >$(dirname $2)/q/study.log
+kill -9 $$"""
 
 
 class Lost:
@@ -99,7 +102,7 @@ def test_jobs_that_outlive_their_call_are_waited_for(lost, caplog):
 
 
 def test_an_array_in_the_queue_is_waited_for(lost, caplog):
-    lost.script("launcher", 'echo "Submitted batch job 77" >$(dirname $2)/q/study.log')
+    lost.script("launcher", SUBMIT_AND_DIE)
     with pytest.raises(ValueError, match="not done"):
         lost.run("launcher")
     answers = """
@@ -115,15 +118,22 @@ def test_an_array_in_the_queue_is_waited_for(lost, caplog):
     lost.run("false")
     assert "submitted array 77: waiting" in caplog.text
     assert "Unable to contact controller" in caplog.text
+    # An array that is known to have ended is not asked for again.
+    for _ in range(2):
+        lost.hide()
+        lost.run(lost.script("launcher", "do the jobs"))
+        assert (lost.folder / "asked").read_text().split() == ["x"] * 5
 
 
 def test_without_slurm_an_array_of_slurm_is_not_doubled(lost, monkeypatch):
-    lost.script("launcher", 'echo "Submitted batch job 77" >$(dirname $2)/q/study.log')
+    lost.script("launcher", SUBMIT_AND_DIE)
     with pytest.raises(ValueError, match="not done"):
         lost.run("launcher")
     monkeypatch.setenv("PATH", str(lost.folder))
     with pytest.raises(ValueError, match="array 77 .* no squeue"):
         lost.run("false")
+    lost.restore()
+    lost.run("false")  # with nothing to do there is nothing to ask
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -42,7 +42,7 @@ def test_the_summary_holds_every_job(study):
 def test_finished_jobs_are_not_done_again_and_lost_ones_are_named(study):
     shutil.rmtree(study.output / "mini_emo-fbank-level-s0" / "fold2")
     log = study("--study_only", "fold1")
-    assert "1 of 1 jobs are done already" in log
+    assert "all 1 jobs are done already" in log
     summary = json.loads((study.output / "summary.json").read_text())
     assert [m["job"] for m in summary["missing"]] == ["mini_emo-fbank-level-s0/fold2"]
     assert "4 of 5 jobs are done already" in study()

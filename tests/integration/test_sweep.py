@@ -10,6 +10,7 @@ import pytest
 from tests.integration.conftest import recipe_environment
 from tests.integration.toy_sweep import ToySweep
 
+
 @pytest.fixture(scope="module")
 def toy(tree, warm_python):
     return ToySweep(tree, warm_python, recipe_environment(), seeds=[0, 1])
@@ -24,7 +25,7 @@ def undisturbed(toy):
     said = toy.finish("--nj", "2")
     assert "0 of 4 jobs are done already" in said and "jobs: 4 of 4 (100 %)" in said
     assert toy.begun() == once(toy)
-    assert "4 of 4 jobs are done already" in toy.finish()
+    assert "all 4 jobs are done already" in toy.finish()
     assert toy.begun() == once(toy)
     found = toy.bits()
     toy.forget()
@@ -87,8 +88,8 @@ def test_two_processes_do_a_job_once(toy, undisturbed):
     ]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    waited = [text for text in said if "is up to date: nothing to do" in text]
-    assert len(waited) == 1 and "learning" not in waited[0]
+    waited = [text for text in said if "fold1 is up to date: nothing to do" in text]
+    assert len(waited) == 1 and "experts" not in waited[0]
     toy.finish("--nj", "2")
     assert toy.bits() == undisturbed
     toy.forget()

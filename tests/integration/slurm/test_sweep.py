@@ -22,11 +22,22 @@ def arrays(toy):
     return re.findall(r"Submitted batch job (\d+)", said)
 
 
-def wait_until(found, seconds=120):
+def wait_until(found, seconds=300):
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def held_back(slurm):
+    """Let jobs into the queue and no further."""
+    change = ["scontrol", "update", "PartitionName=cpu"]
+    slurm.ask(*change, "State=DOWN")
+    try:
+        yield
+    finally:
+        slurm.ask(*change, "State=UP")
 
 
 def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(toy, slurm):
@@ -44,18 +55,21 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(toy, slurm):
     assert process.wait(60) == 1
     [first] = arrays(toy)
     wait_until(lambda: not is_queued(first))
-    process = toy.begin(*options)
-    wait_until(lambda: len(arrays(toy)) == 2)
-    # The sweep, the recipe and slurm.pl: nobody is left to cancel the second array.
-    family = psutil.Process(process.pid).children(recursive=True)
-    for member in (psutil.Process(process.pid), *family):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait(60)
-    second = arrays(toy)[1]
-    assert is_queued(second)
-    said = toy.finish(*options)
-    assert f"an earlier call has submitted array {second}: waiting" in said
+    with held_back(slurm):
+        process = toy.begin(*options)
+        wait_until(lambda: len(arrays(toy)) == 2)
+        # The sweep, the recipe and slurm.pl: nobody is left to cancel the second array.
+        family = psutil.Process(process.pid).children(recursive=True)
+        for member in (psutil.Process(process.pid), *family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait(60)
+        second = arrays(toy)[1]
+        assert is_queued(second)
+        process = toy.begin(*options)
+        news = f"an earlier call has submitted array {second}: waiting"
+        wait_until(lambda: news in toy.said.read_text(errors="replace"))
+    assert process.wait(300) == 0, toy.said.read_text()[-4000:]
     assert arrays(toy) == [first, second]
     assert toy.bits() == undisturbed
     assert all(toy.submitted()[name] == 1 for name in finished)
