@@ -136,6 +136,15 @@ def test_without_slurm_an_array_of_slurm_is_not_doubled(lost, monkeypatch):
     lost.run("false")  # with nothing to do there is nothing to ask
 
 
+@pytest.fixture
+def heeds_interrupts():
+    # A shell ignores SIGINT for what it starts in the background, as tests may be.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_launcher_and_frees_the_study(lost, number):
     text = "trap 'echo stopped >FOLDER/heard; exit 2' TERM; touch FOLDER/began"
