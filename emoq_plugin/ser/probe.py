@@ -152,6 +152,9 @@ def route_posteriors(
     posteriors = np.zeros((len(routes), len(emotions)))
     for row, route in zip(posteriors, routes):
         for expert, weight in route.items():
+            # Parts of the capacity control are numbered, as classes may be.
+            if expert.startswith("capacity/"):
+                return None
             if member(expert) in emotions:
                 row[list(emotions).index(member(expert))] += weight
             elif "/" in expert:

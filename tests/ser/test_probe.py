@@ -92,6 +92,7 @@ def test_a_route_decides_for_the_class_of_its_expert():
 
 def test_experts_that_are_no_classes_decide_nothing():
     assert route_posteriors([{"capacity/0": 1.0}], EMOTIONS) is None
+    assert route_posteriors([{"capacity/0": 1.0}], ["0", "1"]) is None
 
 
 def make_bank(seed=0):
