@@ -12,6 +12,7 @@ from emoq_plugin.analysis.report.content import (
     Experiment,
     Triple,
     as_triple,
+    is_recall,
 )
 from emoq_plugin.quantizers.bank import BALANCED
 from emoq_plugin.ser.predictions import CONTINUOUS
@@ -168,7 +169,7 @@ def recall_loss(
 def has_paired_recalls(experiment: Experiment) -> bool:
     """Tell whether recalls were compared with continuous features in pairs."""
     return any(
-        c["reference"] == CONTINUOUS and c["metric"].startswith("recall/")
+        c["reference"] == CONTINUOUS and is_recall(c["metric"])
         for c in experiment.comparisons
     )
 

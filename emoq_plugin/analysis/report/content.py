@@ -47,10 +47,14 @@ METRICS = {
 
 def metric_of(name: str) -> Metric:
     """Find a metric by its name in a summary, `recall/<emotion>` included."""
-    table, _, emotion = name.partition("/")
-    if table == "recall" and emotion:
-        return Metric(f"recall of {emotion}", percent=True)
+    if is_recall(name):
+        return Metric(f"recall of {name.partition('/')[2]}", percent=True)
     return METRICS[name]
+
+
+def is_recall(name: str) -> bool:
+    """Tell whether a metric is `recall/<emotion>`."""
+    return name.startswith("recall/")
 
 
 def as_triple(value: Any) -> Triple | None:

@@ -29,6 +29,7 @@ from emoq_plugin.analysis.report.content import (
     Experiment,
     arm_order,
     as_triple,
+    is_recall,
     metric_of,
 )
 from emoq_plugin.analysis.report.figures import (
@@ -536,6 +537,7 @@ def comparisons(content: Content) -> Section:
                 ]
             )
             for c in experiment.comparisons
+            if c["metric"] in METRICS or is_recall(c["metric"])
         ]
         if rows:
             header = [
