@@ -77,8 +77,9 @@ fi
 python=$(find_python)
 uv=$(find_uv)
 log "Python: ${python}, uv: ${uv}"
-if [ ! -x "${venv}/bin/python" ]; then
-    "${uv}" venv --quiet --seed --python "${python}" "${venv}"
+# Asked of pip, which comes last: a set-up that broke off here is made whole.
+if ! "${venv}/bin/python" -m pip --version >/dev/null 2>&1; then
+    "${uv}" venv --quiet --seed --allow-existing --python "${python}" "${venv}"
 fi
 log "installing $(grep -c == "${requirements}") pinned packages into .venv (about 6 GB, two minutes)"
 "${uv}" pip install --quiet --python "${venv}/bin/python" -r "${requirements}"
