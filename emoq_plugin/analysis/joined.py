@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,30 @@ from emoq_plugin.data.folds import Fold, read_folds, write_folds
 from emoq_plugin.features.store import CARD, LENGTHS, SCP, FeatureStore
 from emoq_plugin.files import read_table, write_json, write_table
 from emoq_plugin.stage import Stage
+
+if TYPE_CHECKING:
+    from emoq_plugin.analysis.study import Study
+
+
+def join_corpora(study: "Study") -> None:
+    """Join the corpora of a cross-corpus study, where their features are there."""
+    if not study.crosses:
+        return
+    features = [f for f in study.config.features if not study.why_missing(f)]
+    if not features:
+        return
+    config, corpora = study.config, [*study.config.learn_on, *study.config.test_on]
+    join_data(
+        {corpus: study.recipe(corpus) for corpus in corpora},
+        learn_on=config.learn_on,
+        test_on=config.test_on,
+        set_name=study.set_name,
+        max_per_emotion=config.max_per_emotion,
+        output=study.data_dir.parent,
+    )
+    for feature in features:
+        stores = {c: study.source_dirs(c, feature)[-1] for c in corpora}
+        join_features(stores, study.data_dir, study.feature_dir(feature))
 
 
 def cut_by_emotion(

@@ -264,6 +264,45 @@ class Study:
             self._base(*entry)
         self.left_out: dict[str, str] = {}
 
+    @classmethod
+    def of_recipe(
+        cls,
+        config: str | Path,
+        recipe: str | Path,
+        *,
+        alignments: str | Path | None = None,
+    ) -> "Study":
+        """Give the study that stage 7 of a recipe runs with its default options.
+
+        Parameters
+        ----------
+        config : str or Path
+            File of `conf/study`.
+        recipe : str or Path
+            egs2/<corpus>/ser2.
+        alignments : str or Path, optional
+            Phone labels, if the recipe's run.sh gives some: results made without them
+            are not those of stage 7.
+
+        Raises
+        ------
+        ValueError
+            For a configuration that no stage knows.
+        """
+        config, recipe = Path(config), Path(recipe).resolve()
+        return cls(
+            config.stem,
+            StudyConfig.read(config),
+            output=recipe / "exp" / f"study_{config.stem}",
+            root=recipe.parents[2],
+            corpus=recipe.parent.name,
+            data_dir=recipe / "dump" / "raw" / "all",
+            emotions=recipe / "data" / "emotions",
+            folds=recipe / "data" / "folds",
+            dumpdir=recipe / "dump",
+            alignments=Path(alignments).resolve() if alignments else None,
+        )
+
     def leave_out_absent(self) -> None:
         """Leave out test corpora that were not prepared; `left_out` says why.
 

@@ -216,29 +216,6 @@ def run_job(study: "Study", job: "Job", *, hardware: dict[str, Any]) -> None:
     study.stage(job).finish(seconds=max(before, time.monotonic() - start))
 
 
-def _prepare(study: "Study") -> None:
-    """Join the corpora of a cross-corpus study, where their features are there."""
-    from emoq_plugin.analysis.joined import join_data, join_features
-
-    if not study.crosses:
-        return
-    features = [f for f in study.config.features if not study.why_missing(f)]
-    if not features:
-        return
-    config, corpora = study.config, [*study.config.learn_on, *study.config.test_on]
-    join_data(
-        {corpus: study.recipe(corpus) for corpus in corpora},
-        learn_on=config.learn_on,
-        test_on=config.test_on,
-        set_name=study.set_name,
-        max_per_emotion=config.max_per_emotion,
-        output=study.data_dir.parent,
-    )
-    for feature in features:
-        stores = {c: study.source_dirs(c, feature)[-1] for c in corpora}
-        join_features(stores, study.data_dir, study.feature_dir(feature))
-
-
 def _run(study: "Study", jobs: list["Job"], options: argparse.Namespace) -> None:
     """Run the jobs that are not done, each as a call of this command."""
     here = ("needs", "list", "job", "run", "aggregate", "python", "command", "only")
@@ -259,7 +236,9 @@ def work(options: argparse.Namespace) -> None:
                 print(corpus, feature)
         return
     if options.list or options.run:
-        _prepare(study)
+        from emoq_plugin.analysis.joined import join_corpora
+
+        join_corpora(study)
         jobs = study.runnable(options.only)
         study.write_card(study.jobs())
         for number, job in enumerate(jobs, 1):

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import subprocess
 import time
 
 import psutil
@@ -74,3 +75,30 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(toy, slurm):
     assert toy.bits() == undisturbed
     assert all(toy.submitted()[name] == 1 for name in finished)
     assert toy.submitted().keys() == toy.jobs
+
+
+def test_submitit_runs_the_jobs_of_a_sweep(toy, slurm):
+    toy.finish("--backend", "local", "--nj", "2")
+    undisturbed = toy.bits()
+    toy.forget()
+    program = (
+        "import submitit\n"
+        "from emoq_plugin.analysis.study import Study\n"
+        "from emoq_plugin.analysis.submit import submit_missing\n"
+        "executor = submitit.AutoExecutor('logs/%j', cluster='slurm')\n"
+        "executor.update_parameters(timeout_min=10, slurm_array_parallelism=2)\n"
+        f"study = Study.of_recipe({str(toy.config)!r}, '.')\n"
+        "print(*(job.result() for job in submit_missing(study, executor)))\n"
+    )
+    done = subprocess.run(
+        [toy.python, "-c", program],
+        cwd=toy.here,
+        env=toy.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert set(done.stdout.split()) == toy.jobs
+    assert "all 2 jobs are done already" in toy.finish("--backend", "local")
+    assert toy.bits() == undisturbed
