@@ -217,7 +217,7 @@ def lloyd_pass(
             )
             distances = weight * squared_distances(residual, scores)
             before = cache.get(number, e, level)
-            changed = weight if before is None else weight[codes != before]
+            changed = weight if before is None else weight * (codes != before)
             cache.put(number, e, level, codes)
             statistics = result[e]
             accumulate(statistics, residual, weight, codes)

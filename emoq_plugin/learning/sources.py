@@ -179,6 +179,9 @@ class UtteranceSource(FrameSource):
     chunk_frames : int, default=4096
     prefetch : int, default=2
         Chunks prepared in the background; 0 reads in the caller's thread.
+    keep : bool, default=False
+        Hold all chunks in memory, so that utterances are read and checked once and not
+        in every pass.
 
     Raises
     ------
@@ -195,6 +198,7 @@ class UtteranceSource(FrameSource):
         weights: np.ndarray,
         chunk_frames: int = 4096,
         prefetch: int = 2,
+        keep: bool = False,
     ):
         super().__init__(weights, chunk_frames=chunk_frames, prefetch=prefetch)
         if len(self.weights) != len(lengths):
@@ -202,6 +206,8 @@ class UtteranceSource(FrameSource):
                 f"{len(self.weights)} rows of weights for {len(lengths)} utterances"
             )
         self.read = read
+        self.keep = keep
+        self._kept: list[Chunk] | None = None
         self.lengths = dict(lengths)
         # Utterances without weight for any expert are not even read.
         self.names = [n for n, w in zip(self.lengths, self.weights) if w.any()]
@@ -218,7 +224,16 @@ class UtteranceSource(FrameSource):
         """Give every `n_shards`-th utterance, starting at `rank`."""
         part = copy.copy(self)
         part.names = self.names[rank::n_shards]
+        part._kept = None
         return part
+
+    def chunks(self, order_seed: int | None = None) -> Iterator[Chunk]:
+        """Read the stream once; see `FrameSource.chunks`."""
+        if not self.keep or order_seed is not None:
+            return super().chunks(order_seed)
+        if self._kept is None:
+            self._kept = list(super().chunks())
+        return iter(self._kept)
 
     def _cut(self, order_seed: int | None) -> Iterator[Chunk]:
         names = list(self.names)

@@ -29,9 +29,9 @@ class QuantizerConfig:
         Experts to learn: balanced, specific, biased<percent>, capacity.
     frame_budget : {"all", "equal"}, default="all"
         `equal` cuts each expert's clips to the frames of the poorest expert.
-    chunk_frames : int, default=4096
+    chunk_frames : int, default=8192
     memory_mb : float, default=512
-        Frames are kept in memory when all fit; otherwise each pass streams them.
+        Frames are kept in memory while they fit; others are read in each pass.
     learning : dict
         Fields of `LearningSettings`.
     calibrated : dict
@@ -43,7 +43,7 @@ class QuantizerConfig:
         default_factory=lambda: ["balanced", "specific", "biased95", "capacity"]
     )
     frame_budget: str = "all"
-    chunk_frames: int = 4096
+    chunk_frames: int = 8192
     memory_mb: float = 512.0
     learning: dict[str, Any] = field(default_factory=dict)
     calibrated: dict[str, Any] = field(default_factory=dict)
@@ -210,17 +210,19 @@ def learn_bank(
     left_out = set(held_out)
     kept = np.array([u not in left_out for u in utterances])
     weights = weights * kept[:, None]
+    room = config.memory_mb * 2**20
+    width = features[utterances[0]].shape[1] + len(experts)  # values and weights
+    # EMA shuffles utterances, so its chunks are others in every pass.
+    keep = settings.algorithm == "lloyd" and 4 * counts[kept].sum() * width <= room
     clips = NormalizedClips(
-        features,
-        normalization,
-        speaker_means=means,
-        memory_bytes=config.memory_mb * 2**20,
+        features, normalization, speaker_means=means, memory_bytes=0 if keep else room
     )
     source = UtteranceSource(
         clips.read,
         dict(zip(utterances, counts.tolist())),
         weights=weights,
         chunk_frames=config.chunk_frames,
+        keep=keep,
     )
     logging.info(
         "learning %d experts, K = %s, from %d frames of %d clips",

@@ -51,6 +51,29 @@ def test_a_stream_gives_every_frame_once_in_order(lengths, chunk_frames, prefetc
     assert all(len(c.frames) == len(c.weights) == len(c.index) for c in chunks)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_stream_that_is_kept_is_read_once(keep):
+    table, seen = clips([3, 5, 4]), []
+
+    def read(names):
+        for name in names:
+            seen.append(name)
+            yield name, table[name]
+
+    source = stream([3, 5, 4], read=read, chunk_frames=5, keep=keep)
+    passes = [
+        [(c.frames.tolist(), c.index.tolist()) for c in source.chunks()]
+        for _ in range(3)
+    ]
+    assert passes[0] == passes[1] == passes[2]
+    assert seen == list(table) * (1 if keep else 3)
+    # A shard has chunks of its own, and shuffled ones are not kept.
+    part = np.concatenate([c.index for c in source.shard(0, 2).chunks()])
+    assert part.tolist() == [0, 1, 2, 8, 9, 10, 11]
+    mixed = [np.concatenate([c.index for c in source.chunks(s)]) for s in range(6)]
+    assert len({tuple(order) for order in mixed}) > 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8),

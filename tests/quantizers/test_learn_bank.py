@@ -83,6 +83,28 @@ def test_memory_and_streaming_learn_the_same_bank(kind):
     assert len({bank.codebooks_sha256 for bank in found}) == 1
 
 
+class Counted(dict):
+    """Features that count how often a clip is read."""
+
+    reads = 0
+
+    def __getitem__(self, name):
+        self.reads += 1
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "ema"])
+def test_clips_that_fit_are_read_once_for_all_passes(algorithm):
+    def count(n_passes, mb):
+        features = Counted(clips())
+        learning = {"algorithm": algorithm, "max_iterations": n_passes, "tolerance": 0}
+        learn(features, config=QuantizerConfig(memory_mb=mb, learning=learning))
+        return features.reads
+
+    assert count(2, 512.0) == count(5, 512.0)
+    assert count(2, 0.0) < count(5, 0.0)
+
+
 def test_clips_stay_in_memory_while_there_is_room():
     features = clips(3)
     norm = Normalization("corpus", torch.zeros(3), torch.ones(3))
