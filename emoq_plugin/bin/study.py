@@ -38,7 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--only", default="", help="jobs with this in their name, such as s0/fold1")
     add("--device", default="cpu", help="cpu or cuda, for learning codebooks")
     add("--command", default="", help="shown with the numbers")
-    add("--python", default="python3", help="of the tasks of --run")
+    add("--python", default="python3", help="command of the tasks of --run")
     add("--jobs", type=Path, help="names that --job counts, instead of all jobs")
     act = parser.add_mutually_exclusive_group(required=True)
     act.add_argument("--needs", action="store_true", help="print absent features")
@@ -220,7 +220,7 @@ def _run(study: "Study", jobs: list["Job"], options: argparse.Namespace) -> None
     """Run the jobs that are not done, each as a call of this command."""
     here = ("needs", "list", "job", "run", "aggregate", "python", "command", "only")
     shared = {name: v for name, v in vars(options).items() if name not in here}
-    task = [options.python, "-m", "emoq_plugin.bin.study", *_arguments(shared)]
+    task = [*options.python.split(), "-m", "emoq_plugin.bin.study", *_arguments(shared)]
     run_missing(study, jobs, launcher=options.run.split(), task=task)
 
 

@@ -12,19 +12,20 @@ from tests.analysis.small_study import make_recipe
 STUDY = """
 features: [fbank]
 quantizers:
-  tiny: {base: corpus, seeds: SEEDS, learning: {max_iterations: 3}}
+  tiny: {base: corpus, seeds: SEEDS, LEARNING}
 rates: [4x1]
 arms: [balanced, specific-distortion]
 n_resamples: 20
 """
 RUN = '#!/usr/bin/env bash\n./ser2.sh --corpus toy --synthetic true "$@"\n'
+LEARNING = "learning: {max_iterations: 3}"
 KINDS = ("model.safetensors", "codes.ark", "posteriors.jsonl", "cells.jsonl")
 
 
 class ToySweep:
     """Calls `emoq sweep` on the recipe `toy` of a tree."""
 
-    def __init__(self, tree, python, environment, *, seeds):
+    def __init__(self, tree, python, environment, *, seeds, learning=LEARNING):
         self.here, self.config = tree / "egs2/toy/ser2", tree / "toy.yaml"
         self.python, self.environment = str(python), environment
         links = tree / "egs2/mini_emo/ser2"
@@ -33,7 +34,8 @@ class ToySweep:
             shutil.copy(links / name, self.here, follow_symlinks=False)
         (self.here / "run.sh").write_text(RUN)
         (self.here / "run.sh").chmod(0o755)
-        self.config.write_text(STUDY.replace("SEEDS", str(seeds)))
+        study = STUDY.replace("SEEDS", str(seeds)).replace("LEARNING", learning)
+        self.config.write_text(study)
         self.jobs = {f"toy-fbank-tiny-s{s}/fold{f}" for s in seeds for f in (1, 2)}
         make_recipe(self.here, "toy")
         self.output = self.here / "exp/study_toy"

@@ -103,6 +103,8 @@ study_dir=${expdir}/study_$(basename "${study_config}" .yaml)
 emotions=data/emotions
 device=$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)
 gpu_opts=$([ "${ngpu}" -gt 0 ] && echo "--gpu ${ngpu}" || true)
+# A step of a job, even of one process, hears sbatch's --signal: for what learns codebooks.
+step=$([ "${cmd_backend}" = slurm ] && echo "srun --export=ALL" || true)
 
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
 
@@ -178,9 +180,8 @@ if runs 4; then
     learn_opts=
     or_fail=
     if [ "${cmd_backend}" = slurm ]; then
-        # A step of the job, even of one process, hears sbatch's --signal.
         # Where a process dies, the others have a minute to say which one.
-        launcher="srun --export=ALL --wait=60 --nodes ${learn_nodes}"
+        launcher="${step} --wait=60 --nodes ${learn_nodes}"
         launcher+=" --ntasks-per-node ${learn_procs} ${python}"
         # At status 137 (kill -9) slurm.pl would wait two minutes for the job to come back.
         or_fail="|| exit 1"
@@ -279,7 +280,7 @@ if runs 7; then
     done <<<"${needs}"
     failed=false
     # shellcheck disable=SC2154 # train_cmd is set by cmd.sh
-    "${study[@]}" --python "${python}" \
+    "${study[@]}" --python "${step} ${python}" \
         --run "${train_cmd} ${gpu_opts} --max-jobs-run ${nj}" || failed=true
     run_job "${study_dir}/log/aggregate.log" "${study[@]}" --aggregate
     if [ "${failed}" = true ]; then

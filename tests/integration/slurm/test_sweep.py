@@ -14,7 +14,17 @@ from tests.integration.toy_sweep import ToySweep
 @pytest.fixture(scope="module")
 def toy(tree, bare, slurm):
     environment = bare | {"SLURM_CONF": str(slurm.conf), "OMP_NUM_THREADS": "1"}
-    return ToySweep(tree, "python3", environment, seeds=[0])
+    # Small chunks make passes slow enough to be interrupted.
+    slow = "chunk_frames: 1, learning: {max_iterations: 5}"
+    return ToySweep(tree, "python3", environment, seeds=[0], learning=slow)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy):
+    toy.finish("--backend", "local", "--nj", "2")
+    found = toy.bits()
+    toy.forget()
+    return found
 
 
 def arrays(toy):
@@ -41,23 +51,42 @@ def held_back(slurm):
         slurm.ask(*change, "State=UP")
 
 
-def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(toy, slurm):
-    toy.finish("--backend", "local", "--nj", "2")
-    undisturbed = toy.bits()
+OPTIONS = ["--backend", "slurm", "--nj", "1"]
+
+
+def test_a_job_warned_of_its_time_limit_stops_after_a_pass_and_is_resumed(
+    toy, undisturbed, slurm
+):
+    process = toy.begin(*OPTIONS)
+    log = toy.output / "log/array1/study.1.log"
+    learning = re.compile("learning .* level 0, iteration 0", re.DOTALL)
+    wait_until(lambda: log.exists() and learning.search(log.read_text()))
+    # What sbatch's --signal does: to the steps alone.
+    slurm.ask("scancel", "--signal=TERM", f"{arrays(toy)[0]}_1")
+    assert process.wait(300) == 1
+    stopped = "stopped by SIGTERM, same command resumes at (level 0, iteration [1-4])"
+    (place,) = set(re.findall(stopped, log.read_text()))
+    assert f"same command resumes at {place}" in toy.said.read_text()
+    toy.finish(*OPTIONS)
+    assert f"resuming at {place}" in (toy.output / "log/array2/study.1.log").read_text()
+    assert toy.bits() == undisturbed
     toy.forget()
 
+
+def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(
+    toy, undisturbed, slurm
+):
     def is_queued(array):
         return slurm.ask("squeue", "-h", "-j", array, check=False)
 
-    options = ["--backend", "slurm", "--nj", "1"]
-    process = toy.begin(*options)
+    process = toy.begin(*OPTIONS)
     finished = toy.wait_for_a_job(process)
     process.terminate()
     assert process.wait(60) == 1
     [first] = arrays(toy)
     wait_until(lambda: not is_queued(first))
     with held_back(slurm):
-        process = toy.begin(*options)
+        process = toy.begin(*OPTIONS)
         wait_until(lambda: len(arrays(toy)) == 2)
         # The sweep, the recipe and slurm.pl: nobody is left to cancel the second array.
         family = psutil.Process(process.pid).children(recursive=True)
@@ -67,7 +96,7 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(toy, slurm):
         process.wait(60)
         second = arrays(toy)[1]
         assert is_queued(second)
-        process = toy.begin(*options)
+        process = toy.begin(*OPTIONS)
         news = f"an earlier call has submitted array {second}: waiting"
         wait_until(lambda: news in toy.said.read_text(errors="replace"))
     assert process.wait(300) == 0, toy.said.read_text()[-4000:]
