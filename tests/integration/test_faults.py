@@ -188,15 +188,15 @@ def test_a_stage_killed_at_random_moments_ends_in_the_same_files(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_killed_between_two_files_ends_in_the_same_files(
+def test_a_stage_killed_in_a_file_or_between_two_ends_in_the_same_files(
     undisturbed, tmp_path, stage
 ):
     here = undisturbed.copy(tmp_path / "here", before=stage)
     chance = random.Random(stage)
     made = [f for f in undisturbed.files() if f.startswith(STAGES[stage][0])]
-    for _ in range(3):
-        fault = f"replace:{chance.randint(1, max(2, len(made) // 2))}"
-        here.run(stage, fault)
+    faults = ["cut:1500", "cut:300"]
+    faults += [f"replace:{chance.randint(1, max(2, len(made) // 2))}" for _ in range(3)]
+    assert any([here.run(stage, fault)[0] for fault in faults])
     here.finish(stage)
     expected = {f: c for f, c in undisturbed.files().items() if f in made}
     assert {f: c for f, c in here.files().items() if f in expected} == expected
@@ -270,13 +270,12 @@ def test_a_disk_that_fills_up_in_any_stage(undisturbed, tmp_path):
 @pytest.mark.parametrize("stage", STAGES)
 def test_of_two_runs_in_one_directory_the_second_waits(undisturbed, tmp_path, stage):
     here = undisturbed.copy(tmp_path / "here", before=stage)
-    said = ""
     for number in range(len(STAGES[stage][1])):
-        both = [here.begin(stage, number) for _ in range(2)]
-        for process in both:
-            said += process.communicate()[0]
-            assert process.returncode == 0, said
-    assert re.search("nothing to do", said)
+        # One rests in the middle of its work.
+        both = [here.begin(stage, number, fault) for fault in ("rest:1", "")]
+        said = "".join(process.communicate()[0] for process in both)
+        assert [process.returncode for process in both] == [0, 0], said
+        assert said.count("nothing to do") == 1, said
     expected = [f for f in undisturbed.files() if f.startswith(STAGES[stage][0])]
     whole = undisturbed.files()
     assert {f: here.files()[f] for f in expected} == {f: whole[f] for f in expected}

@@ -4,8 +4,9 @@ Importing torch anew for each stage is most of the time that a small recipe take
 The client below hands its arguments, directory, environment and output to the server.
 A command joins the client's process group, so that killing the group ends it too.
 The variable TEST_FAULT makes it fail: `replace:3` kills it where it would give the
-third file its name, `unlink:3` where it would remove the third, `size:100` lets no file
-grow beyond 100 bytes, as a full disk does.
+third file its name, `unlink:3` where it would remove the third, `cut:100` where a file
+would grow beyond 100 bytes; `size:100` lets none grow further, as a full disk does;
+`rest:3` makes it sleep for a second before the third file has its name.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 CLIENT = """#!{python} -SE
@@ -108,17 +110,24 @@ def _run(arguments: list[str]) -> None:
 
 def _provoke(fault: str) -> None:
     kind, _, number = fault.partition(":")
-    if kind == "size":
+    if kind in ("size", "cut"):
+        if kind == "cut":
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))
     elif kind:
-        count, act = itertools.count(1), getattr(os, kind)
+        name = "replace" if kind == "rest" else kind
+        count, act = itertools.count(1), getattr(os, name)
 
-        def killing(*names, **options):
+        def failing(*names, **options):
             if next(count) == int(number):
-                os.kill(os.getpid(), signal.SIGKILL)
+                if kind == "rest":
+                    time.sleep(1)
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL)
             act(*names, **options)
 
-        setattr(os, kind, killing)
+        setattr(os, name, failing)
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ def held_back(slurm):
         slurm.ask(*change, "State=UP")
 
 
-OPTIONS = ["--backend", "slurm", "--nj", "1"]
+OPTIONS = ["--backend", "slurm", "--nj"]
 
 
 def test_a_job_warned_of_its_time_limit_stops_after_a_pass_and_is_resumed(
     toy, undisturbed, slurm
 ):
-    process = toy.begin(*OPTIONS)
+    process = toy.begin(*OPTIONS, "2")
     log = toy.output / "log/array1/study.1.log"
     learning = re.compile("learning .* level 0, iteration 0", re.DOTALL)
     wait_until(lambda: log.exists() and learning.search(log.read_text()))
@@ -67,7 +67,7 @@ def test_a_job_warned_of_its_time_limit_stops_after_a_pass_and_is_resumed(
     stopped = "stopped by SIGTERM, same command resumes at (level 0, iteration [1-4])"
     (place,) = set(re.findall(stopped, log.read_text()))
     assert f"same command resumes at {place}" in toy.said.read_text()
-    toy.finish(*OPTIONS)
+    toy.finish(*OPTIONS, "2")
     assert f"resuming at {place}" in (toy.output / "log/array2/study.1.log").read_text()
     assert toy.bits() == undisturbed
     toy.forget()
@@ -79,14 +79,14 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(
     def is_queued(array):
         return slurm.ask("squeue", "-h", "-j", array, check=False)
 
-    process = toy.begin(*OPTIONS)
+    process = toy.begin(*OPTIONS, "1")
     finished = toy.wait_for_a_job(process)
     process.terminate()
     assert process.wait(60) == 1
     [first] = arrays(toy)
     wait_until(lambda: not is_queued(first))
     with held_back(slurm):
-        process = toy.begin(*OPTIONS)
+        process = toy.begin(*OPTIONS, "1")
         wait_until(lambda: len(arrays(toy)) == 2)
         # The sweep, the recipe and slurm.pl: nobody is left to cancel the second array.
         family = psutil.Process(process.pid).children(recursive=True)
@@ -96,7 +96,7 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(
         process.wait(60)
         second = arrays(toy)[1]
         assert is_queued(second)
-        process = toy.begin(*OPTIONS)
+        process = toy.begin(*OPTIONS, "1")
         news = f"an earlier call has submitted array {second}: waiting"
         wait_until(lambda: news in toy.said.read_text(errors="replace"))
     assert process.wait(300) == 0, toy.said.read_text()[-4000:]
