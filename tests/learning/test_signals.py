@@ -36,10 +36,20 @@ class Terminated(ArraySource):
             yield chunk
 
 
+@pytest.fixture(autouse=True)
+def not_held():
+    """A signal that nobody holds back ends its test, not the process of all tests."""
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM came"))
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("settings", [LLOYD, EMA], ids=["lloyd", "ema"])
 def test_sigterm_in_any_pass_stops_after_it_and_the_same_call_ends_in_the_same_bits(
-    tmp_path, settings
+    tmp_path, caplog, settings
 ):
+    caplog.set_level("INFO")
+
     def learn(source, checkpoint=None):
         return learn_residual_codebooks(
             source, [6, 4], settings=settings, checkpoint=checkpoint
@@ -53,12 +63,15 @@ def test_sigterm_in_any_pass_stops_after_it_and_the_same_call_ends_in_the_same_b
         source = Terminated(at=at)
         with pytest.raises(
             InterruptedError, match="stopped by SIGTERM, same command resumes at level"
-        ):
+        ) as stop:
             learn(source, checkpoint)
+        place = str(stop.value).partition("resumes at ")[2]
         assert (
             source.passes <= at + 1
         )  # the sample is no pass that ends in a checkpoint
+        caplog.clear()
         resumed = learn(Terminated(), checkpoint)
+        assert f"resuming at {place}" in caplog.messages
         for left, right in zip(resumed, whole, strict=True):
             assert torch.equal(left, right)
 
