@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 
@@ -91,13 +90,10 @@ def test_jobs_that_fail_are_told_with_what_their_logs_say(lost, caplog):
 
 
 def test_jobs_that_outlive_their_call_are_waited_for(lost, caplog):
-    path = lost.study.output / sweep.LOCK
-    lock = os.open(path, os.O_RDWR | os.O_CREAT)
-    assert sweep._try(lock)
-    orphan = lost.script("orphan", "sleep 0.5; do the jobs")
-    with subprocess.Popen([orphan], pass_fds=[lock]):
-        os.close(lock)  # as at a kill -9
-        lost.run("false")
+    launcher = lost.script("launcher", "(sleep 0.5; do the jobs) & exit 1")
+    with pytest.raises(ValueError, match="not done"):
+        lost.run(launcher)
+    lost.run("false")
     assert "jobs of an earlier call" in caplog.text
 
 
