@@ -104,12 +104,10 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(
     assert toy.bits() == undisturbed
     assert all(toy.submitted()[name] == 1 for name in finished)
     assert toy.submitted().keys() == toy.jobs
-
-
-def test_submitit_runs_the_jobs_of_a_sweep(toy, slurm):
-    toy.finish("--backend", "local", "--nj", "2")
-    undisturbed = toy.bits()
     toy.forget()
+
+
+def test_submitit_runs_the_jobs_of_a_sweep(toy, undisturbed, slurm):
     program = (
         "import submitit\n"
         "from emoq_plugin.analysis.study import Study\n"
