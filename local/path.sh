@@ -30,6 +30,9 @@ export EMOQ_ROOT ESPNET_ROOT PATH
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export LC_ALL=C PYTHONUTF8=1
 
+# From Slurm 22.05 on, srun does not take over sbatch's number of CPUs by itself.
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK}
+
 # SIGTERM goes to all processes of a Slurm job: its shell waits for the others and logs how
 # they ended. If it ended first, Slurm would kill them in the middle of a pass.
 if [ "${0##*/}" = slurm_script ]; then

@@ -92,6 +92,12 @@ def test_scripts_of_espnet_in_the_path_do_not_skip_the_set_up(tmp_path, bare):
         assert found.stdout == 2 * said
 
 
+def test_a_step_may_use_the_cpus_of_its_job(shell):
+    said = 'echo "${SRUN_CPUS_PER_TASK:-none}"'
+    assert shell(said, SLURM_CPUS_PER_TASK="3").stdout == "3\n"
+    assert shell(said).stdout == "none\n"
+
+
 @pytest.mark.parametrize("backend", ["local", "stdout"])
 def test_without_a_cluster_no_configuration_is_read(shell, backend):
     found = shell('echo "$train_cmd"', cmd_backend=backend)
