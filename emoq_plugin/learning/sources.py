@@ -231,9 +231,15 @@ class UtteranceSource(FrameSource):
         """Read the stream once; see `FrameSource.chunks`."""
         if not self.keep or order_seed is not None:
             return super().chunks(order_seed)
-        if self._kept is None:
-            self._kept = list(super().chunks())
-        return iter(self._kept)
+        return self._keeping() if self._kept is None else iter(self._kept)
+
+    def _keeping(self) -> Iterator[Chunk]:
+        """Read on as chunks are asked for; who wants the first reads no more."""
+        kept = []
+        for chunk in super().chunks():
+            kept.append(chunk)
+            yield chunk
+        self._kept = kept
 
     def _cut(self, order_seed: int | None) -> Iterator[Chunk]:
         names = list(self.names)

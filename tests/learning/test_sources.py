@@ -51,8 +51,8 @@ def test_a_stream_gives_every_frame_once_in_order(lengths, chunk_frames, prefetc
     assert all(len(c.frames) == len(c.weights) == len(c.index) for c in chunks)
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_a_stream_that_is_kept_is_read_once(keep):
+def counted(keep, **options):
+    """Give a stream of three clips, and the names that were read from it."""
     table, seen = clips([3, 5, 4]), []
 
     def read(names):
@@ -60,13 +60,27 @@ def test_a_stream_that_is_kept_is_read_once(keep):
             seen.append(name)
             yield name, table[name]
 
-    source = stream([3, 5, 4], read=read, chunk_frames=5, keep=keep)
+    return stream([3, 5, 4], read=read, chunk_frames=5, keep=keep, **options), seen
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_who_wants_the_first_chunk_reads_no_more(keep):
+    source, seen = counted(keep, prefetch=0)
+    for _ in range(2):
+        assert len(next(iter(source.chunks())).frames) == 5
+    assert seen == ["u0", "u1"] * 2
+    assert sum(len(c.frames) for c in source.chunks()) == 12
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_stream_that_is_kept_is_read_once(keep):
+    source, seen = counted(keep)
     passes = [
         [(c.frames.tolist(), c.index.tolist()) for c in source.chunks()]
         for _ in range(3)
     ]
     assert passes[0] == passes[1] == passes[2]
-    assert seen == list(table) * (1 if keep else 3)
+    assert seen == ["u0", "u1", "u2"] * (1 if keep else 3)
     # A shard has chunks of its own, and shuffled ones are not kept.
     part = np.concatenate([c.index for c in source.shard(0, 2).chunks()])
     assert part.tolist() == [0, 1, 2, 8, 9, 10, 11]
