@@ -52,7 +52,7 @@ def feature_dir(task: Task) -> Path:
 
 def settings_of(task: Task, iterations: int):
     """Exactly so many iterations: a pass that does not improve ends nothing."""
-    from emoq_plugin.learning.residual import LearningSettings
+    from emoq_plugin.learning.learner import LearningSettings
 
     return LearningSettings(
         max_iterations=iterations, tolerance=-1.0, seed=task.seed, init="k-means++"
@@ -63,7 +63,7 @@ def ours(task: Task, *, own_init: bool = False) -> Callable[[], np.ndarray]:
     """One codebook of frames in memory."""
     import torch
 
-    from emoq_plugin.learning.residual import learn_residual_codebooks
+    from emoq_plugin.learning.learner import learn_residual_codebooks
     from emoq_plugin.learning.sources import ArraySource
 
     source = ArraySource(task.frames)
@@ -91,7 +91,7 @@ def ours_experts(task: Task) -> Callable[[], Any]:
     """Four specific experts in the same passes over the same frames."""
     import torch
 
-    from emoq_plugin.learning.residual import learn_residual_codebooks
+    from emoq_plugin.learning.learner import learn_residual_codebooks
     from emoq_plugin.learning.sources import ArraySource
 
     weights = expert_weights(task.n_frames)
@@ -114,9 +114,9 @@ def ours_experts(task: Task) -> Callable[[], Any]:
 
 def stream(task: Task, *, factor: int) -> Callable[[], np.ndarray]:
     """One codebook of a Kaldi ark that is never in memory as a whole."""
-    from emoq_plugin.features.store import FeatureStore
-    from emoq_plugin.learning.residual import learn_residual_codebooks
+    from emoq_plugin.learning.learner import learn_residual_codebooks
     from emoq_plugin.learning.sources import UtteranceSource
+    from emoq_plugin.speech.store import FeatureStore
 
     store = FeatureStore(feature_dir(task))
     names = store.utterances[: -(-factor * task.n_frames // common.CLIP_FRAMES)]
@@ -441,8 +441,8 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
 
 def write_data(task: Task) -> None:
     """Write the frames as an array and, where a line needs it, as an ark."""
-    from emoq_plugin.features.encoder import FeatureCard
-    from emoq_plugin.features.store import merge_feature_jobs, write_features
+    from emoq_plugin.speech.encoders.encoder import FeatureCard
+    from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
     def clips(n_frames: int) -> Iterable[tuple[str, np.ndarray]]:
         return make_clips(n_frames, task.dimension, seed=task.seed)

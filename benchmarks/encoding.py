@@ -44,7 +44,7 @@ def ours(task: Task) -> Callable[[], Encoded]:
     """Encode all frames in one call."""
     import torch
 
-    from emoq_plugin.learning.encoding import encode_frames
+    from emoq_plugin.core.encoding import encode_frames
 
     frames = torch.from_numpy(task.frames).to(task.device)
     tables = list(torch.from_numpy(codebooks(task)[:, 0]).to(task.device))
@@ -55,11 +55,11 @@ def clip_by_clip(task: Task, arm_name: str) -> Callable[[], Encoded]:
     """Encode clips as stage 5 does: in batches, routed, then by one expert each."""
     import torch
 
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.clip import ClipEncoding
-    from emoq_plugin.quantizers.normalization import Normalization
-    from emoq_plugin.routing.arms import Arm, encode_clips
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.core.clip_encoding import ClipEncoding
+    from emoq_plugin.core.normalization import Normalization
     from emoq_plugin.routing.routers import Facts
+    from emoq_plugin.routing.systems import Arm, encode_clips
 
     zeros = torch.zeros(task.dimension)
     bank = CodebookBank(
@@ -303,7 +303,7 @@ def write_data(task: Task) -> None:
     """Write the frames and the codebooks: one balanced, four specific experts."""
     import torch
 
-    from emoq_plugin.learning.residual import LearningSettings, learn_residual_codebooks
+    from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
     from emoq_plugin.learning.sources import ArraySource
 
     clips = common.make_clips(task.n_frames, task.dimension, seed=task.seed)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from emoq_plugin.learning.nearest import half_squared_norms, score_table
+from emoq_plugin.core.nearest import half_squared_norms, score_table
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:

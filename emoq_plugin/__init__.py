@@ -28,9 +28,9 @@ def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> A
         If it is no artifact, is damaged, is a bank and no arm is named, or has fewer
         levels.
     """
-    from emoq_plugin.quantizers.artifact import artifact_type
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.routing.routed import RoutedQuantizer
+    from emoq_plugin.core.artifact import artifact_type
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.routing.quantizer import RoutedQuantizer
 
     if artifact_type(name) == "RoutedQuantizer":
         quantizer = RoutedQuantizer.from_pretrained(name)

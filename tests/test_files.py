@@ -114,7 +114,7 @@ def test_a_checksum_is_that_of_sha256sum(tmp_path):
 
 
 def test_every_file_of_options_in_conf_is_read(tmp_path):
-    from emoq_plugin.quantizers.learn_bank import QuantizerConfig
+    from emoq_plugin.learning.fit_bank import QuantizerConfig
 
     conf = Path(__file__).parents[1] / "conf"
     for path in conf.glob("quantizer/*.yaml"):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from emoq_plugin.stage import FinishedMeanwhile
+from emoq_plugin.recipe.stage import FinishedMeanwhile
 
 
 def str2bool(text: str) -> bool:

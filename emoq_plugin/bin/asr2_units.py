@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import atomic_write, read_table, write_table
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 if TYPE_CHECKING:
     from emoq_plugin.espnet_adapters.asr2 import Asr2Units
@@ -294,10 +294,10 @@ def encode_part(
     A recording played `factor` times as fast is one of `factor` times its rate.
     """
     import emoq_plugin
-    from emoq_plugin.data.audio import read_audio
     from emoq_plugin.devices import pick_device
-    from emoq_plugin.encoding import SpeechToUnits
     from emoq_plugin.espnet_adapters.asr2 import read_recordings
+    from emoq_plugin.speech.audio import read_audio
+    from emoq_plugin.speech.pipeline import SpeechToUnits
 
     quantizer = emoq_plugin.load(str(options.quantizer))
     speech = SpeechToUnits(

@@ -63,7 +63,7 @@ def word_errors(
     """
     import jiwer
 
-    from emoq_plugin.ser.intervals import percentile_interval
+    from emoq_plugin.evaluation.intervals import percentile_interval
 
     if differ := sorted(set(reference) ^ set(hypothesis)):
         raise ValueError(

@@ -13,21 +13,21 @@ import numpy as np
 from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.devices import pick_device
-from emoq_plugin.features.encoder import Encoder
-from emoq_plugin.features.registry import (
+from emoq_plugin.files import read_json, read_table
+from emoq_plugin.progress import progress
+from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.speech.encoders.encoder import Encoder
+from emoq_plugin.speech.encoders.registry import (
     build_encoder,
     encoder_class,
     read_feature_config,
 )
-from emoq_plugin.features.store import (
+from emoq_plugin.speech.store import (
     JOB_MARKERS,
     merge_feature_jobs,
     remove_job_files,
     write_features,
 )
-from emoq_plugin.files import read_json, read_table
-from emoq_plugin.progress import progress
-from emoq_plugin.stage import Stage
 
 # Audio held in memory at a time; within it the encoder batches as it likes.
 WINDOW_SECONDS = 300
@@ -133,7 +133,7 @@ def encode_utterances(
     ------
     (utterance, (T, D) float32 array)
     """
-    from emoq_plugin.data.audio import read_audio
+    from emoq_plugin.speech.audio import read_audio
 
     size = WINDOW_SECONDS * encoder.sample_rate
     for window in in_batches(samples.items(), size):

@@ -146,7 +146,7 @@ def work(options: argparse.Namespace) -> None:
 
     import emoq_plugin
     from emoq_plugin.devices import pick_device
-    from emoq_plugin.encoding import BATCH_FILES, SpeechToUnits
+    from emoq_plugin.speech.pipeline import BATCH_FILES, SpeechToUnits
 
     quantizer = emoq_plugin.load(
         options.quantizer, arm=options.arm, n_levels=options.n_levels

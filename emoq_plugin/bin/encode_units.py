@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.experiment import (
+from emoq_plugin.recipe.experiment import (
     CROSSFIT,
     UNHEARD,
     bank_directory,
     check_no_leak,
     read_fold,
 )
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def judge_of_speaker(directory: Path, fold, data) -> dict:
     """Give, by training speaker, the bank learned without that speaker (if any)."""
-    from emoq_plugin.quantizers.bank import CodebookBank
+    from emoq_plugin.core.bank import CodebookBank
 
     judges = {}
     for place in sorted((directory / CROSSFIT).glob("[0-9]*")):
@@ -63,7 +63,7 @@ def open_bank(directory: Path, fold, data, card):
     ValueError
         If it was learned from other features, or from speakers of the test part.
     """
-    from emoq_plugin.quantizers.bank import CodebookBank
+    from emoq_plugin.core.bank import CodebookBank
 
     bank = CodebookBank.from_pretrained(directory)
     check_no_leak(bank.card, fold, data, str(directory))
@@ -101,9 +101,9 @@ def work(options: argparse.Namespace) -> None:
         return
 
     from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.features.store import FeatureStore
-    from emoq_plugin.quantizers.learn_bank import speaker_means
-    from emoq_plugin.routing.arms import parse_arms
+    from emoq_plugin.learning.fit_bank import speaker_means
+    from emoq_plugin.routing.systems import parse_arms
+    from emoq_plugin.speech.store import FeatureStore
     from emoq_plugin.units.cells import ClipFacts, encode_cells
 
     emotions = read_emotions(options.emotions)

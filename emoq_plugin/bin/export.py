@@ -47,7 +47,7 @@ def work(options: argparse.Namespace) -> None:
         for path in export_kmeans(levels[: quantizer.n_levels], options.kmeans):
             logging.info("wrote %s", path)
     if options.onnx:
-        from emoq_plugin.onnx_export import export_onnx
+        from emoq_plugin.routing.onnx_export import export_onnx
 
         for path in export_onnx(quantizer, options.onnx):
             logging.info("wrote %s", path)

@@ -15,14 +15,6 @@ from pathlib import Path
 import soundfile
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.data.audio import (
-    MULTI_CHANNEL,
-    fits_as_it_is,
-    is_pipe,
-    read_audio,
-    resample,
-    write_audio,
-)
 from emoq_plugin.data.directory import (
     DataDirectory,
     fault_report,
@@ -32,7 +24,15 @@ from emoq_plugin.data.directory import (
 )
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.progress import progress
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.speech.audio import (
+    MULTI_CHANNEL,
+    fits_as_it_is,
+    is_pipe,
+    read_audio,
+    resample,
+    write_audio,
+)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
 def work(options: argparse.Namespace) -> None:
     """Read, check, save."""
     from emoq_plugin.espnet_adapters.kmeans_models import import_kmeans
-    from emoq_plugin.features.encoder import FeatureCard
+    from emoq_plugin.speech.encoders.encoder import FeatureCard
 
     feature = None
     if options.feature_card:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.experiment import (
+from emoq_plugin.recipe.experiment import (
     CROSSFIT,
     TRAIN_ON,
     UNHEARD,
     parse_rates,
     read_fold,
 )
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.core.normalization import Normalization
     from emoq_plugin.data.directory import DataDirectory
-    from emoq_plugin.features.on_the_fly import EncodedOnTheFly
-    from emoq_plugin.features.store import FeatureStore
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.learn_bank import QuantizerConfig
-    from emoq_plugin.quantizers.normalization import Normalization
+    from emoq_plugin.learning.fit_bank import QuantizerConfig
+    from emoq_plugin.speech.on_the_fly import EncodedOnTheFly
+    from emoq_plugin.speech.store import FeatureStore
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -87,7 +87,7 @@ def work(options: argparse.Namespace) -> None:
     if stage.is_done():
         return
 
-    from emoq_plugin.learning.collective import process_group
+    from emoq_plugin.learning.distributed import process_group
 
     with process_group(options.device, job=options.job) as (rank, _):
         _learn(options, levels, stage, writes=rank == 0)
@@ -96,11 +96,11 @@ def work(options: argparse.Namespace) -> None:
 def _features(options: argparse.Namespace, data):
     """Give the dumped features, or an encoder that stands in for them."""
     if options.feature_dir:
-        from emoq_plugin.features.store import FeatureStore
+        from emoq_plugin.speech.store import FeatureStore
 
         return FeatureStore(options.feature_dir)
-    from emoq_plugin.features.on_the_fly import EncodedOnTheFly
-    from emoq_plugin.features.registry import build_encoder, read_feature_config
+    from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
+    from emoq_plugin.speech.on_the_fly import EncodedOnTheFly
 
     name, conf = read_feature_config(options.feature_config)
     return EncodedOnTheFly(data, build_encoder(name, device=options.device, **conf))
@@ -174,7 +174,7 @@ class _TrainingClips:
     def read(cls, options: argparse.Namespace) -> "_TrainingClips":
         """Read labels, open the features and fit the normalisation."""
         from emoq_plugin.data.directory import DataDirectory, read_emotions
-        from emoq_plugin.quantizers.learn_bank import (
+        from emoq_plugin.learning.fit_bank import (
             QuantizerConfig,
             fit_bank_normalization,
             speaker_means,
@@ -228,7 +228,7 @@ class _TrainingClips:
         self, sizes: list[int], place: Path, left_out: list[str]
     ) -> "CodebookBank":
         """Learn a bank without some speakers."""
-        from emoq_plugin.quantizers.learn_bank import learn_bank
+        from emoq_plugin.learning.fit_bank import learn_bank
 
         speakers = set(self.card["training_speakers"]) - set(left_out)
         split = {"training_speakers": sorted(speakers), "held_out_speakers": left_out}
@@ -254,7 +254,7 @@ class _TrainingClips:
         """Fit the routers that look at the levels of one bank."""
         import torch
 
-        from emoq_plugin.quantizers.clip import ClipEncoding
+        from emoq_plugin.core.clip_encoding import ClipEncoding
         from emoq_plugin.routing.fitting import fit_routers
 
         if "specific" not in bank.groups:
@@ -277,7 +277,7 @@ class _TrainingClips:
 
         from emoq_plugin.data.votes import format_votes
         from emoq_plugin.files import write_table
-        from emoq_plugin.quantizers.learn_bank import NormalizedClips
+        from emoq_plugin.learning.fit_bank import NormalizedClips
         from emoq_plugin.routing.calibrated import (
             PREFIX,
             CalibratedSettings,

@@ -9,7 +9,7 @@ from emoq_plugin.bin._command import run_command
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import PARTS, speaker_folds, write_folds
 from emoq_plugin.files import read_table
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 
 def get_parser() -> argparse.ArgumentParser:

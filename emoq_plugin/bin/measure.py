@@ -5,9 +5,14 @@ import logging
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.experiment import TRAIN_ON, bank_directory, check_no_leak, read_fold
 from emoq_plugin.progress import progress
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.experiment import (
+    TRAIN_ON,
+    bank_directory,
+    check_no_leak,
+    read_fold,
+)
+from emoq_plugin.recipe.stage import Stage
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -70,17 +75,17 @@ def work(options: argparse.Namespace) -> None:
 
     import torch
 
-    from emoq_plugin.analysis.measures import (
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.data.alignments import label_clips, read_alignments
+    from emoq_plugin.data.directory import DataDirectory, read_emotions
+    from emoq_plugin.evaluation.measures import (
         MeasureTask,
         measure_cell,
         measure_continuous,
         write_measures,
     )
-    from emoq_plugin.data.alignments import label_clips, read_alignments
-    from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.features.store import FeatureStore
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.learn_bank import speaker_means
+    from emoq_plugin.learning.fit_bank import speaker_means
+    from emoq_plugin.speech.store import FeatureStore
     from emoq_plugin.units.store import UnitStore
 
     emotions = read_emotions(options.emotions)

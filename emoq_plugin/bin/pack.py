@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -22,7 +22,7 @@ def work(options: argparse.Namespace) -> None:
     """Keep the experts of the arm and the first levels, drop everything else."""
     source = options.quantizer
     if not source.is_dir():
-        from emoq_plugin.quantizers.artifact import local_directory
+        from emoq_plugin.core.artifact import local_directory
 
         source = local_directory(source)
     stage = Stage(
@@ -33,8 +33,8 @@ def work(options: argparse.Namespace) -> None:
     if stage.is_done():
         return
     import emoq_plugin
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.routing.routed import RoutedQuantizer
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.routing.quantizer import RoutedQuantizer
 
     found = emoq_plugin.load(str(source), arm=options.arm, n_levels=options.n_levels)
     bank = CodebookBank(

@@ -24,7 +24,7 @@ from emoq_plugin.data.corpora.download import Download, fetch, fetch_media
 from emoq_plugin.data.directory import DataDirectory, write_lines
 from emoq_plugin.data.folds import PARTS, Fold, check_speaker_disjoint, write_folds
 from emoq_plugin.files import atomic_write, write_table
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 NO_MAJORITY = ("drop", "keep")
 

@@ -22,9 +22,9 @@ def work(options: argparse.Namespace) -> None:
     """Read, render, write."""
     import logging
 
-    from emoq_plugin.analysis.report.content import read_content
-    from emoq_plugin.analysis.report.files import fill
-    from emoq_plugin.analysis.report.page import render_page
+    from emoq_plugin.recipe.report.content import read_content
+    from emoq_plugin.recipe.report.files import fill
+    from emoq_plugin.recipe.report.page import render_page
 
     contents = []
     for directory in filter(None, (options.directory, options.compare)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
 TABLES = ("utt2spk", "utt2emo", "utt2votes")
@@ -93,7 +93,7 @@ def work(options: argparse.Namespace) -> None:
     if stage.is_done():
         return
     from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.ser.results import render_results, score_experiment
+    from emoq_plugin.evaluation.results import render_results, score_experiment
 
     stage.start()
     emotions = read_emotions(options.emotions)

@@ -6,7 +6,7 @@ from pathlib import Path
 from emoq_plugin.bin import ser_train
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.devices import take_gpus
-from emoq_plugin.experiment import bank_directory
+from emoq_plugin.recipe.experiment import bank_directory
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.files import read_table, read_yaml
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 BATCH_SIZE = 64
 UNITS_FILES = ("units.json", "bitrate.json", "codes.ark", "utt2route")
@@ -153,7 +153,7 @@ def infer(
         return
     stage.start()
     from emoq_plugin.espnet_adapters.ser_inputs import available
-    from emoq_plugin.ser.predictions import (
+    from emoq_plugin.evaluation.predictions import (
         BITRATES,
         Prediction,
         write_predictions,

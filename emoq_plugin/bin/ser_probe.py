@@ -4,10 +4,15 @@ import argparse
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.experiment import TRAIN_ON, bank_directory, check_no_leak, read_fold
 from emoq_plugin.files import read_options
 from emoq_plugin.progress import progress
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.experiment import (
+    TRAIN_ON,
+    bank_directory,
+    check_no_leak,
+    read_fold,
+)
+from emoq_plugin.recipe.stage import Stage
 
 # Part of the fold -> file of its predictions.
 FILES = {"test": "posteriors.jsonl", "valid": "valid.jsonl"}
@@ -66,12 +71,16 @@ def work(options: argparse.Namespace) -> None:
             "these clips; use --train_on train"
         )
 
+    from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.features.store import FeatureStore
-    from emoq_plugin.quantizers.bank import CodebookBank
-    from emoq_plugin.quantizers.learn_bank import speaker_means
-    from emoq_plugin.ser.predictions import write_predictions
-    from emoq_plugin.ser.probe import ProbeTask, probe_arms, probe_continuous
+    from emoq_plugin.evaluation.emotion_probe import (
+        ProbeTask,
+        probe_arms,
+        probe_continuous,
+    )
+    from emoq_plugin.evaluation.predictions import write_predictions
+    from emoq_plugin.learning.fit_bank import speaker_means
+    from emoq_plugin.speech.store import FeatureStore
 
     head = read_options(options.config, ("C", "max_iter", "route_scale"))
     emotions = read_emotions(options.emotions)

@@ -11,7 +11,7 @@ from pathlib import Path
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json, write_json
-from emoq_plugin.stage import FinishedMeanwhile, Stage
+from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
 
 PARTS = ("train", "valid", "test")
 # What a training leaves in its directory besides the inputs.
@@ -162,7 +162,7 @@ def _train(options: argparse.Namespace, stage: Stage) -> None:
     from emoq_plugin.espnet_adapters.ser_inputs import write_split
     from emoq_plugin.espnet_adapters.ser_task import SERTask
     from emoq_plugin.espnet_adapters.units_frontend import load_bank
-    from emoq_plugin.experiment import check_no_leak, read_fold
+    from emoq_plugin.recipe.experiment import check_no_leak, read_fold
     from emoq_plugin.units.store import UnitStore
 
     emotions = read_emotions(options.emotions)

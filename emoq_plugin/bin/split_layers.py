@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.progress import progress
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -24,8 +24,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 def work(options: argparse.Namespace) -> None:
     """Write the features of each layer, with the card that the layer has alone."""
-    from emoq_plugin.features.layers import cards_of_layers
-    from emoq_plugin.features.store import (
+    from emoq_plugin.speech.encoders.layers import cards_of_layers
+    from emoq_plugin.speech.store import (
         FeatureStore,
         merge_feature_jobs,
         remove_job_files,

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emoq_plugin.analysis.sweep import read_job_name, run_missing
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.study.sweep import read_job_name, run_missing
 
 if TYPE_CHECKING:
-    from emoq_plugin.analysis.study import Job, Study
+    from emoq_plugin.recipe.study.plan import Job, Study
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -52,7 +52,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def _study(options: argparse.Namespace) -> "Study":
-    from emoq_plugin.analysis.study import Study, StudyConfig
+    from emoq_plugin.recipe.study.plan import Study, StudyConfig
 
     study = Study(
         options.config.stem,
@@ -236,7 +236,7 @@ def work(options: argparse.Namespace) -> None:
                 print(corpus, feature)
         return
     if options.list or options.run:
-        from emoq_plugin.analysis.joined import join_corpora
+        from emoq_plugin.recipe.study.joined import join_corpora
 
         join_corpora(study)
         jobs = study.runnable(options.only)
@@ -247,8 +247,8 @@ def work(options: argparse.Namespace) -> None:
             _run(study, jobs, options)
         return
     if options.aggregate:
-        from emoq_plugin.analysis.summary import aggregate
         from emoq_plugin.bin.score import environment
+        from emoq_plugin.recipe.study.summary import aggregate
 
         aggregate(
             study,

@@ -11,9 +11,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from emoq_plugin.analysis.study import StudyConfig
-from emoq_plugin.analysis.sweep import interruptible, stop
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.recipe.study.plan import StudyConfig
+from emoq_plugin.recipe.study.sweep import interruptible, stop
 
 BACKENDS = ("local", "stdout", "sge", "pbs", "slurm", "ssh")
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from os.path import isfile
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.data.audio import is_pipe, read_audio
 from emoq_plugin.data.directory import (
     DataDirectory,
     entry_faults,
@@ -19,6 +18,7 @@ from emoq_plugin.data.directory import (
 )
 from emoq_plugin.data.folds import fold_faults, read_folds
 from emoq_plugin.progress import progress
+from emoq_plugin.speech.audio import is_pipe, read_audio
 
 
 def get_parser() -> argparse.ArgumentParser:

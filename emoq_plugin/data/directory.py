@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emoq_plugin.data.audio import is_pipe
 from emoq_plugin.data.votes import format_votes, parse_votes
 from emoq_plugin.files import atomic_write, read_text, write_table
+from emoq_plugin.speech.audio import is_pipe
 
 # Table name -> attribute; further utt2* tables are kept as they are, in `extra`.
 TABLES = {

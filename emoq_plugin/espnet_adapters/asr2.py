@@ -12,7 +12,7 @@ from emoq_plugin.units.flat import flatten_codes, token_list
 from emoq_plugin.units.text import CJK_SIZE, deduplicate, to_cjk
 
 if TYPE_CHECKING:
-    from emoq_plugin.routing.routed import RoutedQuantizer
+    from emoq_plugin.routing.quantizer import RoutedQuantizer
 
 CARD = "emoq_units.json"
 STREAMS = ("single", "multi")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from emoq_plugin.core.bank import BALANCED, CodebookBank
+from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.files import atomic_write
-from emoq_plugin.quantizers.bank import BALANCED, CodebookBank
-from emoq_plugin.quantizers.normalization import Normalization
 
 SPACES = ("features", "normalised")
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import emoq_plugin
+from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.files import check_options
-from emoq_plugin.quantizers.residual import Quantized
-from emoq_plugin.routing.routed import RoutedQuantizer
+from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.routing.routers import CONTROLS
 
 MAX_VALUES = 2**29  # of one tensor, 2 GiB; a configuration may claim anything

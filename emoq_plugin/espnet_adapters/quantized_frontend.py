@@ -7,11 +7,11 @@ import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from espnet2.train.class_choices import ClassChoices
 
-from emoq_plugin.data.audio import resample
-from emoq_plugin.encoding import build_from_card
+from emoq_plugin.core.rvq import pad_clips
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
-from emoq_plugin.quantizers.residual import pad_clips
+from emoq_plugin.speech.audio import resample
+from emoq_plugin.speech.pipeline import build_from_card
 
 NAME = "emoq_quantized"
 OUTPUTS = ("reconstruction", "embedding")

@@ -23,7 +23,7 @@ from espnet2.utils.get_default_kwargs import get_default_kwargs
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
-from emoq_plugin.espnet_adapters.pooling import AttentiveStatisticsPooling
+from emoq_plugin.espnet_adapters.attentive_pooling import AttentiveStatisticsPooling
 from emoq_plugin.espnet_adapters.ser_model import ESPnetSERModel
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
 

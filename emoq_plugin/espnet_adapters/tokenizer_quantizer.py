@@ -5,8 +5,8 @@ from espnet2.tok.abs_quantizer import AbsSpeechTokenizerQuantizer
 from espnet2.tok.output import SpeechTokenizerOutput
 from torch.nn.functional import one_hot
 
+from emoq_plugin.core.rvq import clips_of
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
-from emoq_plugin.quantizers.residual import clips_of
 
 
 class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):

@@ -12,14 +12,14 @@ from typing import Any, Self
 import numpy as np
 
 import emoq_plugin
-from emoq_plugin.encoding import Audio, SpeechToUnits, Units
 from emoq_plugin.espnet_adapters.asr2 import CARD, Asr2Units
 from emoq_plugin.espnet_adapters.units_frontend import (
     select_codebooks,
     sha256_of_codebook,
 )
 from emoq_plugin.files import read_options
-from emoq_plugin.routing.routed import RoutedQuantizer
+from emoq_plugin.routing.quantizer import RoutedQuantizer
+from emoq_plugin.speech.pipeline import Audio, SpeechToUnits, Units
 from emoq_plugin.units.text import CJK_FIRST
 
 # What asr2.sh decodes with, then the model's other averages and bests.

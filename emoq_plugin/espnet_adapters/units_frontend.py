@@ -36,9 +36,9 @@ def load_bank(quantizer: str | Path, *, codebooks_sha256: str | None = None) -> 
     ValueError
         If its codebooks are not the ones declared.
     """
-    from emoq_plugin.quantizers import CodebookBank
-    from emoq_plugin.quantizers.artifact import artifact_type
-    from emoq_plugin.routing.routed import RoutedQuantizer
+    from emoq_plugin.core import CodebookBank
+    from emoq_plugin.core.artifact import artifact_type
+    from emoq_plugin.routing.quantizer import RoutedQuantizer
 
     if artifact_type(quantizer) == "RoutedQuantizer":
         bank = RoutedQuantizer.from_pretrained(quantizer).bank

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from emoq_plugin.learning.nearest import nearest_codewords, squared_distances
+from emoq_plugin.core.nearest import nearest_codewords, squared_distances
 from emoq_plugin.learning.sources import FrameSource
 
 if TYPE_CHECKING:
-    from emoq_plugin.learning.residual import LearningSettings
+    from emoq_plugin.learning.learner import LearningSettings
 
 
 def ema_update(

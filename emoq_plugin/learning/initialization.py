@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from emoq_plugin.learning.nearest import score_table
+from emoq_plugin.core.nearest import score_table
 
 # Squared distances below this share of the norms are rounding, that is, zero.
 _ROUNDING = 1e-6

@@ -17,11 +17,11 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from emoq_plugin.core.clip_encoding import pool
+from emoq_plugin.core.nearest import nearest_codewords
 from emoq_plugin.files import check_options, check_types
-from emoq_plugin.learning.nearest import nearest_codewords
-from emoq_plugin.learning.residual import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import ArraySource
-from emoq_plugin.quantizers.clip import pool
 from emoq_plugin.routing.pooled import PooledClassifier
 
 PREFIX = "calibrated."

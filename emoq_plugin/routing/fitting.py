@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.quantizers.bank import CodebookBank
-from emoq_plugin.quantizers.clip import ClipEncoding
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.clip_encoding import ClipEncoding
 from emoq_plugin.routing.pooled import PooledClassifier
 from emoq_plugin.routing.routers import fit_soft_temperature
 

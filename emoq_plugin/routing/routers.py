@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.quantizers.bank import BALANCED
-from emoq_plugin.quantizers.clip import ClipEncoding
+from emoq_plugin.core.bank import BALANCED
+from emoq_plugin.core.clip_encoding import ClipEncoding
 from emoq_plugin.routing.calibrated import PREFIX, evidence, posteriors
 
 # Levels of the mixing weight that the soft route transmits (4 bits).

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from emoq_plugin.batches import in_batches
-from emoq_plugin.experiment import parse_rate
-from emoq_plugin.features.store import FeatureStore
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.clip_encoding import ClipEncoding
 from emoq_plugin.progress import progress
-from emoq_plugin.quantizers.bank import CodebookBank
-from emoq_plugin.quantizers.clip import ClipEncoding
-from emoq_plugin.routing.arms import Arm, encode_clips
+from emoq_plugin.recipe.experiment import parse_rate
 from emoq_plugin.routing.routers import Facts
+from emoq_plugin.routing.systems import Arm, encode_clips
+from emoq_plugin.speech.store import FeatureStore
 from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
 from emoq_plugin.units.store import UnitWriter, write_cards
 

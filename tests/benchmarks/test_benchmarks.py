@@ -7,7 +7,7 @@ import torch
 from benchmarks import codebook_learning, encoding
 from benchmarks.common import CLIP_FRAMES, make_clips, memory_mb
 from emoq_plugin.files import read_json
-from emoq_plugin.learning.residual import learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
 from emoq_plugin.learning.sources import ArraySource
 
 SMALL = ["--quick", "--repeats", "1", "--threads", "1"]

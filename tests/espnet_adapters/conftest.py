@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.files import write_table
-from emoq_plugin.quantizers.bank import CodebookBank
-from emoq_plugin.quantizers.normalization import Normalization
 from emoq_plugin.units.store import UnitWriter, write_cards
 
 EMOTIONS = ["angry", "sad"]

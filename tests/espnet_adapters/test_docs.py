@@ -21,9 +21,9 @@ from sklearn.cluster import MiniBatchKMeans
 
 import emoq_plugin
 from emoq_plugin.bin.main import main as emoq
-from emoq_plugin.features.registry import build_encoder
+from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.files import write_table
-from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.units.flat import token_list
 from emoq_plugin.units.text import to_cjk
 

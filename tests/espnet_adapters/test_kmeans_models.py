@@ -14,9 +14,9 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 import emoq_plugin
 from emoq_plugin.bin import export, import_kmeans
-from emoq_plugin.features.registry import build_encoder
+from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.files import read_table, write_json
-from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.speech.encoders.registry import build_encoder
 
 ROOT = Path(__file__).parents[2]
 ESPNET = os.environ.get("ESPNET_ROOT") or next(ROOT.glob(".venv/espnet-*"), "")

@@ -11,10 +11,10 @@ import torch
 import yaml
 
 import emoq_plugin
+from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
-from emoq_plugin.features.registry import build_encoder
 from emoq_plugin.files import write_table
-from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.units.flat import flatten_codes, token_list
 
 DIMENSION, RATE = 8, 16000

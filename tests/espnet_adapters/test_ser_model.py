@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emoq_plugin.espnet_adapters.pooling import AttentiveStatisticsPooling
+from emoq_plugin.espnet_adapters.attentive_pooling import AttentiveStatisticsPooling
 from emoq_plugin.espnet_adapters.ser_task import SERTask
 
 CONFIG = str(Path(__file__).parents[2] / "conf" / "ser" / "transformer.yaml")

@@ -11,8 +11,8 @@ from espnet2.train.trainer import Trainer
 from emoq_plugin.bin import ser_infer, ser_train
 from emoq_plugin.espnet_adapters.ser_inputs import available, load_units, write_split
 from emoq_plugin.espnet_adapters.ser_task import SERTask
+from emoq_plugin.evaluation.predictions import read_predictions
 from emoq_plugin.files import read_json, write_json
-from emoq_plugin.ser.predictions import read_predictions
 from emoq_plugin.units.store import UnitStore
 
 CONFIG = Path(__file__).parents[2] / "conf" / "ser" / "transformer.yaml"

@@ -16,12 +16,12 @@ import yaml
 
 import emoq_plugin
 from emoq_plugin.bin.transcribe import main as transcribe
+from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters import registration
 from emoq_plugin.espnet_adapters.asr2 import CARD, Asr2Units
 from emoq_plugin.espnet_adapters.transcribe import Transcriber, find_checkpoint
-from emoq_plugin.features.registry import build_encoder
 from emoq_plugin.files import read_json, read_table, write_json, write_table
-from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.units.flat import flatten_codes, token_list
 from emoq_plugin.units.text import deduplicate, to_cjk
 

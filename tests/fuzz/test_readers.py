@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import emoq_plugin
 from emoq_plugin.bin.data_from_csv import read_clips
-from emoq_plugin.data.audio import fits_as_it_is, read_audio, write_audio
 from emoq_plugin.data.directory import (
     DataDirectory,
     entry_faults,
@@ -30,16 +29,21 @@ from emoq_plugin.data.directory import (
 from emoq_plugin.data.folds import Fold, read_folds, write_folds
 from emoq_plugin.data.votes import parse_votes
 from emoq_plugin.espnet_adapters.ser_inputs import load_units
-from emoq_plugin.experiment import parse_rate
-from emoq_plugin.features.encoder import FeatureCard
-from emoq_plugin.features.registry import read_feature_config
-from emoq_plugin.features.store import FeatureStore, merge_feature_jobs, write_features
+from emoq_plugin.evaluation.predictions import (
+    Prediction,
+    read_predictions,
+    write_predictions,
+)
 from emoq_plugin.files import read_json, read_options, read_places, read_table
-from emoq_plugin.quantizers.learn_bank import QuantizerConfig
-from emoq_plugin.ser.predictions import Prediction, read_predictions, write_predictions
-from emoq_plugin.stage import Stage
+from emoq_plugin.learning.fit_bank import QuantizerConfig
+from emoq_plugin.recipe.experiment import parse_rate
+from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.speech.audio import fits_as_it_is, read_audio, write_audio
+from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.registry import read_feature_config
+from emoq_plugin.speech.store import FeatureStore, merge_feature_jobs, write_features
 from emoq_plugin.units.store import UnitStore, UnitWriter, parse_route, write_cards
-from tests.quantizers.test_artifact import make as make_bank
+from tests.core.test_artifact import make as make_bank
 
 TOTAL = os.environ.get("EMOQ_FUZZ_EXAMPLES")
 EMOTIONS = ["angry", "happy", "sad"]

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 import torch
 
-from emoq_plugin.data.audio import read_audio, resample
+from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
-from emoq_plugin.features.registry import build_encoder
 from emoq_plugin.files import read_table
-from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.speech.audio import read_audio, resample
+from emoq_plugin.speech.encoders.registry import build_encoder
 
 ROOT = Path(__file__).parents[2]
 ESPNET = os.environ.get("ESPNET_ROOT") or next(ROOT.glob(".venv/espnet-*"), "")

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 from emoq_plugin.data.folds import Fold, write_folds
-from emoq_plugin.features.store import FeatureStore
 from emoq_plugin.files import write_table
+from emoq_plugin.speech.store import FeatureStore
 from tests.integration.conftest import recipe_environment
 
 EMOTIONS = ("angry", "happy", "sad")

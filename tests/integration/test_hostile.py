@@ -23,19 +23,23 @@ from safetensors.torch import save_file
 
 import emoq_plugin
 from emoq_plugin.bin import dump_features, encode, format_data
-from emoq_plugin.data.audio import read_audio
+from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.data.corpora.corpus import unpack
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
-from emoq_plugin.features.emotion2vec import read_checkpoint
-from emoq_plugin.features.encoder import FeatureCard
-from emoq_plugin.features.registry import read_feature_config
-from emoq_plugin.features.store import FeatureStore, merge_feature_jobs, write_features
+from emoq_plugin.evaluation.predictions import (
+    Prediction,
+    read_predictions,
+    write_predictions,
+)
 from emoq_plugin.files import read_json, read_options, read_yaml, write_table
-from emoq_plugin.quantizers import CodebookBank, Normalization
-from emoq_plugin.quantizers.learn_bank import QuantizerConfig
-from emoq_plugin.routing.routed import RoutedQuantizer
-from emoq_plugin.ser.predictions import Prediction, read_predictions, write_predictions
-from emoq_plugin.stage import Stage
+from emoq_plugin.learning.fit_bank import QuantizerConfig
+from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.routing.quantizer import RoutedQuantizer
+from emoq_plugin.speech.audio import read_audio
+from emoq_plugin.speech.encoders.emotion2vec import read_checkpoint
+from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.registry import read_feature_config
+from emoq_plugin.speech.store import FeatureStore, merge_feature_jobs, write_features
 from emoq_plugin.units.store import UnitStore, UnitWriter, write_cards
 
 MEMORY = 256  # MiB that a refusal may take
@@ -550,7 +554,7 @@ def test_tensors_that_would_spoil_every_result_are_refused(
     ],
 )
 def test_a_hostile_feature_card_builds_no_encoder(tmp_path, feature):
-    from emoq_plugin.encoding import build_from_card
+    from emoq_plugin.speech.pipeline import build_from_card
 
     with refused("card|encoder"):
         build_from_card(feature)

@@ -9,10 +9,10 @@ import pytest
 
 from emoq_plugin.bin import encode_units, learn_codebooks, ser_probe
 from emoq_plugin.data.folds import Fold, write_folds
-from emoq_plugin.features.encoder import FeatureCard
-from emoq_plugin.features.store import merge_feature_jobs, write_features
 from emoq_plugin.files import read_table, write_table
-from emoq_plugin.stage import Stage
+from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
 EMOTIONS = ["angry", "happy", "sad"]
 CARD = FeatureCard("fbank", [], 3, 50.0, 16000)

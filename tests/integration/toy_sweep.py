@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 from emoq_plugin.files import read_json
-from tests.analysis.small_study import make_recipe
+from tests.recipe.small_study import make_recipe
 
 STUDY = """
 features: [fbank]

@@ -40,8 +40,8 @@ def serve(folder: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
-    import emoq_plugin.quantizers.learn_bank  # noqa: F401
-    import emoq_plugin.ser.probe  # noqa: F401
+    import emoq_plugin.evaluation.emotion_probe  # noqa: F401
+    import emoq_plugin.learning.fit_bank  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     server = socket.socket(socket.AF_UNIX)

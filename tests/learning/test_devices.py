@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emoq_plugin.learning.encoding import decode_frames, encode_frames
+from emoq_plugin.core.encoding import decode_frames, encode_frames
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no GPU on this machine"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.learning.encoding import decode_frames, encode_frames
-from emoq_plugin.learning.kmeans import CodeCache, lloyd_pass, update
-from emoq_plugin.learning.residual import LearningSettings, learn_residual_codebooks
+from emoq_plugin.core.encoding import decode_frames, encode_frames
+from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.lloyd import CodeCache, lloyd_pass, update
 from emoq_plugin.learning.sources import ArraySource, UtteranceSource
 
 FEW = LearningSettings(max_iterations=3, tolerance=0.0)

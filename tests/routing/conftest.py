@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emoq_plugin.quantizers import CodebookBank, Normalization
+from emoq_plugin.core import CodebookBank, Normalization
 
 EMOTIONS = ["angry", "happy", "sad"]
 # Two codewords for each expert, one level.

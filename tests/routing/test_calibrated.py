@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.quantizers.clip import ClipEncoding
-from emoq_plugin.routing.arms import Arm
+from emoq_plugin.core.clip_encoding import ClipEncoding
 from emoq_plugin.routing.calibrated import (
     PREFIX,
     CalibratedSettings,
@@ -17,6 +16,7 @@ from emoq_plugin.routing.calibrated import (
     statistics_over_time,
 )
 from emoq_plugin.routing.routers import Facts
+from emoq_plugin.routing.systems import Arm
 
 SMALL = CalibratedSettings(dimensions=4, codewords=16, context=(-0.02, 0.0, 0.02))
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.quantizers.clip import ClipEncoding
-from emoq_plugin.routing.arms import Arm, decode_route, encode_route, parse_arms
+from emoq_plugin.core.clip_encoding import ClipEncoding
 from emoq_plugin.routing.fitting import fit_routers
 from emoq_plugin.routing.routers import (
     ROUTERS,
@@ -16,6 +15,7 @@ from emoq_plugin.routing.routers import (
     get_router,
     side_bits,
 )
+from emoq_plugin.routing.systems import Arm, decode_route, encode_route, parse_arms
 
 EMOTIONS = ["angry", "happy", "sad"]
 SPECIFIC = [f"specific/{e}" for e in EMOTIONS]

@@ -110,8 +110,8 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(
 def test_submitit_runs_the_jobs_of_a_sweep(toy, undisturbed, slurm):
     program = (
         "import submitit\n"
-        "from emoq_plugin.analysis.study import Study\n"
-        "from emoq_plugin.analysis.submit import submit_missing\n"
+        "from emoq_plugin.recipe.study.plan import Study\n"
+        "from emoq_plugin.recipe.study.submit import submit_missing\n"
         "executor = submitit.AutoExecutor('logs/%j', cluster='slurm')\n"
         "executor.update_parameters(timeout_min=10, slurm_array_parallelism=2)\n"
         f"study = Study.of_recipe({str(toy.config)!r}, '.')\n"

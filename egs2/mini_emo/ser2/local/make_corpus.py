@@ -52,11 +52,11 @@ from pathlib import Path
 import numpy as np
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.data.audio import write_audio
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.files import atomic_write, read_table, write_table
 from emoq_plugin.progress import progress
-from emoq_plugin.stage import FinishedMeanwhile, Stage
+from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
+from emoq_plugin.speech.audio import write_audio
 
 EMOTIONS = ("angry", "happy", "neutral", "sad")
 

@@ -1,0 +1,206 @@
+"""CodebookBank: named experts of equal shape that share one normalisation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emoq_plugin.core.artifact import Artifact, fingerprint_of_tensors
+from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.core.rvq import ResidualQuantizer
+from emoq_plugin.files import check_types
+
+BALANCED = "balanced"
+CONFIG_TYPES = {
+    "experts": list[str],
+    "sizes": list[int],
+    "emotions": list[str],
+    "normalization": str,
+    "codebooks_sha256": str,
+    "card": dict[str, Any],
+}
+
+
+class CodebookBank(Artifact, nn.Module):
+    """All codebooks that were learned together.
+
+    Experts are named ``balanced`` or ``<group>/<member>``: ``specific/angry``,
+    ``biased95/sad``, ``capacity/0``.
+
+    Parameters
+    ----------
+    experts : sequence of E str
+    codebooks : sequence of L (E, K_l, D) Tensors
+    normalization : Normalization
+    emotions : sequence of str
+        Class order of everything that is counted by class.
+    card : mapping, optional
+        Facts for the reader and for checks: the feature card, data fingerprint, seed,
+        weighting rules.
+    router_parameters : mapping of str to Tensor, optional
+        What routers have learned about this bank, as `routing.fit_routers` gives it.
+
+    Raises
+    ------
+    ValueError
+        If names repeat or shapes do not agree.
+    """
+
+    def __init__(
+        self,
+        experts: Sequence[str],
+        codebooks: Sequence[Tensor],
+        normalization: Normalization,
+        *,
+        emotions: Sequence[str],
+        card: Mapping | None = None,
+        router_parameters: Mapping[str, Tensor] | None = None,
+    ):
+        super().__init__()
+        if len(set(experts)) != len(experts):
+            raise ValueError(f"expert names repeat: {list(experts)}")
+        for level, codebook in enumerate(codebooks):
+            expected = (len(experts), codebook.shape[1], len(normalization.mean))
+            if codebook.shape != expected:
+                raise ValueError(
+                    f"codebooks of level {level} have shape {tuple(codebook.shape)}, "
+                    f"expected {expected} (experts, codewords, dimension)"
+                )
+            self.register_buffer(f"codebook_{level}", codebook.contiguous())
+        self.experts = list(experts)
+        self.n_levels = len(codebooks)
+        self.normalization = normalization
+        self.emotions = list(emotions)
+        self.card = dict(card or {})
+        self.router_parameters = dict(router_parameters or {})
+
+    @property
+    def router_parameters(self) -> dict[str, Tensor]:
+        """What routers have learned; buffers, so that they move with the codebooks."""
+        return {name: getattr(self, _buffer(name)) for name in self._router_names}
+
+    @router_parameters.setter
+    def router_parameters(self, values: Mapping[str, Tensor]) -> None:
+        self._router_names = list(values)
+        for name, value in values.items():
+            self.register_buffer(_buffer(name), value)
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """List over levels of (E, K_l, D) codebooks."""
+        return [getattr(self, f"codebook_{i}") for i in range(self.n_levels)]
+
+    @property
+    def dimension(self) -> int:
+        """D of the features."""
+        return self.codebooks[0].shape[2]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Codebook size K of each level."""
+        return [codebook.shape[1] for codebook in self.codebooks]
+
+    @property
+    def codebooks_sha256(self) -> str:
+        """SHA-256 over all tensors, the order of the experts and the normalisation."""
+        names = [*self.experts, self.normalization.kind]
+        return fingerprint_of_tensors(self.tensors(), names)
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups of experts, in order."""
+        return list(dict.fromkeys(name.partition("/")[0] for name in self.experts))
+
+    def group(self, name: str) -> list[str]:
+        """Give the experts of a group.
+
+        Raises
+        ------
+        ValueError
+            If there is no such group.
+        """
+        members = [e for e in self.experts if e == name or e.startswith(f"{name}/")]
+        if not members:
+            raise ValueError(f"no expert group '{name}', expected one of {self.groups}")
+        return members
+
+    def expert(self, name: str) -> ResidualQuantizer:
+        """Give one expert as a quantizer that shares this bank's memory.
+
+        Raises
+        ------
+        ValueError
+            If there is no such expert.
+        """
+        if name not in self.experts:
+            raise ValueError(f"no expert '{name}', expected one of {self.experts}")
+        e = self.experts.index(name)
+        return ResidualQuantizer([c[e] for c in self.codebooks], self.normalization)
+
+    def subset(self, experts: Sequence[str]) -> "CodebookBank":
+        """Give a bank of some experts, in this order, with everything else kept."""
+        return CodebookBank(
+            experts,
+            self.stacked(experts),
+            self.normalization,
+            emotions=self.emotions,
+            card=self.card,
+            router_parameters=self.router_parameters,
+        )
+
+    def stacked(
+        self, experts: Sequence[str], n_levels: int | None = None
+    ) -> list[Tensor]:
+        """Give the codebooks of some experts: list over levels of (E, K_l, D)."""
+        rows = torch.tensor([self.experts.index(name) for name in experts])
+        return [c[rows.to(c.device)] for c in self.codebooks[:n_levels]]
+
+    # What the artifact holds, see artifact.py.
+
+    def config(self) -> dict:
+        """Give all that is not a tensor."""
+        return {
+            "experts": self.experts,
+            "sizes": self.sizes,
+            "emotions": self.emotions,
+            "normalization": self.normalization.kind,
+            "codebooks_sha256": self.codebooks_sha256,
+            "card": self.card,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give all tensors under their names in the file."""
+        named = {f"codebooks.{i}": c for i, c in enumerate(self.codebooks)}
+        named["normalization.mean"] = self.normalization.mean
+        named["normalization.scale"] = self.normalization.scale
+        named |= {f"router.{name}": v for name, v in self.router_parameters.items()}
+        return named
+
+    @classmethod
+    def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "CodebookBank":
+        """Build what `config` and `tensors` describe."""
+        check_types(config, CONFIG_TYPES, "config")
+        bank = cls(
+            config["experts"],
+            [tensors[f"codebooks.{i}"] for i in range(len(config["sizes"]))],
+            Normalization(
+                config["normalization"],
+                tensors["normalization.mean"],
+                tensors["normalization.scale"],
+            ),
+            emotions=config["emotions"],
+            card=config["card"],
+            router_parameters={
+                name.removeprefix("router."): value
+                for name, value in tensors.items()
+                if name.startswith("router.")
+            },
+        )
+        if not bank.sizes or min(bank.sizes) < 1 or bank.sizes != config["sizes"]:
+            raise ValueError(f"sizes are {config['sizes']}, the tensors' {bank.sizes}")
+        return bank
+
+
+def _buffer(name: str) -> str:
+    return f"router_{name.replace('.', '_')}"

@@ -1,0 +1,232 @@
+"""ResidualQuantizer: one expert's codebooks with its normalisation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from emoq_plugin.core.encoding import decode_frames, encode_frames
+from emoq_plugin.core.normalization import Normalization
+
+# Stands where a batch is padded; no codeword has this index.
+PADDING = -1
+
+
+@dataclass
+class Quantized:
+    """What a quantizer makes of a batch.
+
+    Attributes
+    ----------
+    features : (B, T, D) Tensor
+        Reconstruction in the scale of the features, zero where padded.
+    codes : (B, T, M * L) int64 Tensor
+        `PADDING` where padded. M experts are mixed (1 unless the route is soft).
+    route : (B, M) int64 Tensor
+        Index of the expert(s) of each clip.
+    weights : (B, M) Tensor
+        Mixing weights, rows sum to one.
+    bits : (B,) float64 Tensor
+        Nominal bits of each clip: codes and route.
+    """
+
+    features: Tensor
+    codes: Tensor
+    route: Tensor
+    weights: Tensor
+    bits: Tensor
+
+
+def clips_of(batch: Tensor, lengths: Tensor | None) -> list[Tensor]:
+    """Cut the padding off: (B, T, D) and (B,) to B tensors (T_b, D).
+
+    Raises
+    ------
+    ValueError
+        If the batch has another rank or a length exceeds T.
+    """
+    if batch.dim() != 3:
+        raise ValueError(
+            f"expected a (B, T, D) batch, found shape {tuple(batch.shape)}"
+        )
+    if lengths is None:
+        return list(batch)
+    if len(lengths) != len(batch) or int(lengths.max()) > batch.shape[1]:
+        raise ValueError(
+            f"lengths {lengths.tolist()} do not fit a batch {tuple(batch.shape)}"
+        )
+    return [clip[: int(n)] for clip, n in zip(batch, lengths)]
+
+
+def pad_clips(clips: Sequence[Tensor], *, value: float, n_frames: int) -> Tensor:
+    """Stack clips (T_b, X) into (B, n_frames, X), padded with `value`."""
+    batch = clips[0].new_full((len(clips), n_frames, clips[0].shape[1]), value)
+    for row, clip in zip(batch, clips):
+        row[: len(clip)] = clip
+    return batch
+
+
+class ResidualQuantizer(nn.Module):
+    """Residual vector quantizer over normalised features.
+
+    Each level quantizes what the levels before left over (Juang and Gray 1982,
+    "Multiple stage vector quantization for speech coding").
+
+    Parameters
+    ----------
+    codebooks : sequence of L (K_l, D) Tensors
+        Kept as buffers: no optimiser and no initialiser changes them.
+    normalization : Normalization
+
+    Examples
+    --------
+    >>> norm = Normalization("corpus", torch.zeros(1), torch.ones(1))
+    >>> coarse, fine = torch.tensor([[0.0], [8.0]]), torch.tensor([[-1.0], [1.0]])
+    >>> quantizer = ResidualQuantizer([coarse, fine], norm)
+    >>> codes = quantizer.encode(torch.tensor([[[0.9], [7.2]]]))
+    >>> codes
+    tensor([[[0, 1],
+             [1, 0]]])
+    >>> quantizer.decode(codes).flatten()
+    tensor([1., 7.])
+    """
+
+    def __init__(self, codebooks: Sequence[Tensor], normalization: Normalization):
+        super().__init__()
+        self.normalization = normalization
+        self.n_levels = len(codebooks)
+        for level, codebook in enumerate(codebooks):
+            self.register_buffer(f"codebook_{level}", codebook)
+
+    @property
+    def codebooks(self) -> list[Tensor]:
+        """List of (K_l, D) codebooks."""
+        return [getattr(self, f"codebook_{i}") for i in range(self.n_levels)]
+
+    def bits_per_frame(self, n_levels: int | None = None) -> float:
+        """Nominal bits of a frame: the sum of log2 K over the levels."""
+        return sum(math.log2(len(c)) for c in self.first_levels(n_levels))
+
+    def first_levels(self, n_levels: int | None) -> list[Tensor]:
+        """Give the first `n_levels` codebooks, all of them for None.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer levels, or none is asked for.
+        """
+        if n_levels is None:
+            return self.codebooks
+        if not 1 <= n_levels <= self.n_levels:
+            raise ValueError(
+                f"n_levels is {n_levels}, expected 1 to {self.n_levels} "
+                "(levels learned)"
+            )
+        return self.codebooks[:n_levels]
+
+    def encode_clip(
+        self,
+        frames: Tensor,
+        *,
+        n_levels: int | None = None,
+        speaker_mean: Tensor | None = None,
+    ) -> Tensor:
+        """Encode one clip: (T, D) to (T, L) int64."""
+        normalised = self.normalization(frames, speaker_mean)
+        return encode_frames(normalised, self.first_levels(n_levels))
+
+    def decode_clip(self, codes: Tensor) -> Tensor:
+        """Decode (T, L) codes to (T, D) features; L may be below `n_levels`.
+
+        Raises
+        ------
+        ValueError
+            For a code outside its codebook, with frame and level.
+        """
+        check_codes(codes, self.codebooks)
+        return self.normalization.inverse(decode_frames(codes, self.codebooks))
+
+    def encode(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        n_levels: int | None = None,
+        speaker_mean: Tensor | None = None,
+    ) -> Tensor:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        x : (B, T, D) float32 Tensor
+        lengths : (B,) Tensor, optional
+            Frames of each clip; what lies behind is padding and changes nothing.
+        n_levels : int, optional
+            Levels to use; the same in training and evaluation mode.
+        speaker_mean : (B, D) Tensor, optional
+
+        Returns
+        -------
+        codes : (B, T, L) int64 Tensor
+            `PADDING` (-1) where padded.
+        """
+        means = [None] * len(x) if speaker_mean is None else speaker_mean
+        codes = [
+            self.encode_clip(clip, n_levels=n_levels, speaker_mean=mean)
+            for clip, mean in zip(clips_of(x, lengths), means)
+        ]
+        return pad_clips(codes, value=PADDING, n_frames=x.shape[1])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Decode (B, T, L) codes to (B, T, D) features, zero where padded."""
+        lengths = (codes[..., 0] != PADDING).sum(dim=1)
+        clips = [self.decode_clip(c) for c in clips_of(codes, lengths)]
+        return pad_clips(clips, value=0.0, n_frames=codes.shape[1])
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        n_levels: int | None = None,
+        speaker_mean: Tensor | None = None,
+    ) -> Quantized:
+        """Encode and decode a batch; see `encode` for the parameters."""
+        codes = self.encode(x, lengths, n_levels=n_levels, speaker_mean=speaker_mean)
+        frames = (codes[..., 0] != PADDING).sum(dim=1)
+        return Quantized(
+            features=self.decode(codes),
+            codes=codes,
+            route=codes.new_zeros((len(x), 1)),
+            weights=x.new_ones((len(x), 1)),
+            bits=frames.double() * self.bits_per_frame(n_levels),
+        )
+
+
+def check_codes(codes: Tensor, codebooks: Sequence[Tensor]) -> None:
+    """Refuse codes that no codeword has.
+
+    Parameters
+    ----------
+    codes : (T, L) integer Tensor
+    codebooks : sequence of (K_l, D) Tensors
+
+    Raises
+    ------
+    ValueError
+        With frame, level, code and codebook size.
+    """
+    if codes.shape[1] > len(codebooks):
+        raise ValueError(
+            f"codes have {codes.shape[1]} levels, expected {len(codebooks)}"
+        )
+    sizes = torch.tensor([len(c) for c in codebooks[: codes.shape[1]]])
+    bad = ((codes < 0) | (codes >= sizes.to(codes.device))).nonzero()
+    if len(bad):
+        frame, level = bad[0].tolist()
+        raise ValueError(
+            f"frame {frame}, level {level}: code {int(codes[frame, level])} is outside "
+            f"the codebook of {int(sizes[level])} codewords"
+        )

@@ -1,0 +1,221 @@
+"""Bootstrap intervals over speakers: whole speakers are drawn, never utterances.
+
+Utterances of one speaker resemble each other, so an interval over utterances is too
+narrow. Speakers are drawn with replacement and the metric of the pooled utterances is
+computed again (cluster bootstrap; Davison and Hinkley, 1997, section 3.8). A draw is a
+vector of counts, one a speaker; as every metric here is a function of sums over
+utterances, sums by speaker are made once and a resample is one matrix product.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emoq_plugin.evaluation.metrics import SOFT_METRICS, positions, scores_of_confusion
+
+
+def draw_speakers(
+    n_speakers: int, n_resamples: int = 1000, *, seed: int = 0
+) -> np.ndarray:
+    """Draw speakers with replacement.
+
+    Use one draw for all arms: differences between arms are then paired.
+
+    Returns
+    -------
+    (R, S) float64 array
+        How often each speaker stands in each resample; rows sum to S.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two speakers: nothing could vary.
+    """
+    if n_speakers < 2:
+        raise ValueError(
+            f"found {n_speakers} speaker(s), a bootstrap over speakers needs at least "
+            "2: score more folds together"
+        )
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples={n_resamples} should be >= 1")
+    shares = np.full(n_speakers, 1 / n_speakers)
+    draws = np.random.default_rng(seed).multinomial(n_speakers, shares, n_resamples)
+    return draws.astype(np.float64)
+
+
+def speaker_sums(
+    values: np.ndarray, speakers: np.ndarray, *, n_speakers: int
+) -> np.ndarray:
+    """Sum over the utterances of each speaker.
+
+    Parameters
+    ----------
+    values : (N, ...) array
+        One entry an utterance.
+    speakers : (N,) int array
+        Speaker of each utterance, 0 .. S - 1.
+    n_speakers : int
+        S; a speaker without utterances has sum 0.
+
+    Returns
+    -------
+    (S, ...) float64 array
+    """
+    values = np.asarray(values, dtype=np.float64)
+    sums = np.zeros((n_speakers, *values.shape[1:]))
+    np.add.at(sums, speakers, values)
+    return sums
+
+
+def speaker_confusions(
+    reference: Sequence,
+    predicted: Sequence,
+    *,
+    labels: Sequence,
+    speakers: np.ndarray,
+    n_speakers: int,
+) -> np.ndarray:
+    """Give one confusion matrix a speaker, columns as in `metrics.confusion`.
+
+    A single speaker may lack a class, so this does not refuse it.
+
+    Returns
+    -------
+    (S, C, C + 1) float64 array
+    """
+    rows, columns = positions(reference, labels), positions(predicted, labels)
+    counts = np.zeros((n_speakers, len(labels), len(labels) + 1))
+    np.add.at(counts, (speakers, rows, columns), 1)
+    return counts
+
+
+def resample_sums(sums: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Pool the sums of the drawn speakers: (S, ...) and (R, S) give (R, ...)."""
+    return np.tensordot(draws, sums, axes=1)
+
+
+def means_of_sums(sums: np.ndarray, sizes: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Compute the mean over the pooled utterances of every resample.
+
+    Parameters
+    ----------
+    sums : (S, M) array
+        M quantities summed over the utterances of each speaker, see `speaker_sums`.
+    sizes : (S,) array
+        Utterances of each speaker.
+    draws : (R, S) array
+        From `draw_speakers`.
+
+    Returns
+    -------
+    (R, M) float64 array
+        NaN for a resample in which nobody has an utterance.
+    """
+    with np.errstate(invalid="ignore"):
+        return resample_sums(sums, draws) / resample_sums(sizes, draws)[:, None]
+
+
+@dataclass(frozen=True)
+class SpeakerSums:
+    """Everything that the metrics of a cell are functions of, summed by speaker.
+
+    Attributes
+    ----------
+    confusions : (S, C, C + 1) float64 array
+        See `speaker_confusions`.
+    soft : (S, M) float64 array
+        The metrics of `SOFT_METRICS`.
+    sizes : (S,) float64 array
+        Utterances behind `soft`.
+    classes : tuple of C str
+        Names of the rows of `confusions`.
+    """
+
+    confusions: np.ndarray
+    soft: np.ndarray
+    sizes: np.ndarray
+    classes: tuple[str, ...]
+
+    def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Give every metric for every way of counting the speakers.
+
+        Parameters
+        ----------
+        weights : (R, S) array
+            How often each speaker counts; see `with_everyone`.
+
+        Returns
+        -------
+        dict of str to (R,) float64 array
+            `macro_f1`, `uar`, `wa`, `recall/<class>` and the soft metrics; NaN where
+            nobody that counts defines a metric.
+        """
+        with np.errstate(invalid="ignore"):
+            hard = scores_of_confusion(resample_sums(self.confusions, weights))
+        recall = hard.pop("recall")  # (R, C)
+        soft = means_of_sums(self.soft, self.sizes, weights)
+        return (
+            hard
+            | {f"recall/{name}": recall[:, c] for c, name in enumerate(self.classes)}
+            | {name: soft[:, m] for m, name in enumerate(SOFT_METRICS)}
+        )
+
+    def beside(self, other: "SpeakerSums") -> "SpeakerSums":
+        """Give the speakers of two cells side by side, as (2 S) clusters."""
+        pairs = ((getattr(self, n), getattr(other, n)) for n in _SUMMED)
+        return SpeakerSums(*map(np.concatenate, pairs), self.classes)
+
+
+_SUMMED = ("confusions", "soft", "sizes")
+
+
+def with_everyone(draws: np.ndarray) -> np.ndarray:
+    """Put the count of all speakers, each once, before the resamples.
+
+    Parameters
+    ----------
+    draws : (R, S) array
+
+    Returns
+    -------
+    (1 + R, S) float64 array
+    """
+    return np.concatenate([np.ones((1, draws.shape[1])), draws])
+
+
+def percentile_interval(
+    value: float, samples: np.ndarray, *, level: float = 0.95
+) -> dict[str, float]:
+    """Give the value on all utterances with its percentile interval.
+
+    With few speakers (ten, say) percentile intervals are somewhat too narrow; read an
+    end close to zero with care.
+
+    Parameters
+    ----------
+    value : float
+        The metric on all utterances, not the mean of the resamples.
+    samples : (R,) array
+        The metric in every resample, or the difference of two arms under the same
+        draws; NaN (undefined in a resample) is left out.
+    level : float, default=0.95
+        Share of the resamples inside.
+
+    Returns
+    -------
+    dict
+        `mean` (the value), `low`, `high`.
+
+    Raises
+    ------
+    ValueError
+        If no resample defines the metric.
+    """
+    samples = np.asarray(samples, dtype=np.float64)
+    samples = samples[np.isfinite(samples)]
+    if not samples.size:
+        raise ValueError("the metric is undefined in every resample of the speakers")
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    low, high = np.quantile(samples, tails)
+    return {"mean": float(value), "low": float(low), "high": float(high)}

@@ -1,0 +1,161 @@
+"""Predictions of one fold: JSON lines that every SER head writes and one scorer reads.
+
+One line is one cell (rate, arm, head) of one fold, an object with the fields of
+`Prediction`.
+"""
+
+import json
+import math
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from emoq_plugin.evaluation.metrics import check_distributions
+from emoq_plugin.files import atomic_write, check_types, parse_json, read_text
+
+HEADS = ("retrained", "frozen", "route", "espnet")
+CONTINUOUS = "continuous"
+# `<arm>+<arm>`: the codes of the first, the route of the second beside them.
+WITH_ROUTE_OF = "+"
+BITRATES = ("nominal", "entropy", "side_info")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Posteriors of one cell on the test utterances of one fold.
+
+    Parameters
+    ----------
+    fold : str
+        Name of the fold, for example `0`.
+    rate : str
+        `<K>x<L>`, or `continuous` for features that were not quantized.
+    arm : str
+        For example `balanced` or `specific-distortion`.
+    head : {"retrained", "frozen", "route", "espnet"}
+        What made the decision.
+    bitrate_bps : dict or None
+        `nominal`, `entropy` and `side_info` in bits/s; None for `continuous`.
+    emotions : list of C str
+        Class order of the columns.
+    utterances : list of N str
+        Row order; no utterance stands twice.
+    posteriors : (N, C) float64 array
+        Rows sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If a field does not hold what is written here.
+    """
+
+    fold: str
+    rate: str
+    arm: str
+    head: str
+    bitrate_bps: dict[str, float] | None
+    emotions: list[str]
+    utterances: list[str]
+    posteriors: np.ndarray
+
+    def __post_init__(self):
+        hints = get_type_hints(Prediction)
+        del hints["posteriors"]
+        check_types(vars(self), hints, "prediction")
+        for field in ("fold", "rate", "arm", "head"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or not value or "/" in value:
+                raise ValueError(f"{field} is {value!r}, expected a name without '/'")
+        if self.head not in HEADS:
+            raise ValueError(f"head is '{self.head}', expected one of {list(HEADS)}")
+        self._check_bitrate()
+        for field in ("emotions", "utterances"):
+            names = getattr(self, field)
+            if not isinstance(names, list) or not names:
+                raise ValueError(f"{field} must be a list of at least one name")
+            if len(set(names)) != len(names):
+                twice = sorted({name for name in names if names.count(name) > 1})
+                raise ValueError(f"{field} names {twice[:5]} more than once")
+        # Frozen, so that a checked cell stays checked; only the type is settled here.
+        object.__setattr__(self, "posteriors", _as_matrix(self.posteriors))
+        expected = (len(self.utterances), len(self.emotions))
+        if self.posteriors.shape != expected:
+            raise ValueError(
+                f"posteriors have shape {self.posteriors.shape}, expected "
+                f"{expected}: utterances by emotions"
+            )
+        check_distributions(self.posteriors, what="posteriors")
+
+    def only(self, utterances: Sequence[str]) -> "Prediction":
+        """Give the rows of some utterances."""
+        row = {utterance: n for n, utterance in enumerate(self.utterances)}
+        rows = self.posteriors[[row[u] for u in utterances]]
+        return replace(self, utterances=list(utterances), posteriors=rows)
+
+    def _check_bitrate(self) -> None:
+        if self.bitrate_bps is None:
+            if self.rate != CONTINUOUS:
+                raise ValueError(f"rate {self.rate} needs bitrate_bps, found null")
+            return
+        missing = [name for name in BITRATES if name not in self.bitrate_bps]
+        if missing:
+            raise ValueError(f"bitrate_bps lacks {missing}")
+        for name, value in self.bitrate_bps.items():
+            right = isinstance(value, int | float) and math.isfinite(value)
+            if not right or value < 0:
+                raise ValueError(f"bitrate_bps.{name} is {value!r}, expected >= 0")
+
+    @property
+    def key(self) -> str:
+        """Name of the cell: `continuous/<head>` or `<rate>/<arm>/<head>`."""
+        parts = (self.rate, self.arm, self.head)
+        return "/".join((parts[0], parts[2]) if self.rate == CONTINUOUS else parts)
+
+
+def _as_matrix(rows: Any) -> np.ndarray:
+    try:
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"posteriors are not a matrix of numbers: {error}") from error
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Write one JSON line a prediction, atomically; posteriors keep 8 decimals."""
+    with atomic_write(path) as stream:
+        for prediction in predictions:
+            fields = asdict(prediction)
+            fields["posteriors"] = prediction.posteriors.round(8).tolist()
+            stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+
+def read_predictions(path: str | Path) -> list[Prediction]:
+    """Read and check a file of predictions.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        For an empty file, a line that is not JSON, a missing or unknown field, or
+        whatever `Prediction` refuses; the message names file and line.
+    """
+    predictions = []
+    names = set(Prediction.__dataclass_fields__)
+    text = read_text(path).removesuffix("\n")
+    for number, line in enumerate(text.split("\n") if text else (), 1):
+        fields = parse_json(line, path, line=number)
+        try:
+            if not isinstance(fields, dict) or set(fields) != names:
+                found = sorted(fields) if isinstance(fields, dict) else fields
+                found = reprlib.repr(found)
+                raise ValueError(f"found {found}, expected {sorted(names)}")
+            predictions.append(Prediction(**fields))
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: {error}") from error
+    if not predictions:
+        raise ValueError(f"{path}: no predictions, expected at least one JSON line")
+    return predictions

@@ -1,0 +1,1 @@
+"""What recipes run: restartable stages, studies, the report."""

@@ -1,0 +1,575 @@
+"""Studies as configuration: their experiments, their jobs, and what is missing."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from functools import cached_property
+from hashlib import sha256
+from math import log2
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from emoq_plugin.data.alignments import alignment_files
+from emoq_plugin.data.directory import read_emotions
+from emoq_plugin.data.folds import read_folds
+from emoq_plugin.evaluation.predictions import WITH_ROUTE_OF
+from emoq_plugin.evaluation.results import is_control
+from emoq_plugin.files import (
+    atomic_write,
+    check_options,
+    check_types,
+    read_json,
+    read_options,
+    read_yaml,
+    sha256_of_file,
+    write_json,
+)
+from emoq_plugin.recipe.experiment import TRAIN_ON, parse_rate, parse_rates
+from emoq_plugin.recipe.stage import Stage
+
+BALANCED = "balanced"
+# Of all features of `conf/features`; decides only which rates may be chosen.
+FRAME_RATE_HZ = 50.0
+# The name that stands for the corpora of `learn_on` together.
+JOINED = "joined"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What stands in `conf/study/*.yaml`.
+
+    Attributes
+    ----------
+    features : list of str
+        Names of `conf/features/<name>.yaml`.
+    quantizers : dict
+        By name, the main one first: `seeds` (default [0]), `base` (a name of
+        `conf/quantizer/<base>.yaml`, by default the same name), and whatever differs
+        from that file. Groups of experts follow from the arms.
+    rates : list of str, or dict of str to list of str
+        `<K>x<L>`, for all features or by feature.
+    arms : list of str
+        As in stage 5, and controls `<arm>+<arm>` (see `ser.probe.probe_arms`).
+    emoq : str, default="specific-distortion"
+        The arm that stands for Emo-Q where one is needed.
+    train_on : {"train", "train+valid"}, default="train"
+        With `train+valid` everything is learned a second time without the validation
+        speakers, for the choice of one setting.
+    crossfit, route_depth : int
+        As in stage 4.
+    probe : str, default="probe"
+        Name of `conf/ser/<name>.yaml`.
+    select_below : float, default=300
+        Bits/s (nominal) that a setting chosen by validation speakers may have.
+    learn_on : list of str
+        Corpora (recipes of `egs2`) that are learned from together; empty: the recipe's
+        own corpus in its own folds.
+    test_on : dict of str to list of str
+        With `learn_on`: corpora that are tested on, with the classes that they have.
+    max_per_emotion : int, default=500
+        Clips of a class that a corpus of `test_on` is cut to.
+    n_resamples : int, default=1000
+        Of the bootstrap over speakers.
+    """
+
+    features: list[str]
+    quantizers: dict[str, dict[str, Any]]
+    rates: list[str] | dict[str, list[str]]
+    arms: list[str]
+    emoq: str = "specific-distortion"
+    train_on: str = "train"
+    crossfit: int = 0
+    route_depth: int = 1
+    probe: str = "probe"
+    select_below: float = 300.0
+    learn_on: list[str] = field(default_factory=list)
+    test_on: dict[str, list[str]] = field(default_factory=dict)
+    max_per_emotion: int = 500
+    n_resamples: int = 1000
+
+    @classmethod
+    def read(cls, path: str | Path) -> "StudyConfig":
+        """Read and check a YAML file.
+
+        Raises
+        ------
+        ValueError
+            For an unknown or missing option, or a value that no stage knows.
+        """
+        fields = cls.__dataclass_fields__
+        values = read_options(path, fields)
+        required = ("features", "quantizers", "rates", "arms")
+        if absent := [name for name in required if not values.get(name)]:
+            raise ValueError(f"{path}: option '{absent[0]}' is missing or empty")
+        check_types(values, get_type_hints(cls), path)
+        config = cls(**values)
+        try:
+            config._check()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return config
+
+    def _check(self) -> None:
+        from emoq_plugin.learning.fit_bank import QuantizerConfig
+        from emoq_plugin.routing.systems import Arm
+
+        for feature in self.features:
+            parse_rates(self.rates_of(feature))
+        for name in (*self.arms, self.emoq):
+            for part in name.split(WITH_ROUTE_OF):
+                Arm.parse(part)
+                if part not in self.arms:
+                    raise ValueError(f"arm '{part}' of '{name}' is not among the arms")
+        if BALANCED not in self.arms:
+            raise ValueError(
+                "arm 'balanced', which others are compared with, is absent"
+            )
+        if self.train_on not in TRAIN_ON:
+            raise ValueError(f"train_on '{self.train_on}', expected one of {TRAIN_ON}")
+        # Groups of experts follow from the arms.
+        known = {"base": str, "seeds": list[int], **get_type_hints(QuantizerConfig)}
+        del known["groups"]
+        for name, entry in self.quantizers.items():
+            check_options(entry, known, f"quantizers: {name}")
+            check_types(entry, known, f"quantizers: {name}")
+        if bool(self.learn_on) != bool(self.test_on):
+            raise ValueError("learn_on and test_on belong together: give both or none")
+        if both := set(self.learn_on) & set(self.test_on):
+            raise ValueError(f"{sorted(both)} in learn_on and in test_on")
+
+    def rates_of(self, feature: str) -> list[str]:
+        """Give the rates of a feature.
+
+        Raises
+        ------
+        ValueError
+            If rates stand by feature and this one has none.
+        """
+        if isinstance(self.rates, Mapping):
+            if feature not in self.rates:
+                raise ValueError(f"rates: no rates of feature '{feature}'")
+            return list(self.rates[feature])
+        return list(self.rates)
+
+    @property
+    def unit_arms(self) -> list[str]:
+        """Arms that stage 5 encodes."""
+        return [arm for arm in self.arms if WITH_ROUTE_OF not in arm]
+
+    @property
+    def candidates(self) -> list[str]:
+        """Arms that may be chosen as Emo-Q: no controls, and more than one expert."""
+        return [arm for arm in self.arms if arm != BALANCED and not is_control(arm)]
+
+    def cheap_rates(self, feature: str) -> list[str]:
+        """Give the rates that may be chosen, at 50 Hz, the cheapest first."""
+        bits = {}
+        for rate in self.rates_of(feature):
+            size, n_levels = parse_rate(rate)
+            bits[rate] = FRAME_RATE_HZ * n_levels * log2(size)
+        return sorted((r for r in bits if bits[r] <= self.select_below), key=bits.get)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is learned, encoded and probed in one go: all rates and arms.
+
+    Attributes
+    ----------
+    corpus, feature, quantizer : str
+    seed : int
+    folds : tuple of str
+        One fold; or, learned once for all, the test sets of a cross-corpus study.
+    """
+
+    corpus: str
+    feature: str
+    quantizer: str
+    seed: int
+    folds: tuple[str, ...]
+
+    @property
+    def experiment(self) -> str:
+        """Name without the seed, under which seeds and folds are pooled."""
+        return f"{self.corpus}-{self.feature}-{self.quantizer}"
+
+    @property
+    def directory(self) -> str:
+        """Name of the experiment's directory."""
+        return f"{self.experiment}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Name in lists and for `--only`."""
+        fold = f"/fold{self.folds[0]}" if len(self.folds) == 1 else ""
+        return self.directory + fold
+
+
+class Study:
+    """A configuration in a place: jobs, directories, and what is missing.
+
+    Parameters
+    ----------
+    name : str
+    config : StudyConfig
+    output : Path
+        exp/study_<name>.
+    root : Path
+        Of the repository: holds `conf` and `egs2`.
+    corpus : str
+        The recipe's own.
+    data_dir, emotions, folds, dumpdir : Path
+        Of the recipe; features stand in `<dumpdir>/<feature>/<set>`, where the set is
+        the last part of `data_dir`.
+    alignments : Path, optional
+        Phone labels, see `measure`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: StudyConfig,
+        *,
+        output: Path,
+        root: Path,
+        corpus: str,
+        data_dir: Path,
+        emotions: Path,
+        folds: Path,
+        dumpdir: Path,
+        alignments: Path | None = None,
+    ):
+        self.name = name
+        self.config = config
+        self.output = output
+        self.root = root
+        self.corpus = corpus
+        self.set_name = data_dir.name
+        self.dumpdir = dumpdir
+        self.alignments = alignments
+        self.crosses = bool(config.learn_on)
+        here = output / JOINED
+        self.data_dir = here / "raw" if self.crosses else data_dir
+        self.emotions = here / "emotions" if self.crosses else emotions
+        self.folds = here / "folds" if self.crosses else folds
+        for other in (*config.learn_on, *config.test_on):
+            if not (self.recipe(other)).is_dir():
+                recipes = sorted(p.parent.name for p in (root / "egs2").glob("*/ser2"))
+                raise ValueError(
+                    f"corpus '{other}' has no recipe {self.recipe(other)}, expected "
+                    f"one of {recipes}"
+                )
+        for entry in config.quantizers.items():
+            self._base(*entry)
+        self.left_out: dict[str, str] = {}
+
+    @classmethod
+    def of_recipe(
+        cls,
+        config: str | Path,
+        recipe: str | Path,
+        *,
+        alignments: str | Path | None = None,
+    ) -> "Study":
+        """Give the study that stage 7 of a recipe runs with its default options.
+
+        Parameters
+        ----------
+        config : str or Path
+            File of `conf/study`.
+        recipe : str or Path
+            egs2/<corpus>/ser2.
+        alignments : str or Path, optional
+            Phone labels, if the recipe's run.sh gives some: results made without them
+            are not those of stage 7.
+
+        Raises
+        ------
+        ValueError
+            For a configuration that no stage knows.
+        """
+        config, recipe = Path(config), Path(recipe).resolve()
+        return cls(
+            config.stem,
+            StudyConfig.read(config),
+            output=recipe / "exp" / f"study_{config.stem}",
+            root=recipe.parents[2],
+            corpus=recipe.parent.name,
+            data_dir=recipe / "dump" / "raw" / "all",
+            emotions=recipe / "data" / "emotions",
+            folds=recipe / "data" / "folds",
+            dumpdir=recipe / "dump",
+            alignments=Path(alignments).resolve() if alignments else None,
+        )
+
+    def leave_out_absent(self) -> None:
+        """Leave out test corpora that were not prepared; `left_out` says why.
+
+        Only where all others are there: what is learned must not depend on it.
+        """
+        places = {
+            corpus: self.source_dirs(corpus, "")[0]
+            for corpus in (*self.config.learn_on, *self.config.test_on)
+        }
+        absent = {c for c, p in places.items() if not (p / ".done.json").exists()}
+        kept = {c: v for c, v in self.config.test_on.items() if c not in absent}
+        if not kept or absent & set(self.config.learn_on):
+            return
+        self.config = replace(self.config, test_on=kept)
+        for corpus in sorted(absent):
+            self.left_out[corpus] = (
+                f"{places[corpus]} has no finished result: run stages 1 to 3 of that "
+                "recipe, then this study again"
+            )
+            logging.warning(
+                "test set %s is left out: %s", corpus, self.left_out[corpus]
+            )
+
+    # ------------------------------------------------------------------------ places
+
+    def recipe(self, corpus: str) -> Path:
+        """Give the recipe's directory of a corpus."""
+        return self.root / "egs2" / corpus / "ser2"
+
+    def _base(self, name: str, entry: Mapping[str, Any]) -> Path:
+        path = self.root / "conf" / "quantizer" / f"{entry.get('base', name)}.yaml"
+        if not path.exists():
+            known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+            raise ValueError(
+                f"quantizer '{name}': {path} is missing, expected a base of {known}"
+            )
+        return path
+
+    def feature_config(self, feature: str) -> Path:
+        """Give the configuration of a feature."""
+        return self.root / "conf" / "features" / f"{feature}.yaml"
+
+    @property
+    def probe_config(self) -> Path:
+        """Give the configuration of the heads."""
+        return self.root / "conf" / "ser" / f"{self.config.probe}.yaml"
+
+    def feature_dir(self, feature: str) -> Path:
+        """Give the features that jobs read."""
+        if self.crosses:
+            return self.output / JOINED / feature
+        return self.dumpdir / feature / self.set_name
+
+    def fold_dir(self, job: Job, fold: str) -> Path:
+        """Give the directory of one fold's results."""
+        return self.output / job.directory / f"fold{fold}"
+
+    def quantizer_dir(self, job: Job, fold: str) -> Path:
+        """Give the directory of the banks that a fold is encoded with."""
+        if self.crosses:
+            return self.output / job.directory / "quantizer"
+        return self.fold_dir(job, fold) / "quantizer"
+
+    def marker(self, job: Job) -> Path:
+        """Give the file that says that a job is done."""
+        if self.crosses:
+            return self.output / job.directory / ".job.done.json"
+        return self.fold_dir(job, job.folds[0]) / ".job.done.json"
+
+    def valid_file(self, job: Job, fold: str) -> Path:
+        """Give the predictions of a fold's validation clips."""
+        inner = "select/ser" if self.config.train_on == "train+valid" else "ser"
+        return self.fold_dir(job, fold) / inner / "valid.jsonl"
+
+    # -------------------------------------------------------------------------- jobs
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Give every corpus with every feature that the study reads."""
+        corpora = [*self.config.learn_on, *self.config.test_on] or [self.corpus]
+        return [(c, f) for f in self.config.features for c in corpora]
+
+    def source_dirs(self, corpus: str, feature: str) -> list[Path]:
+        """Give the formatted set and the features of a corpus, as stages 2-3 write."""
+        dumpdir = self.recipe(corpus) / "dump" if self.crosses else self.dumpdir
+        names = ("raw", feature)
+        return [dumpdir / name / self.set_name for name in names]
+
+    def why_missing(self, feature: str) -> str | None:
+        """Say why no job can run with a feature, or None."""
+        path = self.feature_config(feature)
+        if not path.exists():
+            known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+            return f"feature '{feature}': {path} is missing, expected one of {known}"
+        absent = [
+            f"{corpus} ({place} has no finished result)"
+            for corpus, name in self.sources()
+            if name == feature
+            for place in self.source_dirs(corpus, name)
+            if not (place / ".done.json").exists()
+        ]
+        if not absent:
+            return None
+        leave = ", or take the corpus out of the study" if self.crosses else ""
+        return (
+            f"feature '{feature}' of {', '.join(absent)}: run stages 1 to 3 of that "
+            f"recipe first{leave}"
+        )
+
+    def fold_names(self) -> tuple[str, ...]:
+        """Give the folds; of a cross-corpus study, one for each test set."""
+        if self.crosses:
+            return tuple(str(n) for n in range(1, len(self.config.test_on) + 1))
+        return tuple(fold.name for fold in read_folds(self.folds))
+
+    def jobs(self, pattern: str = "") -> list[Job]:
+        """Give the jobs whose name holds a pattern, whether they can run or not.
+
+        Raises
+        ------
+        ValueError
+            If no name matches.
+        """
+        folds = self.fold_names()
+        groups = [folds] if self.crosses else [(fold,) for fold in folds]
+        corpus = JOINED if self.crosses else self.corpus
+        jobs = [
+            Job(corpus, feature, quantizer, seed, group)
+            for feature in self.config.features
+            for quantizer, entry in self.config.quantizers.items()
+            for seed in entry.get("seeds", [0])
+            for group in groups
+        ]
+        found = [job for job in jobs if fnmatch(job.name, f"*{pattern}*")]
+        if not found:
+            raise ValueError(f"no job matches '{pattern}': {[j.name for j in jobs]}")
+        return found
+
+    def runnable(self, pattern: str = "") -> list[Job]:
+        """Give the jobs whose input is there; say why the others cannot run.
+
+        Raises
+        ------
+        ValueError
+            If none can run, with the reasons.
+        """
+        jobs = self.jobs(pattern)
+        reasons = {
+            f: self.why_missing(f) for f in dict.fromkeys(j.feature for j in jobs)
+        }
+        for reason in filter(None, reasons.values()):
+            logging.warning("left out: %s", reason)
+        found = [job for job in jobs if not reasons[job.feature]]
+        if not found:
+            raise ValueError("no job can run: " + "; ".join(map(str, reasons.values())))
+        return found
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """Give what decides a job's result beside its input files."""
+        config = self.config
+        return {
+            "rates": config.rates_of(job.feature),
+            "arms": config.arms,
+            "cheap_rates": config.cheap_rates(job.feature),
+            "candidates": config.candidates,
+            "train_on": config.train_on,
+            "crossfit": config.crossfit,
+            "route_depth": config.route_depth,
+            "quantizer": self.quantizer_options(job, config.arms),
+            "probe": read_yaml(self.probe_config),
+            "alignments": self._alignments_sha256,
+        }
+
+    def why_undone(self, job: Job) -> str | None:
+        """Say why a job has no result of this configuration, or None."""
+        marker = self.marker(job)
+        if not marker.exists():
+            return self.why_missing(job.feature) or "has not been run, or has failed"
+        try:
+            same = read_json(marker)["fingerprint"] == self.stage(job).fingerprint
+        except FileNotFoundError:
+            same = False
+        return None if same else "is not up to date: run the job again"
+
+    def stage(self, job: Job) -> Stage:
+        """Give the stage that stands for all results of a job.
+
+        Raises
+        ------
+        FileNotFoundError
+            If one of them, or of what they are made from, is not finished.
+        """
+        # What went in stands beside what came out: where it has changed since, the
+        # results wait to be done again.
+        files = [self.feature_dir(job.feature), self.data_dir, self.emotions]
+        for fold in job.folds:
+            place = self.fold_dir(job, fold)
+            files += [place / "ser", place / "measures"]
+            if self.chooses_apart(job):
+                files.append(place / "select" / "ser")
+            files += [self.folds / fold / part for part in ("train", "valid", "test")]
+        marker = self.marker(job)
+        settings = self.settings(job)
+        return Stage(marker.parent, inputs=files, settings=settings, marker=marker.name)
+
+    @cached_property
+    def _alignments_sha256(self) -> str | None:
+        if self.alignments is None:
+            return None
+        files = alignment_files(self.alignments)
+        hashes = " ".join(sorted(sha256_of_file(path) for path in files))
+        return sha256(hashes.encode()).hexdigest()
+
+    # ------------------------------------------------------------------------- files
+
+    def chooses_apart(self, job: Job) -> bool:
+        """Tell whether a job learns again without validation speakers, who then choose.
+
+        Once for each quantizer, where the heads have learned from them otherwise.
+        """
+        config = self.config
+        return (
+            config.train_on == "train+valid"
+            and job.seed == config.quantizers[job.quantizer].get("seeds", [0])[0]
+            and bool(config.cheap_rates(job.feature))
+        )
+
+    def quantizer_options(self, job: Job, arms: Sequence[str]) -> dict[str, Any]:
+        """Give the options of a quantizer: its base, what differs, groups and seed."""
+        named = (
+            part.partition("-")[0] for arm in arms for part in arm.split(WITH_ROUTE_OF)
+        )
+        entry = self.config.quantizers[job.quantizer]
+        base = read_yaml(self._base(job.quantizer, entry))
+        own = {k: v for k, v in entry.items() if k not in ("base", "seeds")}
+        learning = (base.get("learning") or {}) | own.get("learning", {})
+        return {
+            **base,
+            **own,
+            # The linear router is fitted to `specific`, whatever the arms are.
+            "groups": list(dict.fromkeys([BALANCED, "specific", *named])),
+            "learning": learning | {"seed": job.seed},
+        }
+
+    def write_quantizer_config(
+        self, job: Job, arms: Sequence[str], place: Path
+    ) -> Path:
+        """Write the options for stage 4 into a directory; give the file."""
+        import yaml
+
+        path = place / "quantizer.yaml"
+        options = yaml.safe_dump(self.quantizer_options(job, arms), sort_keys=False)
+        text = f"# Quantizer '{job.quantizer}' of study {self.name}.\n{options}"
+        if not path.exists() or path.read_text("utf-8") != text:
+            with atomic_write(path) as stream:
+                stream.write(text)
+        return path
+
+    def write_card(self, jobs: Sequence[Job]) -> None:
+        """Write study.json: the configuration and all jobs."""
+        card = {
+            "study": self.name,
+            "corpus": self.corpus,
+            "config": asdict(self.config),
+            "jobs": [job.name for job in jobs],
+        }
+        write_json(self.output / "study.json", card)
+
+    def classes(self) -> list[str]:
+        """Give the class order."""
+        return read_emotions(self.emotions)

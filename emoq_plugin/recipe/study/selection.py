@@ -1,0 +1,212 @@
+"""One setting chosen by validation speakers, scored on the test speakers of each fold.
+
+In each fold every candidate (quantizer, rate, arm) is scored on the fold's validation
+speakers, by codebooks of one seed; the best one predicts the fold's test clips with all
+seeds. Test predictions take no part in the choice.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emoq_plugin.data.directory import DataDirectory
+from emoq_plugin.data.folds import read_folds
+from emoq_plugin.evaluation.intervals import SpeakerSums
+from emoq_plugin.evaluation.metrics import jensen_shannon, scores_of_confusion
+from emoq_plugin.evaluation.predictions import CONTINUOUS, Prediction, read_predictions
+from emoq_plugin.evaluation.results import sum_by_speaker
+from emoq_plugin.recipe.study.plan import Study
+from emoq_plugin.recipe.study.pooling import Experiment, key_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A candidate.
+
+    Attributes
+    ----------
+    quantizer, rate, arm : str
+    """
+
+    quantizer: str
+    rate: str
+    arm: str
+
+    @property
+    def key(self) -> str:
+        """Name of its cell with a retrained head."""
+        return key_of(CONTINUOUS if self.arm == CONTINUOUS else self.rate, self.arm)
+
+
+def validation_score(
+    prediction: Prediction, labels: Mapping[str, int], targets: Mapping[str, np.ndarray]
+) -> tuple[float, float]:
+    """Score one cell on validation clips.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    labels : mapping of str to int
+        Class by utterance, -1 where there is none.
+    targets : mapping of str to (C,) array
+        Class shares.
+
+    Returns
+    -------
+    macro_f1, minus_js : float
+        Larger is better; the second decides where the first ties.
+    """
+    truth = np.array([labels[u] for u in prediction.utterances])
+    n_classes = len(prediction.emotions)
+    counts = np.zeros((n_classes, n_classes + 1))
+    rows = truth >= 0
+    guess = prediction.posteriors.argmax(axis=1)
+    np.add.at(counts, (truth[rows], guess[rows]), 1)
+    shares = np.stack([targets[u] for u in prediction.utterances])
+    divergence = jensen_shannon(shares, prediction.posteriors).mean()
+    return float(scores_of_confusion(counts)["macro_f1"]), -float(divergence)
+
+
+def choose(
+    candidates: Sequence[Setting],
+    files: Mapping[str, str | Path],
+    labels: Mapping[str, int],
+    targets: Mapping[str, np.ndarray],
+) -> tuple[Setting, float]:
+    """Choose the candidate of highest validation macro-F1.
+
+    Parameters
+    ----------
+    candidates : sequence of Setting
+    files : mapping of str to str or Path
+        Predictions of validation clips by quantizer.
+    labels, targets : mapping
+        See `validation_score`.
+
+    Returns
+    -------
+    setting : Setting
+    macro_f1 : float
+        On validation clips.
+
+    Raises
+    ------
+    ValueError
+        If a file lacks a candidate.
+    """
+    scores: dict[Setting, tuple[float, float]] = {}
+    for quantizer, path in files.items():
+        found = {p.key: p for p in read_predictions(path)}
+        for setting in (c for c in candidates if c.quantizer == quantizer):
+            if setting.key not in found:
+                raise ValueError(f"{path} lacks cell {setting.key}: run its job again")
+            scores[setting] = validation_score(found[setting.key], labels, targets)
+    best = max(scores, key=lambda setting: scores[setting])
+    return best, scores[best][0]
+
+
+@dataclass
+class Selection:
+    """The setting that each fold's validation speakers chose, and what it reaches.
+
+    Attributes
+    ----------
+    main : Experiment
+        Its seeds are scored; a quantizer that lacks a seed lends its first one.
+    experiments : dict of str to Experiment
+        By quantizer.
+    chosen : dict of str to (Setting, float)
+        By fold, with its validation macro-F1.
+    """
+
+    main: Experiment
+    experiments: dict[str, Experiment]
+    chosen: dict[str, tuple[Setting, float]]
+
+    def _settings(self, arm: str | None) -> Iterator[tuple[str, Setting, Experiment]]:
+        for fold, (setting, _) in self.chosen.items():
+            arm_at = setting if arm is None else replace(setting, arm=arm)
+            yield fold, arm_at, self.experiments[setting.quantizer]
+
+    def sums(self, arm: str | None = None) -> list[SpeakerSums]:
+        """Compose test predictions of the chosen settings, or of an arm instead.
+
+        Parameters
+        ----------
+        arm : str, optional
+            At the chosen quantizers and rates; `continuous` for unquantized features.
+        """
+        found = []
+        for seed in self.main.seeds:
+            posteriors = np.zeros(self.main.reference.targets.shape)
+            for fold, setting, experiment in self._settings(arm):
+                seeds = experiment.seeds
+                number = seeds.index(seed) if seed in seeds else 0
+                rows = self.main.rows_of(fold)
+                cell = experiment.cells[setting.key][number]
+                posteriors[rows] = cell.posteriors[rows]
+            found.append(sum_by_speaker(posteriors, self.main.reference))
+        return found
+
+    def measures(self, arm: str | None = None) -> list[dict[str, Any]]:
+        """Give the lines of measures.jsonl in the same way."""
+        found = []
+        for fold, setting, experiment in self._settings(arm):
+            lines = experiment.measured()[setting.rate, setting.arm]
+            by_seed = {line["seed"]: line for line in lines if line["fold"] == fold}
+            lent = by_seed[experiment.seeds[0]]
+            for seed in self.main.seeds:
+                found.append(by_seed.get(seed, lent) | {"seed": seed})
+        return found
+
+    def bitrate(self, arm: str | None = None) -> float:
+        """Average the total bits/s over folds."""
+        cells = self._settings(arm)
+        return float(np.mean([e.total_bitrate(s.key) for _, s, e in cells]))
+
+
+def select(
+    study: Study, experiments: Sequence[Experiment], arms: Sequence[str]
+) -> Selection | None:
+    """Let the validation speakers of each fold choose quantizer, rate and arm.
+
+    Parameters
+    ----------
+    study : Study
+    experiments : sequence of Experiment
+        Of one corpus and feature, the main quantizer first.
+    arms : sequence of str
+        Candidates.
+
+    Returns
+    -------
+    selection : Selection or None
+        None where no rate is cheap enough or validation predictions are missing.
+    """
+    main = experiments[0]
+    members = {e.quantizer: e for e in experiments if e.utterances == main.utterances}
+    candidates = [
+        Setting(quantizer, rate, arm)
+        for quantizer in members
+        for rate in study.config.cheap_rates(main.feature)
+        for arm in arms
+    ]
+    emotions = main.reference.emotions
+    data = DataDirectory.read(study.data_dir, emotions)
+    valid = {fold.name: fold.valid for fold in read_folds(study.folds)}
+    chosen = {}
+    for name in main.folds:
+        files = {
+            quantizer: study.valid_file(e.jobs[e.seeds[0], name], name)
+            for quantizer, e in members.items()
+        }
+        if not candidates or not all(path.exists() for path in files.values()):
+            return None
+        clips = [u for u in valid[name] if u in data.speaker]
+        labels = dict(zip(clips, data.labels(clips, emotions)))
+        targets = dict(zip(clips, data.targets(clips, emotions)))
+        chosen[name] = choose(candidates, files, labels, targets)
+    return Selection(main, members, chosen)

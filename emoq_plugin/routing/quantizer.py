@@ -1,0 +1,192 @@
+"""RoutedQuantizer (Emo-Q): a bank, a router, and the stream they make together."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emoq_plugin.core.artifact import Artifact
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.clip_encoding import ClipEncoding
+from emoq_plugin.core.rvq import (
+    PADDING,
+    Quantized,
+    clips_of,
+    pad_clips,
+)
+from emoq_plugin.files import check_types
+from emoq_plugin.routing.routers import Facts
+from emoq_plugin.routing.systems import Arm, decode_route, encode_clips
+
+
+class RoutedQuantizer(Artifact, nn.Module):
+    """Routes each clip at a shallow depth, then encodes it with the chosen expert.
+
+    Parameters
+    ----------
+    bank : CodebookBank
+    arm : str
+        ``balanced`` or ``<group>-<router>``.
+    depth : int, default=1
+        Levels that the router looks at.
+    n_levels : int, optional
+        Levels of the code stream; all that the bank has when None.
+
+    Raises
+    ------
+    ValueError
+        For an arm whose experts the bank lacks, or levels that were not learned.
+    """
+
+    def __init__(
+        self,
+        bank: CodebookBank,
+        arm: str,
+        *,
+        depth: int = 1,
+        n_levels: int | None = None,
+    ):
+        super().__init__()
+        self.arm = Arm.parse(arm)
+        experts = self.arm.experts(bank)
+        self.bank = bank.subset(experts)
+        self.depth = depth
+        self.n_levels = bank.n_levels if n_levels is None else n_levels
+        if not 1 <= self.n_levels <= bank.n_levels:
+            raise ValueError(
+                f"n_levels is {n_levels}, expected 1 to {bank.n_levels}, which were "
+                "learned"
+            )
+        self._speech: Any = None
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        n_levels: int | None = None,
+        speaker_mean: Tensor | None = None,
+    ) -> Quantized:
+        """Route, encode and decode a batch.
+
+        Parameters
+        ----------
+        x : (B, T, D) float32 Tensor
+        lengths : (B,) Tensor, optional
+        n_levels : int, optional
+        speaker_mean : (B, D) Tensor, optional
+
+        Returns
+        -------
+        quantized : Quantized
+            `route` counts the experts in the order of ``bank.experts``.
+        """
+        levels = self.n_levels if n_levels is None else n_levels
+        means = [None] * len(x) if speaker_mean is None else speaker_mean
+        facts = Facts(depth=min(self.depth, levels))
+        clips = [
+            ClipEncoding(self.bank, frames, speaker_mean=mean)
+            for frames, mean in zip(clips_of(x, lengths), means)
+        ]
+        encoded = encode_clips(self.arm, clips, [facts] * len(clips), levels)
+        routes, codes = zip(*encoded)
+        features = [
+            self.bank.normalization.inverse(decode_route(self.bank, c, route))
+            for route, c in encoded
+        ]
+        frames = torch.tensor([len(c) for c in codes], device=x.device)
+        expert = self.bank.expert(self.bank.experts[0])
+        bits = expert.bits_per_frame(levels) * len(routes[0])
+        return Quantized(
+            features=pad_clips(features, value=0.0, n_frames=x.shape[1]),
+            codes=pad_clips(codes, value=PADDING, n_frames=x.shape[1]),
+            route=torch.tensor(
+                [[self.bank.experts.index(e) for e in r] for r in routes],
+                device=x.device,
+            ),
+            weights=torch.tensor([list(r.values()) for r in routes], device=x.device),
+            bits=frames.double() * bits + self.arm.side_bits(self.bank),
+        )
+
+    def encode(self, x: Tensor, lengths: Tensor | None = None, **options) -> Tensor:
+        """Give the codes of `forward`."""
+        return self(x, lengths, **options).codes
+
+    def decode(self, codes: Tensor, route: Tensor, weights: Tensor) -> Tensor:
+        """Decode a batch of codes with its routes.
+
+        Parameters
+        ----------
+        codes : (B, T, M * L) int64 Tensor
+        route : (B, M) int64 Tensor
+        weights : (B, M) Tensor
+
+        Returns
+        -------
+        features : (B, T, D) Tensor
+        """
+        lengths = (codes[..., 0] != PADDING).sum(dim=1)
+        clips = []
+        for clip, experts, shares in zip(clips_of(codes, lengths), route, weights):
+            names = [self.bank.experts[int(e)] for e in experts]
+            decoded = decode_route(self.bank, clip, dict(zip(names, shares.tolist())))
+            clips.append(self.bank.normalization.inverse(decoded))
+        return pad_clips(clips, value=0.0, n_frames=codes.shape[1])
+
+    def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
+        """Give the units of speech, by the encoder that the feature card names.
+
+        Parameters
+        ----------
+        audio : str, Path, ((N,) float array, Hz), or a list of these
+        device : str, default="cpu"
+            torch device of encoder and quantizer.
+        **options
+            Of `emoq_plugin.speech.pipeline.SpeechToUnits` (`model_dir`) and its call
+            (`multi_channel`, `speaker_mean`).
+
+        Returns
+        -------
+        units : Units or list of Units
+            See `emoq_plugin.speech.pipeline.Units`; a list for a list.
+        """
+        from emoq_plugin.speech.pipeline import SpeechToUnits
+
+        place = (device, options.pop("model_dir", None))
+        if self._speech is None or self._speech[0] != place:
+            speech = SpeechToUnits(self, device=device, model_dir=place[1])
+            self._speech = (place, speech)
+        many = audio if isinstance(audio, list) else [audio]
+        found = list(self._speech[1](many, **options))
+        return found if isinstance(audio, list) else found[0]
+
+    @property
+    def codebooks_sha256(self) -> str:
+        """SHA-256 over codebooks and normalisation of the experts in use."""
+        return self.bank.codebooks_sha256
+
+    def config(self) -> dict:
+        """Give all that is not a tensor."""
+        own = {"arm": self.arm.name, "depth": self.depth, "n_levels": self.n_levels}
+        return self.bank.config() | own
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Give all tensors under their names in the file."""
+        return self.bank.tensors()
+
+    @classmethod
+    def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "RoutedQuantizer":
+        """Build what `config` and `tensors` describe."""
+        types = {"arm": str, "depth": int, "n_levels": int}
+        check_types(config, types, "config")
+        bank = CodebookBank.from_config(config, tensors)
+        if not 1 <= config["depth"] <= bank.n_levels:
+            raise ValueError(
+                f"depth is {config['depth']}, expected 1 to {bank.n_levels}"
+            )
+        return cls(
+            bank,
+            config["arm"],
+            depth=config["depth"],
+            n_levels=config["n_levels"],
+        )

@@ -1,0 +1,171 @@
+"""Hidden layers of the speech encoders in Hugging Face transformers."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emoq_plugin.speech.encoders.layers import (
+    LayeredEncoder,
+    Network,
+    check_complete,
+    convolution_frames,
+    convolution_lengths,
+    how_to_bring,
+    hub_directory,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+# Only these ignore padded samples when told which they are; the others get batches of
+# equal length. data2vec-audio stacks five positional convolutions, and padded frames
+# are zero only before the first.
+MASKABLE_TYPES = ("hubert", "wavlm", "wav2vec2")
+# Used in training only, absent from many published checkpoints.
+HARMLESS_KEYS = ("masked_spec_embed", "decoder.")
+FILES = (
+    "config.json, preprocessor_config.json and model.safetensors (or pytorch_model.bin)"
+)
+
+
+class HuggingFace(LayeredEncoder):
+    """HuBERT, WavLM, wav2vec 2.0, data2vec-audio or the encoder of Whisper.
+
+    Padding is masked where the model can mask it; where it cannot (group normalisation
+    over time in the feature extractor, data2vec-audio) only waves of equal length share
+    a batch. Whisper sees 30 s at a time, padded; longer waves are cut there, the output
+    is trimmed to the true length. A local directory is one that `save_pretrained`
+    wrote. Options: see `LayeredEncoder`.
+    """
+
+    name = "huggingface"
+    model_files = ("*.json", "*.safetensors", "*.bin")
+
+    def load(self, model: str) -> Network:
+        """Load feature extractor and model."""
+        self._extractor, loaded = _load(model)
+        self._config = loaded.config
+        self._is_whisper = self._config.model_type == "whisper"
+        shift, minimum = self._lengths(model)
+        return Network(
+            module=loaded,
+            n_layers=self._config.num_hidden_layers,
+            dimension=self._config.hidden_size,
+            shift=shift,
+            minimum_samples=minimum,
+            sharing="padded" if self._is_whisper or self._is_maskable() else "equal",
+            sample_rate=self._extractor.sampling_rate,
+            settings={
+                "model_type": self._config.model_type,
+                "do_normalize": bool(getattr(self._extractor, "do_normalize", False)),
+            },
+            package="transformers",
+        )
+
+    def _lengths(self, model: str) -> tuple[int, int]:
+        """Give shift and shortest wave, samples."""
+        config = self._config
+        if self._is_whisper:
+            # The second convolution has stride 2.
+            self._shift = 2 * self._extractor.hop_length
+            self._piece = config.max_source_positions * self._shift
+            return self._shift, self._shift
+        if not hasattr(config, "conv_stride"):
+            raise ValueError(
+                f"model '{model}' is of type '{config.model_type}', expected HuBERT, "
+                "WavLM, wav2vec2, data2vec-audio, or Whisper"
+            )
+        self._convolutions = list(zip(config.conv_kernel, config.conv_stride))
+        return convolution_lengths(self._convolutions)
+
+    def _is_maskable(self) -> bool:
+        return (
+            self._config.model_type in MASKABLE_TYPES
+            and self._config.feat_extract_norm == "layer"
+            and not getattr(self._config, "conv_pos_batch_norm", False)
+        )
+
+    def n_frames(self, samples: int) -> int:
+        """Give the number of frames of a wave."""
+        if self._is_whisper:
+            return samples // self._shift
+        return convolution_frames(self._convolutions, samples)
+
+    def batch_cost(self, samples: int) -> int:
+        """Give the samples that a wave takes in a batch: Whisper pads to 30 s."""
+        return self._piece if self._is_whisper else samples
+
+    def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Encode waves in batches; those too long for Whisper in pieces."""
+        if not self._is_whisper:
+            return super().encode(waves)
+        owners, pieces = [], []
+        for i, wave in enumerate(waves):
+            for start in range(0, self.n_frames(len(wave)) * self._shift, self._piece):
+                owners.append(i)
+                pieces.append(wave[start : start + self._piece])
+        parts: list[list[np.ndarray]] = [[] for _ in waves]
+        for i, frames in zip(owners, super().encode(pieces)):
+            parts[i].append(frames)
+        return [np.concatenate(part) for part in parts]
+
+    def _inputs(self, waves: Sequence[np.ndarray]) -> dict[str, "torch.Tensor"]:
+        import torch
+
+        rate = self._extractor.sampling_rate
+        if self._is_whisper:
+            mel = self._extractor(
+                waves,
+                sampling_rate=rate,
+                max_length=self._piece,
+                do_normalize=getattr(self._extractor, "do_normalize", None),
+                return_tensors="pt",
+            )
+            return {"input_features": mel.input_features}
+        # One by one, so that normalisation never sees another wave or padding.
+        inputs = [
+            torch.from_numpy(self._extractor(w, sampling_rate=rate).input_values[0])
+            for w in waves
+        ]
+        values = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True)  # (B, N)
+        lengths = torch.tensor([len(wave) for wave in waves])
+        if len(set(lengths.tolist())) == 1:
+            return {"input_values": values}
+        mask = torch.arange(values.shape[1]) < lengths[:, None]
+        return {"input_values": values, "attention_mask": mask.long()}
+
+    def hidden(self, waves: Sequence[np.ndarray]) -> Mapping[int, "torch.Tensor"]:
+        """Compute the layers of one batch."""
+        arguments = {k: v.to(self.device) for k, v in self._inputs(waves).items()}
+        several = self.layers != [self.n_layers]
+        result = self.module(**arguments, output_hidden_states=several)
+        layers = dict(enumerate(result.hidden_states)) if several else {}
+        # The last layer is the model's output: after the closing normalisation.
+        return layers | {self.n_layers: result.last_hidden_state}
+
+
+def _load(model: str) -> tuple[Any, Any]:
+    """Load feature extractor and float32 encoder."""
+    try:
+        import torch
+        from transformers import AutoFeatureExtractor, AutoModel
+    except ImportError as error:
+        raise ValueError(
+            "the package transformers is missing: pip install 'emoq[huggingface]'"
+        ) from error
+    # Without network this answers at once; transformers would try for a minute.
+    hub_directory(model, files=FILES, only=["config.json"])
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(model)
+        loaded, report = AutoModel.from_pretrained(
+            model, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(how_to_bring(model, error, files=FILES)) from error
+    missing = [
+        key for key in report["missing_keys"] if not key.startswith(HARMLESS_KEYS)
+    ]
+    check_complete(model, missing)
+    is_seq2seq = getattr(loaded.config, "is_encoder_decoder", False)
+    return extractor, loaded.get_encoder() if is_seq2seq else loaded

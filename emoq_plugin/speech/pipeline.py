@@ -1,0 +1,322 @@
+"""Speech in, units out: a quantizer with the encoder that its feature card names."""
+
+import inspect
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emoq_plugin.routing.quantizer import RoutedQuantizer
+from emoq_plugin.routing.routers import CONTROLS, Route
+from emoq_plugin.speech.audio import check_samples, read_audio, resample
+from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
+from emoq_plugin.speech.encoders.registry import build_encoder, encoder_class
+from emoq_plugin.units.text import deduplicate, to_cjk
+
+BATCH_FILES = 16
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one recording.
+
+    Attributes
+    ----------
+    codes : (T, M * L) int64 array
+        A block of L levels for each of the M experts of the route.
+    route : dict of str to float
+        Mixing weight by expert; one expert with weight 1 unless the router is `soft`.
+    n_levels : int
+        L.
+    sizes : list of L int
+        Codewords of each level.
+    seconds : float
+        Duration of the recording.
+    bits : float
+        Nominal, codes and route.
+    """
+
+    codes: np.ndarray
+    route: Route
+    n_levels: int
+    sizes: list[int]
+    seconds: float
+    bits: float
+
+    @property
+    def bits_per_second(self) -> float:
+        """Nominal rate of this recording, route included."""
+        return self.bits / self.seconds
+
+    def cjk(self, level: int = 0, *, repeat: bool = True) -> str:
+        """Write one level as ESPnet's asr2 does, one CJK character a unit.
+
+        Parameters
+        ----------
+        level : int, default=0
+        repeat : bool, default=True
+            False drops units that repeat the one before.
+
+        Raises
+        ------
+        ValueError
+            For more codewords than characters.
+        """
+        codes = self.codes[:, level]
+        return to_cjk(codes if repeat else deduplicate(codes))
+
+    def to_json(self) -> str:
+        """Write everything as one line of JSON."""
+        return json.dumps(
+            {
+                "codes": self.codes.tolist(),
+                "route": self.route,
+                "n_levels": self.n_levels,
+                "sizes": self.sizes,
+                "seconds": round(self.seconds, 6),
+                "bits_per_second": round(self.bits_per_second, 6),
+            }
+        )
+
+
+def build_from_card(
+    feature: Mapping[str, Any], *, device: str = "cpu", model_dir: str | None = None
+) -> Encoder:
+    """Build the encoder that made the features of a quantizer.
+
+    Parameters
+    ----------
+    feature : mapping
+        Feature card.
+    device : str, default="cpu"
+    model_dir : str, optional
+        Local model directory instead of the card's model.
+
+    Raises
+    ------
+    ValueError
+        If there is no card, or the encoder gives other frames than the card says, for
+        example because its weights are others.
+    """
+    if not feature:
+        raise ValueError(
+            "this quantizer has no feature card, so nobody knows its encoder: give "
+            "features instead of audio, or import it with --feature_card"
+        )
+    if isinstance(feature, Mapping):
+        feature = dict(feature)
+    card = FeatureCard.from_json(feature, "feature card of the quantizer")
+    known = inspect.signature(encoder_class(card.encoder)).parameters
+    options = {k: v for k, v in card.settings.items() if k in known}
+    if "layers" in known:
+        options["layers"] = card.layers
+    if "model" in known:
+        options["model"] = model_dir or card.versions.get("model", "")
+    encoder = build_encoder(card.encoder, device=device, **options)
+    if encoder.card.fingerprint() != card.fingerprint():
+        found = encoder.card.to_json()
+        differ = {
+            key: f"{found[key]} instead of {value}"
+            for key, value in card.to_json().items()
+            if key != "versions" and found[key] != value
+        }
+        raise ValueError(f"encoder '{card.encoder}' is not that of the card: {differ}")
+    return encoder
+
+
+Audio = str | Path | tuple[np.ndarray, int]
+
+
+class SpeechToUnits:
+    """Encoder and quantizer together.
+
+    Parameters
+    ----------
+    quantizer : RoutedQuantizer
+        With a feature card; moved to the device.
+    device : str, default="cpu"
+        torch device of both.
+    model_dir : str, optional
+        Local directory of the encoder's model.
+    """
+
+    def __init__(
+        self,
+        quantizer: RoutedQuantizer,
+        *,
+        device: str = "cpu",
+        model_dir: str | None = None,
+    ):
+        feature = quantizer.bank.card.get("feature")
+        self.encoder = build_from_card(feature, device=device, model_dir=model_dir)
+        if quantizer.arm.router in CONTROLS:
+            raise ValueError(
+                f"arm '{quantizer.arm.name}' is a control of experiments: choose "
+                "another router"
+            )
+        self.quantizer = quantizer.to(device)
+        self.device = device
+
+    def read(self, audio: Audio, *, multi_channel: str = "error") -> np.ndarray:
+        """Read a file, or take samples, at the encoder's sampling rate.
+
+        Parameters
+        ----------
+        audio : str, Path, or ((N,) float array, Hz)
+        multi_channel : {"error", "first", "mean"}, default="error"
+
+        Returns
+        -------
+        samples : (N,) float32 array
+
+        Raises
+        ------
+        ValueError
+            For audio that cannot be used, see `data.audio.read_audio`.
+        """
+        if isinstance(audio, tuple):
+            samples, rate = np.asarray(audio[0], np.float32), audio[1]
+            check_samples(samples, "samples")
+        else:
+            samples, rate = read_audio(str(audio), multi_channel=multi_channel)
+        return resample(samples, rate, self.encoder.sample_rate)
+
+    def features(
+        self, waves: Sequence[np.ndarray], *, names: Sequence[str] | None = None
+    ) -> list[torch.Tensor]:
+        """Encode waves at the encoder's rate: (T, D) each, on the device."""
+        frames = self.encoder(waves, utterances=names)
+        return [torch.from_numpy(f).to(self.device) for f in frames]
+
+    def __call__(
+        self,
+        recordings: Iterable[Audio],
+        *,
+        multi_channel: str = "error",
+        speaker_mean: torch.Tensor | None = None,
+    ) -> Iterator[Units]:
+        """Give the units of recordings, in their order, a batch in memory at a time.
+
+        Parameters
+        ----------
+        recordings : iterable of str, Path, or ((N,) float array, Hz)
+        multi_channel : {"error", "first", "mean"}, default="error"
+        speaker_mean : (D,) Tensor, optional
+            Of the speaker of all recordings, where the quantizer removes it; see
+            `speaker_mean`.
+        """
+        for batch in batched(recordings, BATCH_FILES):
+            waves = [self.read(a, multi_channel=multi_channel) for a in batch]
+            names = [a if isinstance(a, str | Path) else "samples" for a in batch]
+            for wave, frames in zip(waves, self.features(waves, names=names)):
+                yield self._quantize(frames, len(wave), speaker_mean)
+
+    def _quantize(
+        self, frames: torch.Tensor, n_samples: int, speaker_mean: torch.Tensor | None
+    ) -> Units:
+        mean = None if speaker_mean is None else speaker_mean[None].to(frames)
+        found = self.quantizer(frames[None], speaker_mean=mean)
+        experts = self.quantizer.bank.experts
+        names = [experts[e] for e in found.route[0].tolist()]
+        return Units(
+            codes=found.codes[0].cpu().numpy(),
+            route=dict(zip(names, found.weights[0].tolist())),
+            n_levels=self.quantizer.n_levels,
+            sizes=self.quantizer.bank.sizes[: self.quantizer.n_levels],
+            seconds=n_samples / self.encoder.sample_rate,
+            bits=float(found.bits[0]),
+        )
+
+    def speaker_mean(
+        self, recordings: Iterable[Audio], *, multi_channel: str = "error"
+    ) -> torch.Tensor:
+        """Give the mean frame (D,) over all recordings of one speaker; 0 for none."""
+        total, count = torch.zeros(self.encoder.card.dimension).double(), 0
+        for audio in recordings:
+            [frames] = self.features([self.read(audio, multi_channel=multi_channel)])
+            total, count = total + frames.double().sum(dim=0).cpu(), count + len(frames)
+        return (total / max(count, 1)).float()
+
+
+class StreamingEncoder:
+    """Codes of a recording that arrives in pieces, the same as those of the whole.
+
+    Parameters
+    ----------
+    speech : SpeechToUnits
+    expert : str, optional
+        Expert that encodes; needed unless the arm has only one, because a router
+        looks at the whole recording.
+    speaker_mean : (D,) Tensor, optional
+        Where the quantizer removes it.
+
+    Raises
+    ------
+    ValueError
+        Where codes of pieces cannot be those of the whole: a normalisation by the clip
+        or its level, a route, or an encoder whose frames look further than a window.
+    """
+
+    def __init__(
+        self,
+        speech: SpeechToUnits,
+        *,
+        expert: str | None = None,
+        speaker_mean: torch.Tensor | None = None,
+    ):
+        quantizer, encoder = speech.quantizer, speech.encoder
+        kind = quantizer.bank.normalization.kind
+        if kind in ("clip", "level"):
+            raise ValueError(
+                f"this quantizer removes the mean {kind} of the whole recording, which "
+                "is unknown before its end: stream with a quantizer learned with "
+                "'normalization: corpus' or 'speaker'"
+            )
+        if not encoder.windowed:
+            raise ValueError(
+                f"frames of encoder '{encoder.card.encoder}' depend on the whole "
+                "recording: stream with a windowed one, such as fbank"
+            )
+        if expert is None and quantizer.arm.router is not None:
+            raise ValueError(
+                f"arm '{quantizer.arm.name}' chooses its expert on the whole "
+                f"recording: name the expert, one of {quantizer.bank.experts}, or use "
+                "'balanced'"
+            )
+        self._expert = quantizer.bank.expert(expert or quantizer.bank.experts[0])
+        self._speech = speech
+        self._mean = speaker_mean
+        self._shift = round(encoder.sample_rate / encoder.card.frame_rate_hz)
+        self._rest = np.zeros(0, np.float32)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, give the codes of the frames that are complete.
+
+        Parameters
+        ----------
+        samples : (N,) float32 array
+            At the encoder's sampling rate.
+
+        Returns
+        -------
+        codes : (T, L) int64 array
+            T may be 0.
+        """
+        rest = np.concatenate([self._rest, np.asarray(samples, np.float32)])
+        window = self._speech.encoder.minimum_samples
+        n_frames = max(0, 1 + (len(rest) - window) // self._shift)
+        self._rest = rest[n_frames * self._shift :]
+        n_levels = self._speech.quantizer.n_levels
+        if n_frames == 0:
+            return np.zeros((0, n_levels), np.int64)
+        used = rest[: (n_frames - 1) * self._shift + window]
+        [frames] = self._speech.features([used])
+        codes = self._expert.encode_clip(
+            frames, n_levels=n_levels, speaker_mean=self._mean
+        )
+        return codes.cpu().numpy()

@@ -1,0 +1,71 @@
+"""Studies of seconds, as a place to call the command in."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from emoq_plugin.bin import study as command
+from tests.recipe.small_study import QUANTIZER, STUDY, make_recipe
+
+
+@pytest.fixture(scope="session")
+def make_place(tmp_path_factory):
+    """Give a repository with the recipe `toy` and a call of the command in it."""
+
+    def make(study=STUDY):
+        root = tmp_path_factory.mktemp("repository")
+        here = root / "egs2" / "toy" / "ser2"
+        make_recipe(here, "toy")
+        for name, text in {
+            "study/tiny.yaml": study,
+            "quantizer/tiny.yaml": QUANTIZER,
+            "features/fbank.yaml": "encoder: fbank\n",
+            "ser/probe.yaml": "C: 0.1\n",
+        }.items():
+            path = root / "conf" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        output = here / "exp" / "study_tiny"
+        arguments = {
+            "--config": root / "conf" / "study" / "tiny.yaml",
+            "--root": root,
+            "--corpus": "toy",
+            "--data_dir": here / "dump" / "raw" / "all",
+            "--emotions": here / "data" / "emotions",
+            "--folds": here / "data" / "folds",
+            "--dumpdir": here / "dump",
+            "--output_dir": output,
+        }
+        common = [str(x) for pair in arguments.items() for x in pair]
+
+        def parse(*options):
+            return command.get_parser().parse_args([*common, *map(str, options)])
+
+        return SimpleNamespace(
+            root=root,
+            here=here,
+            output=output,
+            config=arguments["--config"],
+            parse=parse,
+            call=lambda *options: command.work(parse(*options)),
+            study=lambda *options: command._study(parse("--list", *options)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_place):
+    """Give a place whose jobs are all done and aggregated."""
+    place = make_place()
+    for job in range(1, 5):
+        place.call("--job", job)
+    place.call("--aggregate")
+    return place
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """Give the root of this repository."""
+    return Path(__file__).parents[2]

@@ -1,0 +1,268 @@
+"""The summary of a small study against the predictions and measures on disk."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from emoq_plugin.evaluation.metrics import macro_f1
+from emoq_plugin.evaluation.predictions import (
+    Prediction,
+    read_predictions,
+    write_predictions,
+)
+from emoq_plugin.files import read_json
+from emoq_plugin.recipe.study.headline import chosen_goals, rate_goal, rate_saving
+from emoq_plugin.recipe.study.pooling import key_of, load_experiments
+from emoq_plugin.recipe.study.retained import chance_of, over_folds, relative_losses
+from emoq_plugin.recipe.study.selection import Setting, choose, select
+from tests.recipe.small_study import EMOTIONS
+
+ARM = "specific-distortion"
+
+
+@pytest.fixture(scope="module")
+def summary(finished):
+    return read_json(finished.output / "summary.json")
+
+
+@pytest.fixture(scope="module")
+def experiment(finished):
+    experiments, missing = load_experiments(finished.study())
+    assert len(experiments) == 1 and not missing
+    return experiments[0]
+
+
+def test_a_score_is_the_mean_over_seeds_of_the_pooled_folds(finished, summary):
+    by_seed = []
+    for seed in (0, 1):
+        truth, guess = [], []
+        for fold in (1, 2):
+            path = finished.output / f"toy-fbank-tiny-s{seed}/fold{fold}/ser"
+            cells = {p.key: p for p in read_predictions(path / "posteriors.jsonl")}
+            cell = cells[key_of("4x1", ARM)]
+            truth += [u.split("-")[1][:-1] for u in cell.utterances]
+            guess += [EMOTIONS[c] for c in cell.posteriors.argmax(axis=1)]
+        by_seed.append(macro_f1(truth, guess, labels=EMOTIONS))
+    score = next(
+        s
+        for s in summary["scores"]
+        if (s["rate"], s["arm"], s["head"]) == ("4x1", ARM, "retrained")
+    )
+    found = score["metrics"]["macro_f1"]
+    assert found["by_seed"] == pytest.approx(by_seed)
+    assert found["mean"] == pytest.approx(np.mean(by_seed))
+    assert found["low"] <= found["mean"] <= found["high"]
+    assert np.sum(score["confusion"]) == 2 * 48  # clips of two seeds
+
+
+def test_every_cell_has_a_line_with_measures_and_heads(finished, summary):
+    text = (finished.output / "cells.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in text]
+    # Two seeds, two folds, two rates of five arms, and the continuous features.
+    assert len(lines) == summary["cells"] == 2 * 2 * (2 * 5 + 1)
+    routed = next(x for x in lines if x["arm"] == ARM)
+    assert set(routed["heads"]) == {"retrained", "frozen", "route"}
+    assert routed["measures"]["distortion"]["all"] > 0
+    beside = next(x for x in lines if x["arm"] == f"balanced+{ARM}")
+    assert set(beside["heads"]) == {"retrained"} and beside["measures"] is None
+
+
+def test_codes_with_a_route_beside_them_cost_both(summary):
+    bits = {
+        s["arm"]: s["bitrate_bps"]
+        for s in summary["scores"]
+        if (s["rate"], s["head"]) == ("4x1", "retrained")
+    }
+    both = bits[f"balanced+{ARM}"]
+    assert both["entropy"] == bits["balanced"]["entropy"]
+    assert both["side_info"] == bits[ARM]["side_info"] > 0
+
+
+def test_comparisons_are_adjusted_within_their_family(summary):
+    found = [c for c in summary["comparisons"] if c["metric"] == "macro_f1"]
+    assert {(c["arm"], c["reference"]) for c in found} == {
+        (ARM, "balanced"),
+        (ARM, "capacity-distortion"),
+        (ARM, f"balanced+{ARM}"),
+        (ARM, "continuous"),
+        ("balanced", "continuous"),
+    }
+    for comparison in found:
+        assert comparison["p"] <= comparison["p_holm"] <= 1
+    pair = [c for c in found if c["reference"] == "continuous" and c["arm"] == ARM]
+    assert len({c["family"] for c in pair}) == 1 and len(pair) == 2
+    smaller, larger = sorted(c["p"] for c in pair)
+    assert min(c["p_holm"] for c in pair) == min(1, 2 * smaller)
+
+
+def test_recalls_of_all_emotions_are_one_family(summary):
+    found = [
+        c
+        for c in summary["comparisons"]
+        if c["metric"].startswith("recall/")
+        and (c["rate"], c["arm"], c["reference"]) == ("4x1", ARM, "balanced")
+    ]
+    assert {c["metric"] for c in found} == {f"recall/{e}" for e in summary["emotions"]}
+    assert len({c["family"] for c in found}) == 1
+
+
+def test_numbers_of_lines_are_averaged_over_seeds_then_folds():
+    lines = [
+        {"fold": "1", "cka": 1.0, "levels": [{"x": 0.0}], "drift": {"sad": 1}},
+        {"fold": "1", "cka": 3.0, "levels": [{"x": 0.0}], "drift": {"sad": None}},
+        {"fold": "2", "cka": 6.0, "levels": [{"x": 1.0}], "drift": None},
+    ]
+    found = over_folds(lines)
+    assert found["cka"]["mean"] == 4.0  # not 10 / 3
+    assert (found["cka"]["low"], found["cka"]["high"]) == (2.0, 6.0)
+    assert found["levels"][0]["x"]["mean"] == 0.5
+    assert found["drift"]["sad"] == {"mean": 1.0, "low": None, "high": None}
+
+
+def test_continuous_features_in_the_place_of_units_lose_nothing(experiment):
+    bound = experiment.cells["continuous/retrained"]
+    lines = [m for m in experiment.measures if m["rate"] == "continuous"]
+    same = replace(
+        experiment,
+        cells=experiment.cells | {key_of("4x1", ARM): bound},
+        measures=lines + [m | {"rate": "4x1", "arm": ARM} for m in lines],
+    )
+    loss = relative_losses(same)["4x1", ARM]
+    assert set(loss) == {"emotion", "speaker"}
+    for samples in loss.values():
+        np.testing.assert_allclose(samples, 0.0, atol=1e-12)
+
+
+def test_the_chance_of_the_speaker_probe_is_one_of_all_speakers(experiment):
+    assert chance_of(experiment, "speaker") == 1 / 4
+
+
+def prediction(right, *, rate="4x1", arm=ARM):
+    posteriors = np.full((6, 3), 0.1)
+    guess = np.arange(6) % 3
+    guess[right:] = (guess[right:] + 1) % 3
+    posteriors[np.arange(6), guess] = 0.8
+    names = [f"u{n}" for n in range(6)]
+    bits = {"nominal": 100.0, "entropy": 90.0, "side_info": 1.0}
+    return Prediction("1", rate, arm, "retrained", bits, EMOTIONS, names, posteriors)
+
+
+def test_the_best_cell_on_validation_clips_is_chosen(tmp_path):
+    write_predictions(tmp_path / "a", [prediction(3), prediction(5, rate="4x2")])
+    write_predictions(tmp_path / "b", [prediction(4), prediction(2, rate="4x2")])
+    candidates = [Setting(q, rate, ARM) for q in "ab" for rate in ("4x1", "4x2")]
+    labels = {f"u{n}": n % 3 for n in range(6)}
+    targets = {u: np.eye(3)[c] for u, c in labels.items()}
+    files = {q: tmp_path / q for q in "ab"}
+    best, score = choose(candidates, files, labels, targets)
+    assert best == Setting("a", "4x2", ARM)
+    truth, guess = [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 0]
+    assert score == pytest.approx(macro_f1(truth, guess, labels=[0, 1, 2]))
+    missing = [*candidates, Setting("b", "8x1", ARM)]
+    with pytest.raises(ValueError, match="b lacks cell 8x1/specific-distortion/retr"):
+        choose(missing, files, labels, targets)
+
+
+def test_the_choice_does_not_read_test_predictions(finished, experiment):
+    chosen = select(finished.study(), [experiment], [ARM, "balanced"]).chosen
+    spoiled = replace(experiment, cells={})
+    files = sorted(finished.output.rglob("posteriors.jsonl"))
+    kept = [path.read_bytes() for path in files]
+    try:
+        for path in files:
+            path.unlink()
+        assert select(finished.study(), [spoiled], [ARM, "balanced"]).chosen == chosen
+    finally:
+        for path, content in zip(files, kept):
+            path.write_bytes(content)
+
+
+def test_a_selection_of_balanced_is_balanced_itself(finished, experiment):
+    plain = select(finished.study(), [experiment], ["balanced"])
+    assert plain.bitrate() == plain.bitrate("balanced")
+    for a, b in zip(plain.sums(), plain.sums("balanced")):
+        np.testing.assert_array_equal(a.confusions, b.confusions)
+    rows = [plain.main.rows_of(fold) for fold in plain.chosen]
+    assert (np.sum(rows, axis=0) == 1).all()
+
+
+def test_the_summary_tells_choice_and_goals(summary):
+    selected = summary["selected"]
+    assert set(selected["chosen"]) == {"1/0", "1/1", "2/0", "2/1"}
+    assert {s["arm"] for s in selected["chosen"].values()} == {ARM}
+    change = selected["difference_to_balanced"]["macro_f1"]
+    gain = (
+        selected["scores"]["macro_f1"]["mean"]
+        - selected["balanced"]["macro_f1"]["mean"]
+    )
+    assert change["mean"] == pytest.approx(gain)
+    goals = {g["what"].split(",")[0]: g for g in summary["targets"]}
+    assert goals["all jobs"]["reached"] is True
+    assert len(summary["examples"]) == 2 * len(EMOTIONS)
+
+
+def fake(scores):
+    """Stand in for an experiment whose arms reach these macro-F1 at these rates."""
+
+    def cell(rate, arm):
+        return [SimpleNamespace(rate=rate, arm=arm, head="retrained")]
+
+    class Perfect:
+        def __init__(self, value):
+            self.value = value
+
+        def metrics(self, weights):
+            return {"macro_f1": np.full(len(weights), self.value)}
+
+    return SimpleNamespace(
+        name="x",
+        weights=np.ones((3, 2)),
+        cells={key_of(*pair): cell(*pair) for pair in scores},
+        sums={key_of(*pair): [Perfect(value)] for pair, value in scores.items()},
+        total_bitrate=lambda key: 100.0 * int(key[0]),
+    )
+
+
+def test_the_rate_saving_is_to_the_best_balanced_rate():
+    balanced = {("1x1", "balanced"): 0.4, ("2x1", "balanced"): 0.7}
+    balanced |= {("4x1", "balanced"): 0.6}
+    routed = {("1x1", ARM): 0.7, ("2x1", ARM): 0.8}
+    found = rate_saving(fake(balanced | routed), ARM)
+    assert (found["best_balanced"]["rate"], found["emoq"]["rate"]) == ("2x1", "1x1")
+    assert found["ratio"] == 0.5
+    goal = rate_goal(found)
+    assert goal["reached"] and not goal["aim_reached"]
+    never = rate_saving(fake(balanced | {("1x1", ARM): 0.1}), ARM)
+    assert never["emoq"] is None and not rate_goal(never)["reached"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "over", "reached", "aim_reached"),
+    [
+        (0.13, 0.01, 0.02, True, True),
+        (0.13, 0.01, -0.02, True, False),
+        (0.06, 0.01, 0.02, True, False),
+        (0.13, -0.01, 0.02, False, False),
+        (0.04, 0.01, 0.02, False, False),
+    ],
+)
+def test_a_gain_counts_if_it_is_large_and_its_interval_excludes_zero(
+    finished, experiment, gain, low, over, reached, aim_reached
+):
+    study = finished.study()
+    emoq = select(study, [experiment], [ARM])
+    js = {"mean": -0.01, "low": -0.02, "high": 0.01}
+    selected = {
+        "difference_to_balanced": {
+            "macro_f1": {"mean": gain, "low": low, "high": 0.2},
+            "js": js,
+        },
+        "difference_to_continuous": {"macro_f1": {"mean": over}},
+        "balanced": {"js": {"mean": 0.2}},
+    }
+    first, divergence = chosen_goals(study, emoq, selected)
+    assert (first["reached"], first["aim_reached"]) == (reached, aim_reached)
+    assert not divergence["reached"]  # its interval holds zero

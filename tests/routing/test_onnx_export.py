@@ -1,0 +1,77 @@
+"""onnxruntime gives the codes and features of the quantizer."""
+
+import pytest
+import torch
+
+from emoq_plugin.bin import export
+from emoq_plugin.core import CodebookBank, Normalization
+from emoq_plugin.routing.quantizer import RoutedQuantizer
+
+onnxruntime = pytest.importorskip("onnxruntime")
+EMOTIONS = ["angry", "happy", "sad"]
+
+
+def make_bank(kind="level"):
+    random = torch.Generator().manual_seed(0)
+    experts = ["balanced", "specific/sad", "specific/angry", "specific/happy"]
+    codebooks = [torch.randn(4, k, 5, generator=random) / 2**i
+                 for i, k in enumerate((9, 7, 6))]  # fmt: skip
+    routers = {
+        "linear.mean": torch.randn(10, generator=random),
+        "linear.scale": torch.rand(10, generator=random) + 0.5,
+        "linear.weight": torch.randn(3, 10, generator=random),
+        "linear.bias": torch.randn(3, generator=random),
+    }
+    return CodebookBank(
+        experts,
+        codebooks,
+        Normalization(kind, torch.arange(5.0), torch.rand(5, generator=random) + 0.5),
+        emotions=EMOTIONS,
+        router_parameters=routers,
+    )
+
+
+def session(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("kind", ["corpus", "clip", "level"])
+@pytest.mark.parametrize(
+    "arm", ["balanced", "specific-distortion", "specific-cosine", "specific-linear"]
+)
+def test_codes_routes_and_features_are_the_same(tmp_path, kind, arm):
+    if kind == "clip" and arm == "specific-cosine":
+        pytest.skip("every time mean is zero: the cosine is undefined")
+    make_bank(kind).save_pretrained(tmp_path)
+    options = ["--arm", arm, "--n_levels", "2", "--onnx", str(tmp_path)]
+    export.main(["--quantizer", str(tmp_path), *options])
+    encode, decode = session(tmp_path / "encode.onnx"), session(
+        tmp_path / "decode.onnx"
+    )
+    quantizer = RoutedQuantizer(make_bank(kind), arm, n_levels=2)
+    routes = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        clip = torch.randn(30 + seed, 5) * torch.rand(5) * 5 + torch.randn(5)
+        expected = quantizer(clip[None])
+        codes, route = encode.run(None, {"features": clip.numpy()})
+        assert codes.tolist() == expected.codes[0].tolist()
+        assert int(route) == int(expected.route[0])
+        [features] = decode.run(None, {"codes": codes, "route": route})
+        torch.testing.assert_close(torch.from_numpy(features), expected.features[0])
+        routes.add(int(route))
+    assert arm == "balanced" or len(routes) > 1
+
+
+def test_what_has_no_onnx_form_is_told(tmp_path, caplog):
+    for kind, arm, message in (
+        ("level", "specific-soft", "router 'soft' has no ONNX form"),
+        ("speaker", "balanced", "needs the speaker's mean"),
+    ):
+        make_bank(kind).save_pretrained(tmp_path)
+        with pytest.raises(SystemExit):
+            export.main(
+                ["--quantizer", str(tmp_path), "--arm", arm, "--onnx", str(tmp_path)]
+            )
+        assert message in caplog.text
+    assert not list(tmp_path.glob("*.onnx"))

@@ -1,0 +1,281 @@
+"""Speech to units: in Python, on the command line, in pieces."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import emoq_plugin
+from emoq_plugin.bin import encode, pack
+from emoq_plugin.core import CodebookBank
+from emoq_plugin.core.normalization import fit_normalization
+from emoq_plugin.routing.quantizer import RoutedQuantizer
+from emoq_plugin.speech.encoders.registry import build_encoder
+from emoq_plugin.speech.pipeline import SpeechToUnits, StreamingEncoder, build_from_card
+from emoq_plugin.units.store import UnitWriter
+from emoq_plugin.units.text import read_pseudo_labels
+
+RATE, EMOTIONS = 16000, ["angry", "sad"]
+
+
+def make_bank(kind="level", **card):
+    random = torch.Generator().manual_seed(0)
+    encoder = build_encoder("fbank", num_mel_bins=12)
+    wave = np.random.default_rng(1).normal(size=4000).astype(np.float32) / 4
+    frames = torch.from_numpy(encoder([wave])[0])
+    norm = fit_normalization(kind, [(frames, frames.mean(dim=0))], dimension=12)
+    experts = ["balanced", "specific/angry", "specific/sad"]
+    codebooks = [torch.randn(3, k, 12, generator=random) for k in (8, 6)]
+    card = {"feature": encoder.card.to_json(), "corpus": "tiny"} | card
+    return CodebookBank(experts, codebooks, norm, emotions=EMOTIONS, card=card)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Hold a quantizer and three recordings, one of them at another rate."""
+    path = tmp_path_factory.mktemp("encode")
+    make_bank().save_pretrained(path / "quantizer")
+    random = np.random.default_rng(0)
+    (path / "audio" / "deep").mkdir(parents=True)
+    for name, seconds, rate in (
+        ("a.wav", 0.7, RATE),
+        ("b.flac", 0.4, RATE),
+        ("deep/c.wav", 0.5, 8000),
+    ):
+        samples = random.normal(size=int(seconds * rate)) / 8
+        soundfile.write(path / "audio" / name, samples, rate)
+    return path
+
+
+@pytest.fixture
+def quantizer(folder):
+    return emoq_plugin.load(str(folder / "quantizer"), arm="specific-distortion")
+
+
+def call(folder, capsys, *options, audio=("audio",)):
+    names = [name if name == "-" else str(folder / name) for name in audio]
+    encode.main(
+        [*names, "--quantizer", str(folder / "quantizer")]
+        + ["--arm", "specific-distortion", *options]
+    )
+    return capsys.readouterr().out.splitlines()
+
+
+def test_units_are_those_of_the_quantizer_on_the_features(folder, quantizer):
+    units = quantizer.units(folder / "audio" / "a.wav")
+    wave, _ = soundfile.read(folder / "audio" / "a.wav", dtype="float32")
+    [frames] = build_encoder("fbank", num_mel_bins=12)([wave])
+    expected = quantizer(torch.from_numpy(frames)[None])
+    assert np.array_equal(units.codes, expected.codes[0].numpy())
+    [(expert, weight)] = units.route.items()
+    assert (expert, weight) == (quantizer.bank.experts[int(expected.route[0])], 1.0)
+    assert units.seconds == pytest.approx(0.7)
+    assert units.bits_per_second == pytest.approx(float(expected.bits[0]) / 0.7)
+    assert [ord(c) - 0x4E00 for c in units.cjk(1)] == units.codes[:, 1].tolist()
+
+
+def test_lists_samples_and_files_give_the_same_units(folder, quantizer):
+    paths = [folder / "audio" / name for name in ("a.wav", "b.flac", "deep/c.wav")]
+    together = quantizer.units(paths)
+    for path, units in zip(paths, together):
+        samples = soundfile.read(path, dtype="float32")
+        assert np.array_equal(units.codes, quantizer.units(path).codes)
+        assert np.array_equal(units.codes, quantizer.units(samples).codes)
+    assert together[2].seconds == pytest.approx(0.5)  # resampled from 8 kHz
+
+
+def test_a_soft_route_tells_its_weights(folder):
+    soft = emoq_plugin.load(str(folder / "quantizer"), arm="specific-soft", n_levels=1)
+    units = soft.units(folder / "audio" / "a.wav")
+    assert units.codes.shape[1] == 2
+    assert sum(units.route.values()) == pytest.approx(1.0)
+
+
+def test_what_cannot_be_encoded_is_told(folder, quantizer, tmp_path):
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.random.default_rng(0).normal(size=100) / 8, RATE)
+    with pytest.raises(ValueError, match="short.wav'.*shorter than one frame"):
+        quantizer.units(short)
+    with pytest.raises(ValueError, match="has no feature card"):
+        build_from_card({})
+    card = make_bank().card["feature"] | {"weights_sha256": "abc"}
+    with pytest.raises(ValueError, match="not that of the card.*None instead of abc"):
+        build_from_card(card)
+    with pytest.raises(ValueError, match="is a control"):
+        RoutedQuantizer(make_bank(), "specific-random").units(short)
+    with pytest.raises(ValueError, match="give speaker_mean"):
+        RoutedQuantizer(make_bank("speaker"), "balanced").units(
+            folder / "audio" / "a.wav"
+        )
+
+
+# The command.
+
+
+def test_pseudo_labels_of_a_directory(folder, quantizer, capsys):
+    lines = call(folder, capsys)
+    assert [line.split()[0] for line in lines] == ["a", "b", "deep/c"]
+    units = quantizer.units(folder / "audio" / "b.flac")
+    assert lines[1].split()[1:] == [str(code) for code in units.codes[:, 0]]
+
+
+def test_cjk_without_repetitions(folder, quantizer, capsys):
+    options = ("--format", "cjk", "--level", "1", "--repeat", "false")
+    [line] = call(folder, capsys, *options, audio=["audio/a.wav"])
+    units = quantizer.units(folder / "audio" / "a.wav")
+    assert line == f"a {units.cjk(1, repeat=False)}"
+
+
+def test_json_and_npz_hold_all_levels(folder, quantizer, capsys, tmp_path):
+    [line] = call(folder, capsys, "--format", "json", audio=["audio/a.wav"])
+    found = json.loads(line)
+    units = quantizer.units(folder / "audio" / "a.wav")
+    assert found["name"] == "a"
+    assert found["codes"] == units.codes.tolist()
+    assert found["route"] == units.route
+    assert found["bits_per_second"] == pytest.approx(units.bits_per_second)
+    output = tmp_path / "units.npz"
+    call(folder, capsys, "--format", "npz", "--output", str(output))
+    with np.load(output) as arrays:
+        assert sorted(arrays) == ["a", "b", "deep/c"]
+        assert np.array_equal(arrays["a"], units.codes)
+
+
+def test_a_list_on_standard_input(folder, capsys, monkeypatch):
+    a, c = folder / "audio" / "a.wav", folder / "audio" / "deep" / "c.wav"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{a}\nthird {c}\n"))
+    lines = call(folder, capsys, "--n_levels", "1", audio=["-"])
+    assert [line.split()[0] for line in lines] == ["a", "third"]
+
+
+def test_one_speaker_gives_the_mean_that_a_speaker_normalisation_needs(
+    folder, tmp_path, capsys
+):
+    make_bank("speaker").save_pretrained(tmp_path)
+    options = ["--quantizer", str(tmp_path), "--arm", "balanced"]
+    files = [str(folder / "audio" / name) for name in ("a.wav", "b.flac")]
+    encode.main([*files, *options, "--one_speaker", "true"])
+    lines = capsys.readouterr().out.splitlines()
+    quantizer = emoq_plugin.load(str(tmp_path), arm="balanced")
+    speech = SpeechToUnits(quantizer)
+    frames = [speech.features([speech.read(f)])[0] for f in files]
+    mean = torch.cat(frames).mean(dim=0)
+    for line, clip in zip(lines, frames):
+        codes = quantizer.encode(clip[None], speaker_mean=mean[None])[0, :, 0]
+        assert line.split()[1:] == [str(int(code)) for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("options", "audio", "message"),
+    [
+        (["--level", "2"], ["audio"], "--level 2, expected 0 to 1"),
+        (["--format", "npz"], ["audio"], "npz needs --output"),
+        ([], ["audio/a.wav", "audio/a.wav"], "are both called 'a'"),
+        ([], ["quantizer"], "holds no audio file"),
+        ([], ["audio/none.wav"], "audio file is missing"),
+        (["--arm", "wrong-distortion"], ["audio"], "no expert group 'wrong'"),
+    ],
+)
+def test_wrong_calls_end_with_a_message(
+    folder, capsys, caplog, options, audio, message
+):
+    with pytest.raises(SystemExit):
+        call(folder, capsys, *options, audio=audio)
+    assert message in caplog.text
+
+
+def test_a_file_that_fails_is_named_and_the_others_are_written(
+    folder, quantizer, capsys, caplog, tmp_path
+):
+    (tmp_path / "noise.wav").write_text("no audio")
+    audio = ["audio/a.wav", str(tmp_path / "noise.wav"), "audio/b.flac"]
+    with pytest.raises(SystemExit):
+        call(folder, capsys, "--output", str(tmp_path / "units"), audio=audio)
+    lines = (tmp_path / "units").read_text().splitlines()
+    for line, name in zip(lines, ("a.wav", "b.flac"), strict=True):
+        codes = quantizer.units(folder / "audio" / name).codes[:, 0]
+        assert line.split() == [name[0], *map(str, codes)]
+    messages = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert messages[0].startswith("noise: ")
+    assert messages[1].startswith("1 of 3 recordings cannot be used")
+
+
+# In pieces.
+
+
+def pieces(wave, sizes=(1, 399, 5, 320, 2000)):
+    start, at = 0, 0
+    while start < len(wave):
+        yield wave[start : start + sizes[at % len(sizes)]]
+        start, at = start + sizes[at % len(sizes)], at + 1
+
+
+@pytest.mark.parametrize("kind", ["corpus", "speaker"])
+def test_pieces_give_the_codes_of_the_whole(folder, kind):
+    speech = SpeechToUnits(RoutedQuantizer(make_bank(kind), "balanced"))
+    wave = speech.read(folder / "audio" / "a.wav")
+    mean = speech.speaker_mean([(wave, RATE)]) if kind == "speaker" else None
+    stream = StreamingEncoder(speech, speaker_mean=mean)
+    found = np.concatenate([stream.push(piece) for piece in pieces(wave)])
+    [whole] = speech([(wave, RATE)], speaker_mean=mean)
+    assert np.array_equal(found, whole.codes)
+
+
+def test_streaming_says_where_it_cannot_be_the_same():
+    for kind in ("clip", "level"):
+        speech = SpeechToUnits(RoutedQuantizer(make_bank(kind), "balanced"))
+        with pytest.raises(ValueError, match=f"mean {kind} of the whole recording"):
+            StreamingEncoder(speech)
+    speech = SpeechToUnits(RoutedQuantizer(make_bank("corpus"), "specific-distortion"))
+    with pytest.raises(ValueError, match="chooses its expert on the whole recording"):
+        StreamingEncoder(speech)
+    StreamingEncoder(speech, expert="specific/sad")
+    speech.encoder.windowed = False
+    with pytest.raises(ValueError, match="depend on the whole recording"):
+        StreamingEncoder(speech, expert="specific/sad")
+
+
+# Ready to share.
+
+
+def test_a_packed_arm_encodes_as_the_bank_does(folder, quantizer, tmp_path, caplog):
+    options = ["--quantizer", str(folder / "quantizer"), "--output_dir", str(tmp_path)]
+    options += ["--arm", "specific-distortion", "--n_levels", "1"]
+    pack.main(options)
+    packed = emoq_plugin.load(str(tmp_path))
+    assert packed.bank.experts == ["specific/angry", "specific/sad"]
+    assert packed.bank.sizes == [8]
+    a = folder / "audio" / "a.wav"
+    assert np.array_equal(packed.units(a).codes, quantizer.units(a).codes[:, :1])
+    assert "RoutedQuantizer" in (tmp_path / "README.md").read_text()
+    with caplog.at_level("INFO"):
+        pack.main(options)
+    assert "nothing to do" in caplog.text
+
+
+# Labels of ESPnet.
+
+
+def test_pseudo_labels_come_back_as_they_were_written(folder, quantizer, tmp_path):
+    codes = quantizer.units(folder / "audio" / "a.wav").codes % 6
+    with UnitWriter(tmp_path, size=8, n_levels=2, routed=False) as writer:
+        writer.write("a", codes, {"balanced": 1.0})
+    found = read_pseudo_labels(tmp_path, 8, n_levels=2)
+    assert np.array_equal(found["a"], codes)
+
+
+def test_damaged_pseudo_labels_are_named(tmp_path):
+    first, second = (tmp_path / f"pseudo_labels_RVQ_{i}_km8.txt" for i in (0, 1))
+    first.write_text("a 1 2\nb 3\n")
+    for text, message in (
+        ("a 1 8\nb 3\n", "RVQ_1_km8.txt:1: found '8', expected unit ids from 0 to 7"),
+        ("a 1 2\nb x\n", "RVQ_1_km8.txt:2: found 'x'"),
+        ("a 1 2\n", "'b' has 0 units, level 0 has 1"),
+    ):
+        second.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_pseudo_labels(tmp_path, 8, n_levels=2)
