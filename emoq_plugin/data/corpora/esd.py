@@ -49,7 +49,7 @@ def _texts(audio: Path, speaker: str) -> dict[str, str]:
     for folder in audio.parents[1:4]:
         table = folder / f"{speaker}.txt"
         if table.is_file():
-            lines = read_text(table, "utf-16", "gb18030").splitlines()
+            lines = read_text(table, "gb18030").splitlines()
             fields = [line.split("\t") for line in lines]
             return {f[0].strip(): f[1] for f in fields if len(f) >= 2}
     return {}

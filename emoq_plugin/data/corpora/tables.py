@@ -1,10 +1,40 @@
-"""Reading what corpora are distributed as: trees, CSV tables, old encodings."""
+"""Reading what corpora are distributed as: trees, tables, old encodings."""
 
+import codecs
 import csv
+import filecmp
 import io
+import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from emoq_plugin.data.tree import walk
+
+# Excel writes tables divided by these with quotes; tabs and | have no quoting.
+QUOTED = (",", ";")
+DELIMITERS = {"\t": "tabs", "|": "|", ",": "commas", ";": "semicolons"}
+# The longer marks first: one begins as a shorter one does.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# How people and programs write that there is no value.
+NOTHING = {"", "-", "--", "?", "na", "n/a", "nan", "none", "null"}
+
+
+def given(value: str) -> str:
+    """Give a value without blanks around it, empty where it stands for none.
+
+    Examples
+    --------
+    >>> given(" sad "), given("-"), given("NaN")
+    ('sad', '', '')
+    """
+    value = value.strip()
+    return "" if value.lower() in NOTHING else value
 
 
 def files(directory: Path, pattern: str) -> list[tuple[Path, re.Match]]:
@@ -19,83 +49,241 @@ def files(directory: Path, pattern: str) -> list[tuple[Path, re.Match]]:
     Returns
     -------
     list of (Path, match)
-        Without hidden files and what macOS leaves in archives.
+        As `walk` lists them: linked folders too, no hidden files.
     """
     expression = re.compile(pattern, re.IGNORECASE)
-    found = []
-    for path in directory.rglob("*"):
-        match = expression.fullmatch(path.name)
-        inside = path.relative_to(directory).parts
-        if match and "__MACOSX" not in inside and path.is_file():
-            found.append((path, match))
-    return sorted(found, key=lambda pair: pair[0])
+    found = ((path, expression.fullmatch(path.name)) for path in walk(directory).files)
+    return [(path, match) for path, match in found if match]
 
 
 def first_of(directory: Path, *names: str) -> Path:
     """Give the first of several names that exists, at any depth.
 
+    Parameters
+    ----------
+    directory : Path
+    *names : str
+        Of files or folders, in the order in which they are preferred.
+
+    Returns
+    -------
+    Path
+        The one nearest to `directory` where there are several of one name.
+
     Raises
     ------
     FileNotFoundError
         If there is none.
+    ValueError
+        If two are equally near and not the same.
     """
     for name in names:
         if (directory / name).exists():
             return directory / name
+    tree = walk(directory)
+    there = sorted([*tree.files, *tree.folders], key=lambda p: (len(p.parts), p))
     for name in names:
-        if found := sorted(directory.rglob(name)):
-            return found[0]
+        first, *others = [path for path in there if path.name == name] or [None]
+        if first is None:
+            continue
+        for other in others:
+            if len(other.parts) == len(first.parts) and not _same(first, other):
+                raise ValueError(
+                    f"two are called {name}, expected one: {first} and {other}"
+                )
+        if others:
+            logging.info("%s is read, not %s", first, ", ".join(map(str, others)))
+        return first
     raise FileNotFoundError(f"{directory}: found no {' or '.join(names)}")
 
 
-def read_text(path: Path, *encodings: str) -> str:
-    """Read a text file in the first encoding that fits, UTF-8 before all others."""
-    raw = path.read_bytes()
-    for encoding in ("utf-8-sig", *encodings):
-        try:
-            return raw.decode(encoding)
-        except UnicodeError:
-            continue
-    return raw.decode("iso-8859-1")
-
-
-def rows(
-    path: Path, columns: Sequence[str], *, delimiter: str = ",", encoding: str = ""
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Read a table with a header line.
+def read_text(path: Path, encoding: str = "") -> str:
+    """Read a text file: UTF-8, or UTF-16 and UTF-32 with a byte order mark.
 
     Parameters
     ----------
     path : Path
-    columns : sequence of str
-        Columns that must be there.
-    delimiter : str, default=","
     encoding : str, optional
-        Tried where the file is not UTF-8.
-
-    Yields
-    ------
-    line : int
-        Last line of the row.
-    row : dict of str to str
-        Values without surrounding blanks.
+        That of a file which is not UTF-8, for example `cp1252`. Without it such a file
+        is refused: bytes alone do not tell their encoding.
 
     Raises
     ------
     ValueError
-        If a column is missing or a row is too short, with file and line.
+        If it is none of these, with file and line.
     """
-    text = read_text(path, *([encoding] if encoding else []))
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
-    if missing := [c for c in columns if c not in header]:
+    raw = path.read_bytes()
+    if raw.startswith(b"PK\3\4"):
         raise ValueError(
-            f"{path}:1: no column {', '.join(missing)}, found: {', '.join(header)}"
+            f"{path}: a zip archive or an Excel file, expected text: save it as CSV"
         )
-    for row in reader:
-        if short := [c for c in columns if row.get(c) is None]:
-            raise ValueError(f"{path}:{reader.line_num}: no value of {short[0]}")
-        yield reader.line_num, {
-            key: (value or "").strip() for key, value in row.items() if key is not None
-        }
+    marked = next((name for mark, name in MARKS if raw.startswith(mark)), "")
+    try:
+        text = raw.decode(marked or "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = f":{raw.count(b'\n', 0, error.start) + 1}" if not marked else ""
+        if marked or not encoding:
+            raise ValueError(
+                f"{path}{line}: not {marked or 'UTF-8'} ({error.reason}): save it as "
+                "UTF-8"
+            ) from error
+        try:
+            text = raw.decode(encoding)
+        except UnicodeDecodeError as other:
+            raise ValueError(
+                f"{path}{line}: neither UTF-8 nor {encoding} ({other.reason}): save it "
+                "as UTF-8"
+            ) from other
+        logging.info("%s is not UTF-8, read as %s", path, encoding)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(
+            f"{path}:{line}: a NUL, expected text: UTF-16 without a byte order mark? "
+            "Save it as UTF-8"
+        )
+    return text
+
+
+def optional_table[T](read: Callable[[], T], nothing: T, what: str) -> T:
+    """Call a reader of what a corpus can do without; say why it is lacking.
+
+    Parameters
+    ----------
+    read : function without arguments
+    nothing : anything
+        Given where the reader raises ValueError or OSError.
+    what : str
+        For the message, in the plural.
+    """
+    try:
+        return read()
+    except (ValueError, OSError) as error:
+        logging.warning("no %s are read: %s", what, error)
+        return nothing
+
+
+def columns_of(path: Path, *, delimiter: str = ",", encoding: str = "") -> list[str]:
+    """Give the names in the header line of a table; see `rows`."""
+    return next(_records(path, delimiter, encoding), (1, []))[1]
+
+
+def rows(
+    path: Path,
+    columns: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    delimiter: str = ",",
+    encoding: str = "",
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a table with a header line, each row on a line of its own.
+
+    Parameters
+    ----------
+    path : Path
+    columns, optional : sequence of str
+        Columns that must and that may be there; another case is accepted and said.
+    delimiter : str, default=","
+        Values stand in quotes where it is a comma or a semicolon; in tables divided by
+        tabs or | a quote is a character as all others.
+    encoding : str, optional
+        That of a table which is not UTF-8, see `read_text`.
+
+    Yields
+    ------
+    line : int
+    row : dict of str to str
+        Values without surrounding blanks, by the names in `columns` and `optional`
+        or in the header.
+
+    Raises
+    ------
+    ValueError
+        With file and line: for a column that is missing or stands twice, a row of
+        another length than the header, a value that goes over several lines.
+    """
+    records = _records(path, delimiter, encoding)
+    line, header = next(records, (1, []))
+    names = _names(f"{path}:{line}", header, [*columns, *optional])
+    if missing := [c for c in columns if c not in names]:
+        raise ValueError(
+            f"{path}:{line}: no column {', '.join(missing)}, found: "
+            f"{', '.join(header)}{_advice(header, delimiter)}"
+        )
+    in_quotes: list[int] = []
+    for line, values in records:
+        if not any(values):
+            continue
+        if len(values) != len(names):
+            raise ValueError(
+                f"{path}:{line}: {len(values)} values, but {len(names)} columns in the "
+                f"header: a line break or {DELIMITERS.get(delimiter, delimiter)} "
+                "within a value?"
+            )
+        if delimiter not in QUOTED and any(re.fullmatch('".*"', v) for v in values):
+            in_quotes.append(line)
+        yield line, dict(zip(names, values))
+    if in_quotes:
+        logging.warning(
+            "%s: %d rows have a value in quotes, which are kept, the first in line %d",
+            *(path, len(in_quotes), in_quotes[0]),
+        )
+
+
+def _records(
+    path: Path, delimiter: str, encoding: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Give line number and values, without blanks, of every line that is not empty."""
+    quoting = csv.QUOTE_MINIMAL if delimiter in QUOTED else csv.QUOTE_NONE
+    reader = csv.reader(
+        io.StringIO(read_text(path, encoding), newline=""),
+        delimiter=delimiter,
+        quoting=quoting,
+        strict=True,
+    )
+    start = 1
+    try:
+        for values in reader:
+            if broken := [v for v in values if "\n" in v or "\r" in v]:
+                raise ValueError(
+                    f"{path}:{start}: a value goes on to line {reader.line_num}, "
+                    f"expected a row a line: a quote that is not closed? "
+                    f"It begins: {broken[0][:40]!r}"
+                )
+            if values:
+                yield reader.line_num, [value.strip() for value in values]
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}:{start}: {error} (up to line {reader.line_num}): a quote that is "
+            "not closed, or not doubled within a value in quotes?"
+        ) from error
+
+
+def _names(where: str, header: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Give the names of the columns, the known ones as they are known."""
+    by_case = {name.lower(): name for name in known}
+    names = [
+        name if name in known else by_case.get(name.lower(), name) for name in header
+    ]
+    for name, written in zip(names, header):
+        if name and names.count(name) > 1:
+            both = [w for n, w in zip(names, header) if n == name]
+            raise ValueError(f"{where}: column '{name}' stands twice: {both}")
+        if name != written:
+            logging.info("%s: column '%s' is read as '%s'", where, written, name)
+    return names
+
+
+def _advice(header: Sequence[str], delimiter: str) -> str:
+    """Say what may be wrong with a header that lacks columns."""
+    other = [d for d in DELIMITERS if d != delimiter and any(d in n for n in header)]
+    if other:
+        return f" (divided by {DELIMITERS[other[0]]}, not {DELIMITERS[delimiter]}?)"
+    if any(re.fullmatch('".*"', name) for name in header):
+        return " (save it without quotes)"
+    return ""
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Tell whether two files hold the same."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
