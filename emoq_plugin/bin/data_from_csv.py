@@ -9,7 +9,8 @@ import numpy as np
 
 from emoq_plugin.bin import prepare_corpus
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, find_clips
+from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
+from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.corpora.tables import rows
 from emoq_plugin.data.votes import majority
 
@@ -122,6 +123,7 @@ def describe(table: Path, options: argparse.Namespace) -> tuple[Corpus, list[Cli
         published=Published(""),
         folds=folds,
         n_folds=min(5, n_speakers),
+        whole_tree=False,
     )
     return corpus, find_clips(corpus, table.parent)
 

@@ -9,18 +9,17 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.data import corpora
+from emoq_plugin.data.corpora.archives import is_packed, unpack
 from emoq_plugin.data.corpora.corpus import (
     DOWNLOAD,
-    PACKED,
     Clip,
     Corpus,
     build,
-    find_clips,
     genders,
     make_folds,
-    unpack,
 )
 from emoq_plugin.data.corpora.download import Download, fetch, fetch_media
+from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.directory import DataDirectory, write_lines
 from emoq_plugin.data.folds import PARTS, Fold, check_speaker_disjoint, write_folds
 from emoq_plugin.files import atomic_write, write_table
@@ -138,7 +137,7 @@ def download(files: Download, into: Path) -> Path:
         path = fetch(archive, into)
         if not archive.checksum:
             logging.warning("%s: no checksum is published, none was compared", path)
-        if not archive.name.endswith(PACKED):
+        if not is_packed(path):
             continue
         try:
             directory = unpack(path, into)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from emoq_plugin.data import corpora
-from emoq_plugin.data.corpora.corpus import build, find_clips, make_folds
+from emoq_plugin.data.corpora.corpus import build, make_folds
+from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.corpora.crema_d import perceived, read_voice_votes
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "crema_d_votes"

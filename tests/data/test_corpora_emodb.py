@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from emoq_plugin.data import corpora
-from emoq_plugin.data.corpora.corpus import build, find_clips, genders, make_folds
+from emoq_plugin.data.corpora.corpus import build, genders, make_folds
+from emoq_plugin.data.corpora.finding import find_clips
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "emodb"
 CORPUS = corpora.load("emodb")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from emoq_plugin.data import corpora
-from emoq_plugin.data.corpora.corpus import build, find_clips, make_folds
+from emoq_plugin.data.corpora.corpus import build, make_folds
+from emoq_plugin.data.corpora.finding import find_clips
 
 
 def clips_of(name, directory, **options):

@@ -5,7 +5,7 @@ import pkgutil
 
 from emoq_plugin.data.corpora.corpus import Corpus
 
-_NOT_CORPORA = ("corpus", "download", "tables")
+_NOT_CORPORA = ("archives", "corpus", "download", "finding", "tables")
 
 
 def names() -> list[str]:

@@ -1,12 +1,8 @@
 """What a corpus is, and how its clips become a data directory with folds."""
 
 import logging
-import lzma
 import shlex
 import shutil
-import tarfile
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +18,6 @@ from emoq_plugin.data.folds import Fold, speaker_folds
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
 # Instead of a path: download an open corpus.
 DOWNLOAD = "download"
-PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-MAX_RATIO = 50
 FOLDS = ("speakers", "groups", "parts")
 PARTS = ("train", "valid")
 
@@ -43,11 +37,13 @@ class Clip:
     votes : mapping of str to float
         Rater votes by label as written in the corpus.
     text, gender : str
-        Empty where unknown.
+        Empty or `-` where unknown.
     group : str
         Session or speaker range (folds by group), or part of the official partition.
     extra : mapping of str to str
         What else is known, by name of the table (`utt2agreement`).
+    left_out : str
+        Why the clip is not used, in the plural ("songs"); empty where it is.
     """
 
     name: str
@@ -59,6 +55,7 @@ class Clip:
     gender: str = ""
     group: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +120,8 @@ class Corpus:
         A warning that belongs to every use.
     download : Download, optional
         What the recipe may fetch.
+    whole_tree : bool, default=True
+        All audio in the directory should belong to a clip; what does not is told.
     """
 
     name: str
@@ -139,6 +138,7 @@ class Corpus:
     n_valid_speakers: int = 2
     note: str = ""
     download: Download | None = None
+    whole_tree: bool = True
 
     @property
     def whereabouts(self) -> str:
@@ -164,43 +164,6 @@ class Corpus:
             )
             raise ValueError(f"{self.name} has no classes '{class_set}', but {sets}")
         return list(dict.fromkeys(self.labels[class_set].values()))
-
-
-def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
-    """Find the clips of a corpus whose audio is there, each once.
-
-    Raises
-    ------
-    FileNotFoundError
-        If no clip is found, with the expected layout.
-    ValueError
-        For a label that no table names.
-    """
-    try:
-        clips = sorted(corpus.find(directory, **options), key=_identity)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\n{corpus.whereabouts}") from error
-    kept: dict[tuple[str, str], Clip] = {}
-    missing, twice = [], []
-    for clip in clips:
-        if not clip.audio.is_file():
-            missing.append(str(clip.audio))
-        elif (clip.speaker, clip.name) in kept:
-            twice.append(str(clip.audio))
-        else:
-            kept[clip.speaker, clip.name] = clip
-    for what, names in (
-        ("without their audio file, left out", missing),
-        ("duplicate takes, the first is kept", twice),
-    ):
-        if names:
-            logging.warning("%d %s: %s", len(names), what, ", ".join(names[:5]))
-    if not kept:
-        raise FileNotFoundError(
-            f"{directory}: no clip with audio\n{corpus.whereabouts}"
-        )
-    _check_labels(corpus, list(kept.values()))
-    return list(kept.values())
 
 
 def build(
@@ -289,21 +252,29 @@ def make_folds(
         return _group_folds(group, corpus)
     if corpus.folds == "parts":
         return _part_folds(group, data.speaker, corpus)
-    gender = {_speaker(corpus, c): c.gender for c in clips}
+    gender, speakers = genders(corpus, clips), set(data.speaker.values())
     return speaker_folds(
         data.speaker,
         n_folds=n_folds or corpus.n_folds,
         n_valid_speakers=(
             corpus.n_valid_speakers if n_valid_speakers is None else n_valid_speakers
         ),
-        groups=gender if all(gender.values()) else None,
+        groups=gender if speakers <= set(gender) else None,
     )
 
 
 def genders(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, str]:
-    """Give the gender by speaker, where it is known."""
-    known = {_speaker(corpus, c): c.gender for c in clips if c.gender}
-    return dict(sorted(known.items()))
+    """Give the gender by speaker, where it is known; two of one speaker are none."""
+    found: dict[str, set[str]] = {}
+    for clip in clips:
+        if clip.gender:
+            found.setdefault(_speaker(corpus, clip), set()).add(clip.gender)
+    if several := sorted(speaker for speaker in found if len(found[speaker]) > 1):
+        logging.warning(
+            "%d speakers have several genders, none is taken: %s %s",
+            *(len(several), several[0], sorted(found[several[0]])),
+        )
+    return {s: min(g) for s, g in sorted(found.items()) if len(g) == 1}
 
 
 def utterance_id(corpus: Corpus, clip: Clip) -> str:
@@ -317,92 +288,8 @@ def decoded(path: Path) -> Path:
     return next((p for p in beside if p.is_file()), path)
 
 
-def unpack(archive: Path, into: Path, *, nested: bool = True) -> Path:
-    """Unpack a zip or tar archive once and give the directory.
-
-    Parameters
-    ----------
-    archive : Path
-    into : Path
-        Parent of the directory.
-    nested : bool, default=True
-        Unpack the archives in it too, and remove them; not those in these.
-
-    Raises
-    ------
-    ValueError
-        If it is no archive that can be read, or holds far more than its size.
-    """
-    target = into / archive.name.partition(".")[0]
-    if (target / ".unpacked").is_file():
-        return target
-    logging.info("unpacking %s into %s", archive, target)
-    target.mkdir(parents=True, exist_ok=True)
-    room = _Room(archive, target)
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as stream:
-                # More than the size that a member claims is never read.
-                room.take(sum(member.file_size for member in stream.infolist()))
-                stream.extractall(target)
-        else:
-            with tarfile.open(archive) as stream:
-                stream.extractall(target, filter=room.filter)
-    except (
-        tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
-        NotImplementedError, RuntimeError, EOFError,
-    ) as error:  # fmt: skip
-        raise ValueError(
-            f"{archive}: {error}: expected a directory, or a whole zip or tar archive"
-        ) from error
-    for inner in sorted(target.rglob("*")) if nested else ():
-        if inner.name.endswith(PACKED) and inner.is_file():
-            unpack(inner, inner.parent, nested=False)
-            inner.unlink()
-    (target / ".unpacked").touch()
-    return target
-
-
-class _Room:
-    """How much an archive may unpack to; audio shrinks little, a bomb a lot."""
-
-    def __init__(self, archive: Path, target: Path):
-        size = archive.stat().st_size
-        self.archive = archive
-        self.left = min(MAX_RATIO * size, shutil.disk_usage(target).free)
-
-    def take(self, size: int) -> None:
-        """Count bytes about to be written."""
-        self.left -= size
-        if self.left < 0:
-            raise ValueError(
-                f"{self.archive}: unpacks to more than the disk holds or more than "
-                f"{MAX_RATIO} times its size: unpack it yourself if that is right"
-            )
-
-    def filter(self, member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        """Count a member and refuse places outside `path`."""
-        self.take(member.size)
-        return tarfile.data_filter(member, path)
-
-
-def _identity(clip: Clip) -> tuple[str, str, str]:
-    return clip.speaker, clip.name, str(clip.audio)
-
-
 def _speaker(corpus: Corpus, clip: Clip) -> str:
     return f"{corpus.name.replace('_', '')}{clip.speaker}"
-
-
-def _check_labels(corpus: Corpus, clips: Sequence[Clip]) -> None:
-    known = {"", *corpus.others}
-    known.update(*corpus.labels.values())
-    for clip in clips:
-        if strange := [x for x in (clip.label, *clip.votes) if x not in known]:
-            raise ValueError(
-                f"{clip.audio}: label '{strange[0]}', expected one of: "
-                f"{' '.join(sorted(known - {''}))}"
-            )
 
 
 def _entry(audio: Path) -> str:

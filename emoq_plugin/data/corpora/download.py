@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from emoq_plugin.data.corpora.tables import first_of
+from emoq_plugin.data.tree import walk
 from emoq_plugin.progress import progress
 
 TIMEOUT_SECONDS = 60
@@ -125,13 +127,11 @@ def fetch_media(repository: Path, download: Download) -> int:
     OSError, ValueError
         As `fetch`.
     """
-    folders = sorted(repository.rglob(download.media_folder))
-    if not folders:
-        raise FileNotFoundError(f"{repository}: found no {download.media_folder}")
+    folder = first_of(repository, download.media_folder)
     pointers = []
-    for path in sorted(p for p in folders[0].rglob("*") if p.is_file()):
+    for path in walk(folder).files:
         if checksum := pointed(path):
-            name = path.relative_to(folders[0].parent).as_posix()
+            name = path.relative_to(folder.parent).as_posix()
             part = Archive(
                 f"{download.media_url}/{name}", f".{path.name}.media", checksum
             )
