@@ -46,7 +46,7 @@ def find(directory: Path) -> list[Clip]:
                 f"{row['user_id']}part{part}",
                 row["emotion"].capitalize(),
                 text=row["utterance"],
-                gender=row["gender"][:1].lower(),
+                gender=row["gender"],
             )
         )
     return clips

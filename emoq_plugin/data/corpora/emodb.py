@@ -10,12 +10,23 @@ intended one is published, so it is an agreement (utt2agreement) and cannot stan
 votes. A copy that holds four of the seven classes is read too.
 """
 
+import logging
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.download import Archive, Download
-from emoq_plugin.data.corpora.tables import files, first_of, read_text, rows
+from emoq_plugin.data.corpora.tables import (
+    files,
+    first_of,
+    given,
+    optional_table,
+    read_text,
+    rows,
+)
+from emoq_plugin.data.tree import told
 
 PAPER4 = {"W": "angry", "F": "happy", "N": "neutral", "T": "sad"}
 ALL = PAPER4 | {"A": "fear", "L": "boredom", "E": "disgust"}
@@ -36,11 +47,15 @@ SENTENCES = {
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen",
 }
 NAME = re.compile(r"(\d\d)([ab]\d\d)([WFNTALE])([a-z])")
+AGREEMENT = ("metadata.csv", "erkennung.txt")
 
 
 def find(directory: Path) -> list[Clip]:
     """Find the recordings; every name must be one of EMO-DB."""
-    folder = first_of(directory, "wav") if _has(directory, "wav") else directory
+    try:
+        folder = first_of(directory, "wav")
+    except FileNotFoundError:
+        folder = directory
     agreement = _agreement(directory)
     clips, strange = [], []
     for audio, _ in files(folder, r".+\.wav"):
@@ -70,26 +85,52 @@ def find(directory: Path) -> list[Clip]:
     return clips
 
 
-def _has(directory: Path, name: str) -> bool:
-    return next(directory.rglob(name), None) is not None
-
-
 def _agreement(directory: Path) -> dict[str, float]:
-    """Read the share of listeners, within 0 .. 1, by file stem; empty if unknown."""
-    found: list[tuple[str, str]] = []
-    if _has(directory, "metadata.csv"):
-        table = rows(first_of(directory, "metadata.csv"), ["file", "recognised_pct"])
-        found = [(row["file"], row["recognised_pct"]) for _, row in table]
-    elif _has(directory, "erkennung.txt"):
-        # ISO-8859-1; number, file, share and naturalness, decimal commas.
-        text = read_text(first_of(directory, "erkennung.txt"), "iso-8859-1")
-        fields = [line.split("\t") for line in text.splitlines()[1:] if line.strip()]
-        found = [(line[1], line[2]) for line in fields]
-    return {
-        Path(name.strip()).stem: float(per_cent.strip().replace(",", ".")) / 100
-        for name, per_cent in found
-        if per_cent.strip()
-    }
+    """Read the share of listeners, within 0 .. 1, by file stem; empty if unknown.
+
+    What a table lacks is told; the first one that has a share is taken.
+    """
+    for name in AGREEMENT:
+        if files(directory, re.escape(name)):
+            read = partial(_shares, directory, name)
+            if found := optional_table(read, {}, "shares of listeners"):
+                return found
+    return {}
+
+
+def _shares(directory: Path, name: str) -> dict[str, float]:
+    """Read the shares of one table."""
+    table = first_of(directory, name)
+    shares: dict[str, float] = {}
+    passed_over: dict[str, list[int]] = {}
+    for line, name, per_cent in _per_cents(table):
+        try:
+            share = float(per_cent.replace(",", ".")) / 100
+        except ValueError:
+            share = -1.0
+        if not name:
+            passed_over.setdefault("lines without a recording", []).append(line)
+        elif not 0 <= share <= 1:
+            passed_over.setdefault("without a per cent number", []).append(line)
+        elif shares.setdefault(name, share) != share:
+            raise ValueError(f"{table}:{line}: two shares of {name}")
+    if passed_over:
+        logging.warning("%s, by line: %s", table, told(passed_over))
+    return shares
+
+
+def _per_cents(table: Path) -> Iterator[tuple[int, str, str]]:
+    """Give line, recording and what stands for its per cent number."""
+    if table.suffix == ".csv":
+        for line, row in rows(table, ["file", "recognised_pct"]):
+            yield line, Path(row["file"]).stem, given(row["recognised_pct"])
+        return
+    # Number, file, per cent and naturalness, divided by tabs or blanks, decimal commas.
+    lines = read_text(table, "iso-8859-1").splitlines()
+    for line, text in enumerate(lines, 1):
+        match = re.search(rf"({NAME.pattern})\.wav[\s;]+([^\s;]+)", text)
+        if match or (line > 1 and text.strip()):  # the header
+            yield line, match[1] if match else "", match[6] if match else ""
 
 
 CORPUS = Corpus(

@@ -4,9 +4,10 @@ Martin, Kotsia, Macq, Pitas: "The eNTERFACE'05 audio-visual emotion database", I
 Workshops 2006. Six emotions, five sentences each, 48 kHz in AVI files that ffmpeg
 decodes; a decoded .wav or .flac beside a film is preferred.
 
-Layout: `subject <n>/<emotion>/sentence <m>/s<n>_<em>_<m>.avi`; some subjects
-have no sentence folders and some names are irregular, so that speaker and emotion are
-taken from folders. There is no neutral class: `paper3` is angry, happy, sad.
+Layout: `subject <n>/<emotion>/sentence <m>/s<n>_<em>_<m>.avi`, `subject-<n>` and
+`subject_<n>` too; some subjects have no sentence folders and some names are irregular,
+so that speaker and emotion are taken from folders. There is no neutral class: `paper3`
+is angry, happy, sad.
 """
 
 import re
@@ -22,18 +23,18 @@ ALL = PAPER3 | {"fear": "fear", "disgust": "disgust", "surprise": "surprise"}
 
 def find(directory: Path) -> list[Clip]:
     """Find the films, or the audio decoded from them."""
-    clips = {}
+    clips: dict[Path, Clip] = {}
     for path, _ in files(directory, r".+\.(avi|wav|flac)"):
         folders = [f.lower().strip() for f in path.relative_to(directory).parts[:-1]]
         subject = next(
-            (m for f in folders if (m := re.match(r"subject\s*(\d+)", f))), None
+            (m for f in folders if (m := re.match(r"subject[\s_-]*(\d+)", f))), None
         )
         label = next((f for f in folders if f in ALL), "")
         if subject is None or not label:
             continue
         speaker = f"{int(subject[1]):02d}"
         name = f"{label}-{re.sub(r'[^A-Za-z0-9]+', '_', path.stem)}"
-        clips[speaker, name] = Clip(name, decoded(path), speaker, label)
+        clips[path.with_suffix("")] = Clip(name, decoded(path), speaker, label)
     return list(clips.values())
 
 

@@ -7,11 +7,12 @@ Layout: `<gender><speaker>_<emotion>_<sentence><repetition>_<session>.wav` with 
 in a .txt file beside it, in `Raw JL corpus (unchecked and unannotated)/JL(wav+txt)`.
 """
 
+from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.download import Archive, Download
-from emoq_plugin.data.corpora.tables import files, read_text
+from emoq_plugin.data.corpora.tables import files, optional_table, read_text
 
 PAPER4 = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad"}
 PRIMARY = PAPER4 | {"excited": "excited"}
@@ -25,13 +26,14 @@ def find(directory: Path) -> list[Clip]:
     clips = []
     for audio, match in files(directory, name):
         text = audio.with_suffix(".txt")
+        read = partial(read_text, text, "cp1252")
         clips.append(
             Clip(
                 audio.stem,
                 audio,
                 match[1].lower(),
                 match[3].lower(),
-                text=read_text(text) if text.is_file() else "",
+                text=optional_table(read, "", "words") if text.is_file() else "",
                 gender="f" if match[2] else "m",
             )
         )

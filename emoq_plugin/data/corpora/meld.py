@@ -29,31 +29,36 @@ FOLDERS = {
     "test": "output_repeated_splits_test",
 }
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
-SEVERAL = re.compile(r"\band\b|[,/&]|^(all|both|everyone|everybody|together)$", re.I)
+SEVERAL = re.compile(
+    r"\band\b|[,/&]|^\W*(all|both|everyone|everybody|together)\W*$", re.I
+)
 
 
 def find(directory: Path) -> list[Clip]:
     """Find the clips that the three tables list."""
-    clips, together = [], 0
+    clips: list[Clip] = []
+    spelled: dict[str, set[str]] = {}
     for part, name in FOLDERS.items():
         table = first_of(directory, f"{part}_sent_emo.csv")
         folder = first_of(directory, name)
         for _, row in rows(table, COLUMNS, encoding="cp1252"):
-            if SEVERAL.search(row["Speaker"]):
-                together += 1
-                continue
+            several = SEVERAL.search(row["Speaker"])
+            speaker = re.sub(r"\W+", "_", row["Speaker"]).strip("_") or "Unknown"
+            spelled.setdefault(speaker, set()).add(row["Speaker"])
             stem = f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}"
             clips.append(
                 Clip(
                     f"{part}-{stem}",
                     decoded(folder / f"{stem}.mp4"),
-                    re.sub(r"\W+", "_", row["Speaker"]).strip("_") or "Unknown",
+                    speaker,
                     row["Emotion"].lower(),
                     text=row["Utterance"],
+                    left_out="lines that several people speak" if several else "",
                 )
             )
-    if together:
-        logging.warning("%d lines that several people speak are left out", together)
+    for speaker, names in spelled.items():
+        if len(names) > 1:
+            logging.warning("%s are one speaker, %s", sorted(names), speaker)
     return clips
 
 

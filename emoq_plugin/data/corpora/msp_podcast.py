@@ -14,11 +14,21 @@ Speakers named Unknown count as one each. `votes primary+secondary` shares a rat
 vote among the primary and the secondary emotions that are classes.
 """
 
+import logging
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
-from emoq_plugin.data.corpora.tables import first_of, read_text, rows
+from emoq_plugin.data.corpora.tables import (
+    first_of,
+    given,
+    optional_table,
+    read_text,
+    rows,
+)
+from emoq_plugin.data.tree import told
 from emoq_plugin.files import read_json
 
 PAPER4 = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
@@ -38,19 +48,21 @@ RATED = {
     "disgust": "D",
     "contempt": "C",
 }
-PARTS = {"Train": "train", "Development": "valid", "Validation": "valid"}
+PARTS = {"train": "train", "development": "valid", "validation": "valid"}
 
 
 def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
     """Find the clips that the consensus table lists."""
     audio = first_of(directory, "Audios", "Audio")
     scripts = directory / "Transcripts"
-    counts = _votes(directory, secondary=votes != "primary")
+    read = partial(_votes, directory, secondary=votes != "primary")
+    counts = optional_table(read, {}, "votes")
     clips = []
-    for name, row in _consensus(directory):
+    for where, name, row in _consensus(directory):
         stem = Path(name).stem
-        speaker, part = row["SpkrID"], row["Split_Set"]
+        speaker = given(row["SpkrID"])
         script = scripts / f"{stem}.txt"
+        words = partial(read_text, script)
         clips.append(
             Clip(
                 stem,
@@ -58,46 +70,65 @@ def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
                 f"Unknown{stem}" if speaker.lower() in ("unknown", "") else speaker,
                 "" if row["EmoClass"] == "X" else row["EmoClass"],
                 votes=counts.get(name, {}),
-                text=read_text(script) if script.is_file() else "",
-                gender=row.get("Gender", "")[:1].lower(),
-                group=PARTS.get(part, part.lower()),
+                text=optional_table(words, "", "words") if script.is_file() else "",
+                gender=row.get("Gender", ""),
+                group=_part(where, row["Split_Set"]),
             )
         )
     return clips
 
 
-def _consensus(directory: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Give file name and row of the consensus table, CSV or JSON."""
+def _part(where: str, part: str) -> str:
+    """Give the part of the official partition: train, valid, test1 ...
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+    """
+    part = part.lower()
+    if part not in PARTS and not re.fullmatch(r"test\d*", part):
+        raise ValueError(
+            f"{where}: Split_Set '{part}', expected Train, Development, Validation or "
+            "Test and a number"
+        )
+    return PARTS.get(part, part)
+
+
+def _consensus(directory: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Give place, file name and row of the consensus table, CSV or JSON."""
     names = ("labels_consensus", "labels_concensus")
     path = first_of(
         directory, *(f"{n}.{kind}" for kind in ("csv", "json") for n in names)
     )
     needed = ["EmoClass", "SpkrID", "Split_Set"]
     if path.suffix == ".csv":
-        for _, row in rows(path, ["FileName", *needed]):
-            yield row["FileName"], row
+        for line, row in rows(path, ["FileName", *needed]):
+            yield f"{path}:{line}", row["FileName"], row
         return
     for name, row in read_json(path).items():
         if missing := [key for key in needed if key not in row]:
             raise ValueError(f"{path}: '{name}' has no {missing[0]}")
-        yield name, {key: str(value) for key, value in row.items()}
+        yield f"{path}: {name}", name, {key: str(value) for key, value in row.items()}
 
 
 def _votes(directory: Path, *, secondary: bool) -> dict[str, dict[str, float]]:
-    """Count the raters by clip; empty where the release has no detailed labels."""
-    try:
-        path = first_of(directory, "labels_detailed.csv", "labels_detailed.json")
-    except FileNotFoundError:
-        return {}
+    """Count the raters by clip."""
+    path = first_of(directory, "labels_detailed.csv", "labels_detailed.json")
     counts: dict[str, dict[str, float]] = {}
+    strange: dict[str, list[str]] = {}
     for name, first, second in _ratings(path):
         named = [RATED.get(first.strip().lower(), "O")]
+        if named == ["O"] and not first.strip().lower().startswith("other"):
+            strange.setdefault("ratings by no known emotion", []).append(first.strip())
         if secondary:
             others = (RATED.get(x.strip().lower()) for x in second.split(","))
             named = list(dict.fromkeys([*named, *(x for x in others if x)]))
         clip = counts.setdefault(name, {})
         for code in named:
             clip[code] = clip.get(code, 0.0) + 1 / len(named)
+    if strange:
+        logging.warning("%s: counted as other: %s", path, told(strange))
     return counts
 
 

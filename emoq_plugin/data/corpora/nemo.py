@@ -35,7 +35,7 @@ def find(directory: Path) -> list[Clip]:
             row["speaker_id"],
             row["emotion"],
             text=row["raw_text"],
-            gender=row["gender"][:1].lower(),
+            gender=row["gender"],
         )
         for _, row in rows(table, COLUMNS, delimiter="\t")
     ]

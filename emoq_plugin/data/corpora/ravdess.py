@@ -4,8 +4,8 @@ Livingstone, Russo: PLoS ONE 13(5), 2018. 24 English (North American) actors, tw
 sentences, eight emotions in two strengths, twice each, 48 kHz; a few files are stereo.
 
 Layout: `Actor_<nn>/03-01-<emotion>-<strength>-<sentence>-<take>-<actor>.wav`, directly
-or below `Audio_Speech_Actors_01-24`; odd actors are men. Songs (second field 02) are
-passed over.
+or below `Audio_Speech_Actors_01-24`; odd actors are men. Only audio (first field 03) of
+speech (second field 01) is used.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.download import Archive, Download
 from emoq_plugin.data.corpora.tables import files
 
+SPEECH = "03-01"
 EMOTIONS = {
     "05": "angry",
     "03": "happy",
@@ -30,15 +31,16 @@ SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by th
 
 def find(directory: Path) -> list[Clip]:
     """Find spoken recordings; everything stands in the file name."""
-    name = r"03-01-(0[1-8])-0[12]-(0[12])-0[12]-(\d\d)\.wav"
+    name = r"(\d\d-\d\d)-(\d\d)-\d\d-(\d\d)-\d\d-(\d\d)\.wav"
     return [
         Clip(
             audio.stem,
             audio,
-            match[3],
-            match[1],
-            text=SENTENCES[match[2]],
-            gender="m" if int(match[3]) % 2 else "f",
+            match[4],
+            match[2],
+            text=SENTENCES.get(match[3], ""),
+            gender="m" if int(match[4]) % 2 else "f",
+            left_out="" if match[1] == SPEECH else "songs or sound of films",
         )
         for audio, match in files(directory, name)
     ]
