@@ -1,5 +1,6 @@
 """Phone labels in time: EMO-DB's label files, CTM and tables; labels by frame."""
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-LABEL_FILES = "*.lablaut"
+from emoq_plugin.data.corpora.tables import read_text
+from emoq_plugin.data.tree import told, walk
+
+LABEL_SUFFIX = ".lablaut"
 RARE = "rare"
 OVERLAP_SECONDS = 1e-3  # of segments, by rounding
 SILENCE = ""  # of any kind; it is no phone, so its frames have no label
@@ -62,7 +66,7 @@ def read_lablaut(path: str | Path) -> Alignment:
     ValueError
         With file and line, for a line of another form or times that run backwards.
     """
-    lines = Path(path).read_text("iso-8859-1").splitlines()
+    lines = read_text(Path(path), "iso-8859-1").splitlines()
     if "#" not in lines:
         raise ValueError(
             f"{path}: no line '#', expected an xlabel file: a header, '#', then lines "
@@ -111,7 +115,7 @@ def read_segments(path: str | Path) -> dict[str, Alignment]:
         With file and line.
     """
     rows: dict[str, list[tuple[float, float, str, int]]] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(Path(path)).splitlines(), 1):
         fields = line.split()
         try:
             if len(fields) == 4:
@@ -168,33 +172,59 @@ def read_alignments(
     FileNotFoundError
         If there is nothing at `path`.
     ValueError
-        For a fault in a file, or if no utterance has an alignment.
+        For a fault in a file, if a label file belongs to two utterances or two belong
+        to one, or if no utterance has an alignment.
     """
     path, utterances = Path(path), list(utterances)
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} is missing: give a directory of {LABEL_FILES} files, or a table "
+            f"{path} is missing: give a directory of {LABEL_SUFFIX} files, or a table "
             "'<utt> <start> <end> <phone>'"
         )
     if path.is_dir():
-        files = {file.stem.removesuffix("xx"): file for file in path.glob(LABEL_FILES)}
-        names = {u: u.rpartition("-")[2] for u in utterances}
-        table = {u: read_lablaut(files[n]) for u, n in names.items() if n in files}
+        files = _by_one_name(
+            (f.stem.removesuffix("xx"), f) for f in alignment_files(path)
+        )
+        named = ((u.rpartition("-")[2], u) for u in utterances)
+        names = _by_one_name((name, u) for name, u in named if name in files)
+        table = {u: read_lablaut(files[name]) for name, u in names.items()}
+        unused = [file.name for name, file in files.items() if name not in names]
     else:
         table = read_segments(path)
+        unused = sorted(table.keys() - set(utterances))
     found = {u: table[u] for u in utterances if u in table and len(table[u].starts)}
     if not found:
         raise ValueError(
             f"{path} has phones of none of {len(utterances)} utterances, for example "
             f"'{next(iter(utterances), '')}'"
         )
+    without = [u for u in utterances if u not in found]
+    logging.info(
+        "%s: phones of %d of %d utterances%s",
+        *(path, len(found), len(utterances)),
+        "; " * bool(without or unused)
+        + told({"utterances without phones": without, "phones not asked for": unused}),
+    )
+    return found
+
+
+def _by_one_name[T](pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Make a dictionary; two of one name are refused."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(
+                f"{found[name]} and {value}: both are called '{name}', expected one "
+                "label file for each utterance"
+            )
+        found[name] = value
     return found
 
 
 def alignment_files(path: str | Path) -> list[Path]:
     """Give the files that `read_alignments` may read: what a result depends on."""
     path = Path(path)
-    return sorted(path.glob(LABEL_FILES)) if path.is_dir() else [path]
+    return walk(path, (LABEL_SUFFIX,)).files if path.is_dir() else [path]
 
 
 def inventory(alignments: Iterable[Alignment], min_count: int) -> list[str]:

@@ -71,6 +71,36 @@ def test_label_files_belong_to_utterances_by_the_end_of_their_names(lablaut, tmp
     assert alignment_files(tmp_path) == [tmp_path / "03a01Faxx.lablaut"]
 
 
+def test_label_files_and_utterances_belong_together_one_to_one(lablaut, tmp_path):
+    for name in ("03a01Faxx.lablaut", "03a02Faxx.lablaut"):
+        lablaut(HEADER + LABELS, name)
+    read_alignments(tmp_path, ["a-03a01Fa", "a-x", "b-x"])
+    with pytest.raises(ValueError, match="a-03a01Fa and b-03a01Fa: both are called"):
+        read_alignments(tmp_path, ["a-03a01Fa", "b-03a01Fa"])
+    lablaut(HEADER + LABELS, "03a01Fa.lablaut")
+    with pytest.raises(ValueError, match="03a01Fa.lablaut and .*03a01Faxx.lablaut"):
+        read_alignments(tmp_path, ["a-03a01Fa"])
+
+
+def test_how_many_utterances_have_phones_is_told(lablaut, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for name in ("03a01Faxx.lablaut", "03a02Faxx.lablaut"):
+        lablaut(HEADER + LABELS, name)
+    (tmp_path / "._03a01Faxx.lablaut").write_bytes(b"\0\5")  # macOS
+    read_alignments(tmp_path, ["a-03a01Fa", "a-03a03Fa"])
+    assert "phones of 1 of 2 utterances; 1 utterances without" in caplog.text
+    assert "(a-03a03Fa), 1 phones not asked for (03a02Faxx.lablaut)" in caplog.text
+
+
+def test_a_table_with_a_byte_order_mark_names_its_first_utterance(tmp_path):
+    path = tmp_path / "phones"
+    path.write_text("u 0 1 a\n", "utf-8-sig")
+    assert set(read_segments(path)) == {"u"}
+    path.write_bytes(b"u 0 1 a\nu 1 2 \xe9\n")
+    with pytest.raises(ValueError, match="phones:2: not UTF-8"):
+        read_segments(path)
+
+
 def test_a_table_and_a_ctm_say_the_same(tmp_path):
     table, ctm = tmp_path / "utt2phones", tmp_path / "ctm"
     table.write_text("u 0.5 0.7 SIL\nu 0.1 0.3 a_B\nu 0.3 0.5 t\nv 0 1 o\n")

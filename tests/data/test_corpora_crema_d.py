@@ -8,8 +8,8 @@ import pytest
 
 from emoq_plugin.data import corpora
 from emoq_plugin.data.corpora.corpus import build, make_folds
-from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.corpora.crema_d import perceived, read_voice_votes
+from emoq_plugin.data.corpora.finding import find_clips
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "crema_d_votes"
 

@@ -95,9 +95,9 @@ def _name_and_text(line: str) -> tuple[str, str]:
     if fields:
         return name, fields[0]
     name, *words = line.split()
-    # Mandarin is written without blanks.
-    told_apart = len(words) == 2 or (words and words[-1].capitalize() in ALL)
-    return name, " ".join(words[:-1]) if told_apart else ""
+    known = bool(words) and words[-1].capitalize() in ALL
+    mandarin = len(words) == 2 and not words[0].isascii()  # written without blanks
+    return name, " ".join(words[:-1]) if known or mandarin else ""
 
 
 CORPUS = Corpus(

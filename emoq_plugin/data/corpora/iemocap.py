@@ -13,10 +13,11 @@ The agreed label rests on external raters, and so do the votes (`raters external
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
-from emoq_plugin.data.corpora.tables import files, read_text
+from emoq_plugin.data.corpora.tables import files, optional_table, read_text
 
 PAPER4 = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral"}
 PAPER4["sad"] = "sad"
@@ -55,14 +56,16 @@ NAME = r"((Ses(\d\d))[FM]_(?:script|impro)\w*?)_([FM])\w*"
 
 def find(directory: Path, *, raters: str = "external") -> list[Clip]:
     """Find the turns that EmoEvaluation lists."""
-    audio = {path.stem: path for path, _ in files(directory, NAME + r"\.wav")}
+    audio: dict[str, list[Path]] = {}
+    for path, _ in files(directory, NAME + r"\.wav"):
+        audio.setdefault(path.stem, []).append(path)
     clips = []
     for table, _ in files(directory, r"Ses\d\d[FM]_\w+\.txt"):
         if table.parent.name != "EmoEvaluation":
             continue
         session = table.parents[2]
         script = session / "dialog" / "transcriptions" / table.name
-        texts = _texts(script) if script.is_file() else {}
+        texts = optional_table(partial(_texts, script), {}, "words")
         for turn, (label, votes) in _evaluations(table, raters).items():
             match = re.fullmatch(NAME, turn)
             if not match:
@@ -70,10 +73,10 @@ def find(directory: Path, *, raters: str = "external") -> list[Clip]:
                     f"{table}: turn '{turn}', expected Ses01F_impro01_F000"
                 )
             place = session / "sentences" / "wav" / match[1] / f"{turn}.wav"
-            clips.append(
+            clips += [
                 Clip(
                     turn,
-                    audio.get(turn, place),
+                    path,
                     match[2] + match[4],
                     "" if label == "xxx" else label,
                     votes=votes,
@@ -81,7 +84,8 @@ def find(directory: Path, *, raters: str = "external") -> list[Clip]:
                     gender=match[4].lower(),
                     group=match[2],
                 )
-            )
+                for path in audio.get(turn, [place])
+            ]
     return clips
 
 
@@ -89,11 +93,16 @@ def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, flo
     """Give label and votes by turn."""
     found: dict[str, tuple[str, dict[str, float]]] = {}
     votes: dict[str, float] = {}
-    for number, line in enumerate(read_text(table).splitlines(), 1):
+    # Comments of raters may hold any byte.
+    for number, line in enumerate(read_text(table, "iso-8859-1").splitlines(), 1):
         if turn := TURN.match(line):
+            if turn[1] in found:
+                raise ValueError(f"{table}:{number}: turn '{turn[1]}' stands twice")
             votes = {}
             found[turn[1]] = turn[2].lower(), votes
-        elif (rater := RATER.match(line)) and (rater[1] == "E" or raters == "all"):
+            continue
+        rater = RATER.match(line)
+        if rater and (rater[1] == "E" or raters == "all"):
             named = [x.strip().lower() for x in rater[2].split("(")[0].split(";")]
             named = [x for x in named if x]
             for emotion in named:
@@ -104,12 +113,19 @@ def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, flo
                     )
                 code = RATED[emotion]
                 votes[code] = votes.get(code, 0.0) + 1 / len(named)
+        elif re.match(r"\[\s*\d|C-", line) and not rater:
+            raise ValueError(
+                f"{table}:{number}: '{line}', expected '[<start> - <end>] <turn> "
+                "<code> [<V>, <A>, <D>]' or 'C-<rater>: <emotion>; ()'"
+            )
     return found
 
 
 def _texts(script: Path) -> dict[str, str]:
     """Read `<turn> [start-end]: <words>`."""
-    lines = re.findall(r"^(Ses\S+)\s*\[[^\]]*\]:?\s*(.*)$", read_text(script), re.M)
+    lines = re.findall(
+        r"^(Ses\S+)\s*\[[^\]]*\]:?\s*(.*)$", read_text(script, "cp1252"), re.M
+    )
     return dict(lines)
 
 

@@ -1,0 +1,470 @@
+"""Corpora as people copy and save them: links, hidden files, tables saved again."""
+
+import dataclasses
+import logging
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoq_plugin.data import corpora
+from emoq_plugin.data.corpora.archives import stem, unpack
+from emoq_plugin.data.corpora.corpus import Clip, genders
+from emoq_plugin.data.corpora.crema_d import read_voice_votes
+from emoq_plugin.data.corpora.finding import find_clips
+
+VOTES = "processedResults/tabulatedVotes.csv"
+
+
+def find(name, directory, **options):
+    return find_clips(corpora.load(name), directory, **options)
+
+
+@pytest.fixture
+def copy(miniature, tmp_path, caplog):
+    """Give a copy of a miniature that a test may change."""
+    caplog.set_level(logging.INFO)
+
+    def make(name):
+        return Path(shutil.copytree(miniature(name), tmp_path / name))
+
+    return make
+
+
+# --------------------------------------------------------------------- linked folders
+
+
+@pytest.mark.parametrize("name", corpora.names())
+@pytest.mark.parametrize("depth", [1, 2])
+def test_folders_on_another_disk_give_the_same_clips_without_endless_loops(
+    name, depth, copy, tmp_path
+):
+    place = copy(name)
+    expected = [(c.speaker, c.name, c.text, c.votes) for c in find(name, place)]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    folders = [p for p in place.glob("/".join("*" * depth)) if p.is_dir()]
+    for n, folder in enumerate(folders):
+        shutil.move(folder, disk / str(n))
+        folder.symlink_to(disk / str(n))
+        (disk / str(n) / "up").symlink_to(place)
+    found = find(name, place)
+    assert [(c.speaker, c.name, c.text, c.votes) for c in found] == expected
+    assert all(c.audio.is_file() for c in found)
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_hidden_copies_of_audio_and_tables_change_nothing_and_are_counted(
+    name, copy, caplog
+):
+    place = copy(name)
+    expected = find(name, place)
+    audio = (".wav", ".webm", ".avi", ".mp4")
+    for path in [p for p in place.rglob("[!.]*.*") if p.is_file()]:
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    counted = sum(path.suffix in audio for path in place.rglob("._*"))
+    caplog.clear()
+    assert find(name, place) == expected
+    assert f"{counted} hidden (" in caplog.text
+
+
+# ------------------------------------------------------------- what is left out is said
+
+
+def test_one_line_says_how_many_clips_are_used_and_what_is_left_out_and_why(
+    copy, caplog
+):
+    place = copy("ravdess")
+    shutil.copy(place / "Actor_01/03-01-01-01-01-01-01.wav", place / "my copy.wav")
+    shutil.copytree(place / "Actor_02", place / "again" / "Actor_02")
+    (place / "gone.wav").symlink_to("nowhere.wav")
+    (place / "Actor_99.zip").touch()
+    clips = find("ravdess", place)
+    [line] = [r.getMessage() for r in caplog.records if "clips used" in r.getMessage()]
+    assert len(clips) == 48 and line.startswith("RAVDESS: 48 of 57 clips used")
+    assert "label 48, votes 0, text 48, gender 48" in line
+    for reason in (
+        "8 duplicate takes (",
+        "1 songs or sound of films (",
+        "1 audio files of other names or in no table (my copy.wav)",
+        "1 links that lead nowhere, or no files (gone.wav)",
+        "1 archives, which are not unpacked (Actor_99.zip)",
+        "1 hidden (Actor_01/._03-01-05-01-01-01-01.wav)",
+    ):
+        assert reason in line
+
+
+def test_where_no_clip_is_found_the_message_says_what_is_there(tmp_path):
+    soundfile.write(tmp_path / "happy 1.wav", np.zeros(9), 16000)
+    with pytest.raises(FileNotFoundError, match=r"1 audio files.*\(happy 1.wav\)"):
+        find("ravdess", tmp_path)
+
+
+def test_clips_without_votes_are_not_clips_without_majority(copy, caplog):
+    place = copy("crema_d")
+    table = place / VOTES
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(x for x in lines if "1019_IEO_ANG_HI" not in x))
+    (place / "AudioWAV" / "1001_IEO_SAD_HI.wav").unlink()
+    clips = find("crema_d", place)
+    assert "1019_IEO_ANG_HI" not in {c.name for c in clips}
+    assert "1 without votes in the table (" in caplog.text
+    assert "1 without their audio file (" in caplog.text
+    assert "1001_IEO_SAD_HI.wav" in caplog.text
+
+
+# ------------------------------------------------------------------------- one to one
+
+
+def test_two_recordings_of_one_id_are_refused_by_name_and_same_ones_are_told(
+    copy, caplog
+):
+    place = copy("enterface")
+    folder = place / "enterface database/subject 2/anger/sentence 1"
+    shutil.copy(folder / "s2_an_1.avi", folder / "s2-an-1.avi")
+    assert len(find("enterface", place)) == 30
+    assert "1 duplicate takes (" in caplog.text
+    soundfile.write(folder / "x.wav", np.ones(99) / 2, 16000)
+    (folder / "x.wav").rename(folder / "s2 an 1.wav")
+    with pytest.raises(ValueError, match="s2.an.1.* and .*s2.an.1.* different record"):
+        find("enterface", place)
+
+
+def test_speakers_and_names_that_give_one_id_together_are_refused(tmp_path):
+    audio = [tmp_path / f"{n}.wav" for n in (1, 2)]
+    for n, path in enumerate(audio):
+        soundfile.write(path, np.full(99, n / 2), 16000)
+    clips = [Clip("b-c", audio[0], "a", "Angry"), Clip("c", audio[1], "a-b", "Angry")]
+    corpus = dataclasses.replace(corpora.load("esd"), find=lambda directory: clips)
+    with pytest.raises(ValueError, match="esda-b-c stands twice, .*1.wav .*2.wav"):
+        find_clips(corpus, tmp_path)
+
+
+@pytest.mark.parametrize("speaker", ["-", "", "a b", "a/b"])
+def test_what_cannot_be_an_id_is_refused(tmp_path, speaker):
+    clips = [Clip("c", tmp_path / "1.wav", speaker, "Angry")]
+    corpus = dataclasses.replace(corpora.load("esd"), find=lambda directory: clips)
+    with pytest.raises(ValueError, match=f"1.wav: speaker '{speaker}' cannot be part"):
+        find_clips(corpus, tmp_path)
+
+
+def test_a_speaker_of_several_genders_has_none_and_a_dash_is_no_gender(
+    tmp_path, caplog
+):
+    told = {"a": ("Female", "f"), "b": ("male", "female"), "c": ("-", "M"), "d": ("-",)}
+    clips = []
+    for speaker, words in told.items():
+        for n, gender in enumerate(words):
+            path = tmp_path / f"{speaker}{n}.wav"
+            path.touch()
+            clips.append(Clip(path.stem, path, speaker, "Sad", gender=gender, text="-"))
+    corpus = dataclasses.replace(corpora.load("esd"), find=lambda directory: clips)
+    found = find_clips(corpus, tmp_path)
+    assert genders(corpus, found) == {"esda": "f", "esdc": "m"}
+    assert "1 speakers have several genders, none is taken: esdb" in caplog.text
+    assert {c.text for c in found} == {""}
+
+
+def test_enterface_subjects_are_found_however_their_folders_are_divided(copy):
+    place = copy("enterface")
+    expected = {(c.speaker, c.name) for c in find("enterface", place)}
+    for n, mark in ((1, "-"), (2, "_"), (3, ""), (6, "  ")):
+        folder = place / f"enterface database/subject {n}"
+        folder.rename(folder.with_name(f"Subject{mark}{n}"))
+    assert {(c.speaker, c.name) for c in find("enterface", place)} == expected
+
+
+# ----------------------------------------------------------------- tables saved again
+
+
+def saved(text, how):
+    """Save tabulatedVotes.csv as pandas, R or Excel would."""
+    rows = [line.split(",") for line in text.splitlines()]
+    if how == "named":  # read and written by pandas
+        rows[0][0] = "Unnamed: 0"
+    if how == "twice":  # with another index before it
+        rows[0][0] = "Unnamed: 0"
+        rows = [[str(n - 1) if n else "", *row] for n, row in enumerate(rows)]
+    if how == "last":
+        rows = [[*row[1:], row[0] or "id"] for row in rows]
+    if how == "without":
+        rows = [row[1:] for row in rows]
+    if how == "index":
+        rows = [[str(n - 1) if n else "", *row[1:]] for n, row in enumerate(rows)]
+    if how == "face":
+        rows = [row for row in rows if not row[0].startswith('"1')]
+    return "\n".join(map(",".join, rows)) + "\n"
+
+
+@pytest.mark.parametrize("how", ["named", "twice", "last", "utf-16", "utf-8-sig"])
+def test_crema_d_votes_that_keep_their_row_ids_are_the_votes_on_the_voice(copy, how):
+    table = copy("crema_d") / VOTES
+    expected = read_voice_votes(table)
+    text = table.read_text()
+    if how.startswith("utf"):
+        table.write_text(text, encoding=how)
+    else:
+        table.write_text(saved(text, how))
+    assert read_voice_votes(table) == expected
+    assert len(expected) == 31
+
+
+@pytest.mark.parametrize("how", ["without", "index", "face"])
+def test_crema_d_votes_without_row_ids_are_refused(copy, how):
+    table = copy("crema_d") / VOTES
+    table.write_text(saved(table.read_text(), how))
+    with pytest.raises(ValueError, match="tabulatedVotes.csv: .*row ids .*1xxxxx"):
+        read_voice_votes(table)
+
+
+def test_a_table_whose_name_does_not_say_voice_is_not_taken_for_it(tmp_path):
+    text = "clip,anger,disgust,fear,happy,neutral,sad\n1001_DFA_ANG_XX,1,0,0,0,0,0\n"
+    for name in ("votes_voice.csv", "votes_face.csv"):
+        (tmp_path / name).write_text(text)
+    assert read_voice_votes(tmp_path)["1001_DFA_ANG_XX"]["ANG"] == 1
+    with pytest.raises(ValueError, match="votes_face.csv: .*expected votes_voice.csv"):
+        read_voice_votes(tmp_path / "votes_face.csv")
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        (",8,0,0,0,2,0,", ",8,-,0,0,2,0,", r"tabulatedVotes.csv:\d+: 1001_IEO_ANG"),
+        (
+            ",8,0,0,0,2,0,",
+            ",8,-1,0,0,2,0,",
+            r"Votes.csv:\d+: 1001_IEO.* finite and >= 0",
+        ),
+        ('"1001_IEO_DIS_HI"', '"1001_IEO_ANG_HI"', r"ANG_HI' stands twice"),
+    ],
+)
+def test_faults_of_votes_are_named_with_their_line(copy, old, new, message):
+    table = copy("crema_d") / VOTES
+    table.write_text(table.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        read_voice_votes(table)
+
+
+@pytest.mark.parametrize(
+    "encoding, apostrophe", [("cp1252", "’"), ("latin-1", "´"), ("utf-16", "’")]
+)
+@pytest.mark.parametrize("mark", ["\t", "  "])
+def test_esd_texts_in_8_bits_or_with_blanks_are_read(copy, encoding, apostrophe, mark):
+    place = copy("esd")
+    words = f"I{apostrophe}d like the nine."
+    for odd in ("", "x"):  # an even and an odd number of bytes
+        lines = [f"0011_000001{mark}{words}{mark}Angry", "0011_000351 Eggs. Happy"]
+        content = "\n".join([*lines, odd]).encode(encoding)
+        (place / "0011" / "0011.txt").write_bytes(content)
+        texts = {c.name: c.text for c in find("esd", place)}
+        assert texts["0011_000001"] == words and texts["0011_000351"] == "Eggs."
+
+
+def test_esd_mandarin_is_read_as_its_own_8_bit_encoding(copy, caplog):
+    place = copy("esd")
+    line = "0001_000001\t打远一看，它们的确很是美丽，\t生气\n"
+    (place / "0001/0001.txt").write_bytes(line.encode("gb18030"))
+    [clip] = [c for c in find("esd", place, language="mandarin") if c.text]
+    assert clip.text == "打远一看，它们的确很是美丽，"
+    assert "0001.txt is not UTF-8, read as gb18030" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"0011_000001\tA \x81.\tAngry\n", "neither UTF-8 nor cp1252"),
+        ("0011_000001\tA.\tAngry\n".encode("utf-16-le"), "without a byte order mark"),
+        (b"hello\n0011_000001 A text\n", "2 lines without id and text (hello, ...)"),
+        (None, "found no"),
+    ],
+)
+def test_esd_texts_that_cannot_be_read_are_told_and_stop_nothing(
+    copy, caplog, content, message
+):
+    place = copy("esd")
+    (place / "0011" / "0011.txt").unlink()
+    if content is not None:
+        (place / "0011" / "0011.txt").write_bytes(content)
+    assert len(find("esd", place)) == 15
+    assert message in caplog.text and "0011.txt" in caplog.text
+    assert "text 10," in caplog.text
+
+
+# -------------------------------------------------------------------- optional tables
+
+
+@pytest.mark.parametrize(
+    "change, n_shares, message",
+    [
+        (lambda t: t.replace("\t", "   "), 42, ""),
+        (lambda t: t.partition("\n")[2], 42, ""),  # no header
+        (lambda t: t + "Summe\t42\n\n", 42, "1 lines without a recording (44)"),
+        (lambda t: t.replace("62,50", "-", 1), 41, "1 without a per cent number (2)"),
+        (lambda t: t.replace("62,50", "162,5", 1), 41, "per cent number (2)"),
+        (lambda t: "nothing", 0, ""),
+        (lambda t: t + t.splitlines()[1].replace("62", "63"), 0, "two shares of 03a01"),
+    ],
+)
+def test_emodb_shares_are_read_line_by_line_and_what_lacks_is_told(
+    copy, caplog, change, n_shares, message
+):
+    place = copy("emodb")
+    table = place / "erkennung.txt"
+    table.write_text(change(table.read_text("latin-1")), "latin-1")
+    clips = find("emodb", place)
+    assert len(clips) == 42
+    assert sum("utt2agreement" in c.extra for c in clips) == n_shares
+    assert message in caplog.text
+
+
+@pytest.mark.parametrize(
+    "metadata, message",
+    [
+        ("title,year\nx,1\n", "metadata.csv:1: no column file"),
+        ("file,recognised_pct\nwav/03a01Wa.wav,-\n", "1 without a per cent number (2)"),
+        ('file,recognised_pct\n"wav', "not closed"),
+    ],
+)
+def test_an_unrelated_metadata_table_does_not_stop_emodb(
+    copy, caplog, metadata, message
+):
+    place = copy("emodb")
+    (place / "metadata.csv").write_text(metadata)
+    clips = find("emodb", place)
+    assert message in caplog.text
+    assert {c.extra["utt2agreement"] for c in clips} == {"0.625"}  # of erkennung.txt
+
+
+@pytest.mark.parametrize(
+    "name, table, lacks",
+    [
+        ("crema_d", "VideoDemographics.csv", "genders"),
+        ("jl_corpus", "*/JL(wav+txt)/male1_sad_1a_1.txt", "words"),
+        ("iemocap", "Session1/dialog/transcriptions/Ses01F_impro01.txt", "words"),
+        ("msp_podcast", "Labels/labels_detailed.csv", "votes"),
+        ("msp_podcast", "Transcripts/MSP-PODCAST_0000_0000.txt", "words"),
+    ],
+)
+def test_a_broken_optional_table_stops_no_corpus(copy, caplog, name, table, lacks):
+    place = copy(name)
+    expected = {c.name for c in find(name, place)}
+    [path] = place.glob(table)
+    path.write_bytes(b"\xff\xfe\xff")
+    caplog.clear()
+    assert {c.name for c in find(name, place)} == expected
+    assert f"no {lacks} are read: {path}" in caplog.text
+
+
+# ----------------------------------------------------------------- guesses are refused
+
+
+@pytest.mark.parametrize("part", ["Dev", "", "held out", "Test 1"])
+def test_msp_podcast_refuses_a_part_that_it_does_not_know(copy, part):
+    table = copy("msp_podcast") / "Labels" / "labels_consensus.csv"
+    table.write_text(table.read_text().replace(",Train\n", f",{part}\n", 1))
+    with pytest.raises(
+        ValueError, match=f"consensus.csv:2: Split_Set '{part.lower()}'"
+    ):
+        find("msp_podcast", table.parents[1])
+
+
+def test_msp_podcast_tells_ratings_that_it_counts_as_other(copy, caplog):
+    table = copy("msp_podcast") / "Labels" / "labels_detailed.csv"
+    table.write_text(table.read_text().replace("; Angry;", "; Angyr;", 1))
+    find("msp_podcast", table.parents[1])
+    assert "counted as other: 1 ratings by no known emotion (Angyr)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("[1.0000 - 2.0000]", "[1.0000 2.0000]", r"impro01.txt:\d+: '\[1.0000 2"),
+        ("C-E1:\tAnger", "C-X1:\tAnger", r"impro01.txt:\d+: 'C-X1"),
+        ("impro01_F001\t", "impro01_F000\t", r"impro01_F000' stands twice"),
+    ],
+)
+def test_iemocap_lines_of_another_form_are_refused(copy, old, new, message):
+    table = copy("iemocap") / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    assert old in table.read_text()
+    table.write_text(table.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        find("iemocap", table.parents[3])
+
+
+def test_meld_names_that_are_spelled_in_two_ways_are_told(copy, caplog):
+    place = copy("meld")
+    table = place / "dev_sent_emo.csv"
+    text = table.read_bytes().replace(b",Dr. Franzblau,", b",Dr.Franzblau,", 1)
+    table.write_bytes(text.replace(b",Monica,", b",#ALL#,", 1))
+    clips = find("meld", place)
+    assert "['Dr. Franzblau', 'Dr.Franzblau'] are one speaker" in caplog.text
+    assert "22 lines that several people speak" in caplog.text
+    assert "ALL" not in {c.speaker for c in clips}
+
+
+@pytest.mark.parametrize(
+    "name, table, delimiter",
+    [("nemo", "data.tsv", "\t"), ("emns", "metadata.csv", "|")],
+)
+def test_a_text_that_begins_with_a_quote_swallows_no_row(copy, name, table, delimiter):
+    path = copy(name) / table
+    expected = find(name, path.parent)
+    header, *lines = path.read_text().splitlines()
+    at = header.split(delimiter).index("raw_text" if name == "nemo" else "utterance")
+    for n in (0, 7):
+        values = lines[n].split(delimiter)
+        values[at] = '"' + values[at]
+        lines[n] = delimiter.join(values)
+    path.write_text("\n".join([header, *lines]))
+    found = find(name, path.parent)
+    assert [c.audio for c in found] == [c.audio for c in expected]
+    assert sum(c.text.startswith('"') for c in found) >= 1
+
+
+# --------------------------------------------------------------------------- archives
+
+
+def packed(path, content):
+    with zipfile.ZipFile(path, "w") as stream:
+        stream.writestr("a.wav", content)
+    return path
+
+
+def test_archives_of_one_name_up_to_a_dot_have_folders_of_their_own(tmp_path):
+    places = [
+        unpack(packed(tmp_path / name, name), tmp_path / "into")
+        for name in ("corpus.v1.zip", "corpus.v2.ZIP", "corpus.zip", "corpus")
+    ]
+    names = ["corpus.v1", "corpus.v2", "corpus", "corpus.unpacked"]
+    assert [place.name for place in places] == names
+    assert (places[1] / "a.wav").read_text() == "corpus.v2.ZIP"
+    assert stem(Path("x.y.tar.bz2")) == "x.y"
+
+
+def test_another_archive_of_the_same_name_is_not_taken_for_what_is_unpacked(tmp_path):
+    for folder in "xyz":
+        (tmp_path / folder).mkdir()
+    into = tmp_path / "into"
+    one, same, other = (
+        packed(tmp_path / folder / "c.zip", text) for folder, text in zip("xyz", "112")
+    )
+    assert unpack(one, into) == unpack(same, into)
+    with pytest.raises(ValueError, match="into/c was unpacked from another .*z/c.zip"):
+        unpack(other, into)
+
+
+def test_archives_within_an_archive_that_share_a_folder_are_refused(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    packed(tree / "a.zip", "1")
+    with tarfile.open(tree / "a.tar", "w") as stream:
+        stream.add(tree / "a.zip", "b.wav")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as stream:
+        for path in tree.iterdir():
+            stream.write(path, path.name)
+    with pytest.raises(ValueError, match="a was unpacked from another archive"):
+        unpack(tmp_path / "all.zip", tmp_path / "into")
