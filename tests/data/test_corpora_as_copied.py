@@ -13,7 +13,7 @@ import soundfile
 
 from emoq_plugin.data import corpora
 from emoq_plugin.data.corpora.archives import stem, unpack
-from emoq_plugin.data.corpora.corpus import Clip, genders
+from emoq_plugin.data.corpora.corpus import Clip, build, genders
 from emoq_plugin.data.corpora.crema_d import read_voice_votes
 from emoq_plugin.data.corpora.finding import find_clips
 
@@ -360,6 +360,35 @@ def test_a_broken_optional_table_stops_no_corpus(copy, caplog, name, table, lack
 
 
 # ----------------------------------------------------------------- guesses are refused
+
+
+@pytest.mark.parametrize(
+    "name, folder, message",
+    [
+        (
+            "enterface",
+            "enterface database/subject 1/anger/fear",
+            "emotions, anger, fear",
+        ),
+        ("enterface", "enterface database/subject 1/subject 2/fear", "subjects, 1, 2"),
+        ("esd", "0011/Angry/Sad", "emotions, Angry, Sad"),
+    ],
+)
+def test_the_first_of_several_folders_is_not_the_label(copy, name, folder, message):
+    place = copy(name)
+    (place / folder).mkdir(parents=True)
+    (place / folder / "0011_000001.wav").touch()
+    with pytest.raises(ValueError, match=f"0011_000001.wav: .*several {message}"):
+        find(name, place)
+
+
+def test_a_dash_is_no_label(copy, caplog):
+    table = copy("nemo") / "data.tsv"
+    table.write_text(table.read_text().replace("\tfear\t", "\t-\t", 1))
+    clips = find("nemo", table.parent)
+    data = build(corpora.load("nemo"), clips, class_set="all")
+    assert len(clips) == 36 and len(data.utterances) == 35
+    assert "no label 1" in caplog.text
 
 
 @pytest.mark.parametrize("part", ["Dev", "", "held out", "Test 1"])

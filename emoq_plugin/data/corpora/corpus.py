@@ -33,7 +33,7 @@ class Clip:
     audio : Path
     speaker : str
     label : str
-        As written in the corpus; empty where raters did not agree.
+        As written in the corpus; empty or `-` where raters did not agree.
     votes : mapping of str to float
         Rater votes by label as written in the corpus.
     text, gender : str
@@ -197,7 +197,7 @@ def build(
         if clip.label not in table and (
             clip.label or no_majority == "drop" or not votes.any()
         ):
-            left_out[clip.label or "no majority"] += 1
+            left_out[clip.label or ("no majority" if clip.votes else "no label")] += 1
             continue
         utterance = utterance_id(corpus, clip)
         data.wav[utterance] = _entry(clip.audio)

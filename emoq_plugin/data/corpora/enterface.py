@@ -15,7 +15,7 @@ from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, decoded
 from emoq_plugin.data.corpora.download import Archive, Download
-from emoq_plugin.data.corpora.tables import files
+from emoq_plugin.data.corpora.tables import files, only
 
 PAPER3 = {"anger": "angry", "happiness": "happy", "sadness": "sad"}
 ALL = PAPER3 | {"fear": "fear", "disgust": "disgust", "surprise": "surprise"}
@@ -26,13 +26,12 @@ def find(directory: Path) -> list[Clip]:
     clips: dict[Path, Clip] = {}
     for path, _ in files(directory, r".+\.(avi|wav|flac)"):
         folders = [f.lower().strip() for f in path.relative_to(directory).parts[:-1]]
-        subject = next(
-            (m for f in folders if (m := re.match(r"subject[\s_-]*(\d+)", f))), None
-        )
-        label = next((f for f in folders if f in ALL), "")
-        if subject is None or not label:
+        numbers = (re.match(r"subject[\s_-]*(\d+)", folder) for folder in folders)
+        subject = only((m[1] for m in numbers if m), path, "subjects")
+        label = only((f for f in folders if f in ALL), path, "emotions")
+        if not subject or not label:
             continue
-        speaker = f"{int(subject[1]):02d}"
+        speaker = f"{int(subject):02d}"
         name = f"{label}-{re.sub(r'[^A-Za-z0-9]+', '_', path.stem)}"
         clips[path.with_suffix("")] = Clip(name, decoded(path), speaker, label)
     return list(clips.values())

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
-from emoq_plugin.data.corpora.tables import files, optional_table, read_text
+from emoq_plugin.data.corpora.tables import files, only, optional_table, read_text
 from emoq_plugin.data.tree import told
 
 ALL = {
@@ -40,7 +40,7 @@ def find(directory: Path, *, language: str = "english") -> list[Clip]:
         speaker = match[1]
         other = int(speaker) not in SPEAKERS[language]
         folders = audio.relative_to(directory).parts[:-1]
-        label = next((f for f in reversed(folders) if f in ALL), "")
+        label = only((f for f in folders if f in ALL), audio, "emotions")
         if not label:
             raise ValueError(f"{audio}: no folder above it is one of {' '.join(ALL)}")
         if speaker not in texts and not other:

@@ -98,6 +98,7 @@ def _normalized(clip: Clip) -> Clip:
     gender = "_".join(given(clip.gender).lower().split())
     return dataclasses.replace(
         clip,
+        label=clip.label if clip.label.strip(" -") else "",
         text=clip.text if clip.text.strip(" -") else "",
         gender=GENDERS.get(gender, gender),
     )

@@ -6,7 +6,7 @@ import filecmp
 import io
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from emoq_plugin.data.tree import walk
@@ -91,10 +91,29 @@ def first_of(directory: Path, *names: str) -> Path:
                 raise ValueError(
                     f"two are called {name}, expected one: {first} and {other}"
                 )
+        if name != names[0]:
+            logging.info("%s is read: found no %s", first, names[0])
         if others:
             logging.info("%s is read, not %s", first, ", ".join(map(str, others)))
         return first
     raise FileNotFoundError(f"{directory}: found no {' or '.join(names)}")
+
+
+def only(found: Iterable[str], path: Path, what: str) -> str:
+    """Give the one value that the folders of a file name, empty where there is none.
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    values = list(dict.fromkeys(found))
+    if len(values) > 1:
+        raise ValueError(
+            f"{path}: its folders name several {what}, {', '.join(values)}, expected "
+            "one"
+        )
+    return values[0] if values else ""
 
 
 def read_text(path: Path, encoding: str = "") -> str:
