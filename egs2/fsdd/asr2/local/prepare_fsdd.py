@@ -7,6 +7,7 @@ from, the recordings of `train_four`; the digits stand where it expects emotions
 """
 
 import argparse
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.data.directory import write_lines
 from emoq_plugin.data.folds import Fold, write_folds
+from emoq_plugin.data.tree import walk
 from emoq_plugin.files import write_table
 
 DIGITS = ["zero", "one", "two", "three", "four"]
@@ -38,16 +40,22 @@ def recordings(corpus: Path) -> Iterator[tuple[str, str, int, Path]]:
     Raises
     ------
     ValueError
-        For a file name that is not `<digit>_<speaker>_<number>.wav`, or none at all.
+        For a file name that is not `<digit>_<speaker>_<number>.wav`, or none at all,
+        and for two names of one recording.
     """
-    paths = sorted((corpus / "recordings").glob("*.wav"))
-    if not paths:
+    tree = walk(corpus / "recordings", (".wav",))
+    logging.info("%d recordings; left out: %s", len(tree.files), tree.told() or "none")
+    if not tree.files:
         raise ValueError(f"{corpus}/recordings holds no .wav file")
-    for path in paths:
+    there: dict[tuple[str, str, int], Path] = {}
+    for path in tree.files:
         match = re.fullmatch(r"(\d)_([a-z]+)_(\d+)\.wav", path.name)
         if not match:
             raise ValueError(f"{path}: expected <digit>_<speaker>_<number>.wav")
-        yield DIGITS[int(match[1])], match[2], int(match[3]), path
+        recording = DIGITS[int(match[1])], match[2], int(match[3])
+        if (other := there.setdefault(recording, path)) != path:
+            raise ValueError(f"{other} and {path} are both called {recording}")
+        yield *recording, path
 
 
 def sets_of(
