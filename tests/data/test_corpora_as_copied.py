@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -39,7 +40,7 @@ def copy(miniature, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name", corpora.names())
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2, 3])
 def test_folders_on_another_disk_give_the_same_clips_without_endless_loops(
     name, depth, copy, tmp_path
 ):
@@ -276,7 +277,7 @@ def test_esd_mandarin_is_read_as_its_own_8_bit_encoding(copy, caplog):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"0011_000001\tA \x81.\tAngry\n", "neither UTF-8 nor cp1252"),
+        (b"0011_000001\tA \x81.\tAngry\n", "not UTF-8 and not cp1252"),
         ("0011_000001\tA.\tAngry\n".encode("utf-16-le"), "without a byte order mark"),
         (b"hello\n0011_000001 A text\n", "2 lines without id and text (hello, ...)"),
         (None, "found no"),
@@ -356,7 +357,7 @@ def test_a_broken_optional_table_stops_no_corpus(copy, caplog, name, table, lack
     path.write_bytes(b"\xff\xfe\xff")
     caplog.clear()
     assert {c.name for c in find(name, place)} == expected
-    assert f"no {lacks} are read: {path}" in caplog.text
+    assert f"no {lacks} are read" in caplog.text and str(path) in caplog.text
 
 
 # ----------------------------------------------------------------- guesses are refused
@@ -484,6 +485,16 @@ def test_another_archive_of_the_same_name_is_not_taken_for_what_is_unpacked(tmp_
     assert unpack(one, into) == unpack(same, into)
     with pytest.raises(ValueError, match="into/c was unpacked from another .*z/c.zip"):
         unpack(other, into)
+
+
+def test_links_in_a_zip_archive_are_refused_as_they_would_become_text(tmp_path):
+    link = zipfile.ZipInfo("AudioWAV")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as stream:
+        stream.writestr(link, "/disk/AudioWAV")
+    with pytest.raises(ValueError, match=r"c.zip: 1 links \(AudioWAV\): unpack it"):
+        unpack(tmp_path / "c.zip", tmp_path / "into")
+    assert not list((tmp_path / "into").rglob("AudioWAV"))
 
 
 def test_archives_within_an_archive_that_share_a_folder_are_refused(tmp_path):

@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from stat import S_ISLNK
 
 from emoq_plugin.data.tree import walk
 
@@ -50,6 +51,7 @@ def unpack(archive: Path, into: Path, *, nested: bool = True) -> Path:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as stream:
+                _refuse_links(archive, stream)
                 # More than the size that a member claims is never read.
                 room.take(sum(member.file_size for member in stream.infolist()))
                 stream.extractall(target)
@@ -69,6 +71,20 @@ def unpack(archive: Path, into: Path, *, nested: bool = True) -> Path:
             inner.unlink()
     marker.write_text(identity)
     return target
+
+
+def _refuse_links(archive: Path, stream: zipfile.ZipFile) -> None:
+    """Refuse links, of which zipfile would make files that hold a path."""
+    links = [
+        member.filename
+        for member in stream.infolist()
+        if S_ISLNK(member.external_attr >> 16)
+    ]
+    if links:
+        raise ValueError(
+            f"{archive}: {len(links)} links ({links[0]}): unpack it yourself and give "
+            "the directory"
+        )
 
 
 def is_packed(path: Path) -> bool:

@@ -85,13 +85,12 @@ def read_voice_votes(path: Path) -> dict[str, dict[str, float]]:
     """
     if path.is_dir():
         path = first_of(path, VOICE_TABLE, OFFICIAL_TABLE)
-    official = "fileName" in columns_of(path)
+    official = "clip" not in columns_of(path)
     clip, columns = ("fileName", OFFICIAL) if official else ("clip", PLAIN)
     if not official and path.name != VOICE_TABLE:
         raise ValueError(
-            f"{path}: found no column fileName, so it is not {OFFICIAL_TABLE}, and its "
-            f"name does not say whether raters heard the voice alone: expected "
-            f"{VOICE_TABLE}"
+            f"{path}: its name does not say whether raters heard the voice alone: "
+            f"expected {VOICE_TABLE}, or {OFFICIAL_TABLE} with its row ids"
         )
     table = list(rows(path, [clip, *columns]))
     shown = _shown(path, [row for _, row in table]) if official else ["1"] * len(table)

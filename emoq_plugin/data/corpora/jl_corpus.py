@@ -7,12 +7,11 @@ Layout: `<gender><speaker>_<emotion>_<sentence><repetition>_<session>.wav` with 
 in a .txt file beside it, in `Raw JL corpus (unchecked and unannotated)/JL(wav+txt)`.
 """
 
-from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.download import Archive, Download
-from emoq_plugin.data.corpora.tables import files, optional_table, read_text
+from emoq_plugin.data.corpora.tables import files, read_texts
 
 PAPER4 = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad"}
 PRIMARY = PAPER4 | {"excited": "excited"}
@@ -23,17 +22,17 @@ ALL = PRIMARY | {name: name for name in SECONDARY}
 def find(directory: Path) -> list[Clip]:
     """Find the recordings; everything stands in the file name."""
     name = r"((fe)?male\d)_([a-z]+)_\d+[ab]_\d\.wav"
+    recordings = files(directory, name)
+    texts = read_texts({a.stem: a.with_suffix(".txt") for a, _ in recordings}, "cp1252")
     clips = []
-    for audio, match in files(directory, name):
-        text = audio.with_suffix(".txt")
-        read = partial(read_text, text, "cp1252")
+    for audio, match in recordings:
         clips.append(
             Clip(
                 audio.stem,
                 audio,
                 match[1].lower(),
                 match[3].lower(),
-                text=optional_table(read, "", "words") if text.is_file() else "",
+                text=texts.get(audio.stem, ""),
                 gender="f" if match[2] else "m",
             )
         )

@@ -25,7 +25,7 @@ from emoq_plugin.data.corpora.tables import (
     first_of,
     given,
     optional_table,
-    read_text,
+    read_texts,
     rows,
 )
 from emoq_plugin.data.tree import told
@@ -54,15 +54,14 @@ PARTS = {"train": "train", "development": "valid", "validation": "valid"}
 def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
     """Find the clips that the consensus table lists."""
     audio = first_of(directory, "Audios", "Audio")
-    scripts = directory / "Transcripts"
     read = partial(_votes, directory, secondary=votes != "primary")
     counts = optional_table(read, {}, "votes")
+    table = list(_consensus(directory))
+    names = [Path(name).stem for _, name, _ in table]
+    texts = read_texts({n: directory / "Transcripts" / f"{n}.txt" for n in names})
     clips = []
-    for where, name, row in _consensus(directory):
-        stem = Path(name).stem
-        speaker = given(row["SpkrID"])
-        script = scripts / f"{stem}.txt"
-        words = partial(read_text, script)
+    for where, name, row in table:
+        stem, speaker = Path(name).stem, given(row["SpkrID"])
         clips.append(
             Clip(
                 stem,
@@ -70,7 +69,7 @@ def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
                 f"Unknown{stem}" if speaker.lower() in ("unknown", "") else speaker,
                 "" if row["EmoClass"] == "X" else row["EmoClass"],
                 votes=counts.get(name, {}),
-                text=optional_table(words, "", "words") if script.is_file() else "",
+                text=texts.get(stem, ""),
                 gender=row.get("Gender", ""),
                 group=_part(where, row["Split_Set"]),
             )

@@ -6,10 +6,10 @@ import filecmp
 import io
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emoq_plugin.data.tree import walk
+from emoq_plugin.data.tree import told, walk
 
 # Excel writes tables divided by these with quotes; tabs and | have no quoting.
 QUOTED = (",", ";")
@@ -21,6 +21,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
 # How people and programs write that there is no value.
 NOTHING = {"", "-", "--", "?", "na", "n/a", "nan", "none", "null"}
 
@@ -132,27 +133,22 @@ def read_text(path: Path, encoding: str = "") -> str:
         If it is none of these, with file and line.
     """
     raw = path.read_bytes()
-    if raw.startswith(b"PK\3\4"):
+    if raw.startswith(WORKBOOKS):
         raise ValueError(
             f"{path}: a zip archive or an Excel file, expected text: save it as CSV"
         )
     marked = next((name for mark, name in MARKS if raw.startswith(mark)), "")
-    try:
-        text = raw.decode(marked or "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = f":{raw.count(b'\n', 0, error.start) + 1}" if not marked else ""
-        if marked or not encoding:
-            raise ValueError(
-                f"{path}{line}: not {marked or 'UTF-8'} ({error.reason}): save it as "
-                "UTF-8"
-            ) from error
+    tried = [marked] if marked else ["utf-8-sig", *filter(None, [encoding])]
+    for name in tried:
         try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError as other:
-            raise ValueError(
-                f"{path}{line}: neither UTF-8 nor {encoding} ({other.reason}): save it "
-                "as UTF-8"
-            ) from other
+            text = raw.decode(name)
+            break
+        except UnicodeDecodeError as error:
+            fault = f"{raw.count(b'\n', 0, error.start) + 1}: {error.reason}"
+    else:
+        names = " and not ".join(tried).replace("utf-8-sig", "UTF-8")
+        raise ValueError(f"{path}:{fault}: not {names}: save it as UTF-8")
+    if name != tried[0]:
         logging.info("%s is not UTF-8, read as %s", path, encoding)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -161,6 +157,29 @@ def read_text(path: Path, encoding: str = "") -> str:
             "Save it as UTF-8"
         )
     return text
+
+
+def read_texts(paths: Mapping[str, Path], encoding: str = "") -> dict[str, str]:
+    """Read text files of one clip each, where they exist; tell those that are broken.
+
+    Parameters
+    ----------
+    paths : mapping of str to Path
+        By clip.
+    encoding : str, optional
+        As of `read_text`.
+    """
+    texts: dict[str, str] = {}
+    broken = []
+    for name, path in paths.items():
+        if path.is_file():
+            try:
+                texts[name] = read_text(path, encoding)
+            except (ValueError, OSError) as error:
+                broken.append(str(error))
+    if broken:
+        logging.warning("no words are read of %s", told({"files": broken}))
+    return texts
 
 
 def optional_table[T](read: Callable[[], T], nothing: T, what: str) -> T:
