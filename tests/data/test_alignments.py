@@ -97,7 +97,7 @@ def test_a_table_with_a_byte_order_mark_names_its_first_utterance(tmp_path):
     path.write_text("u 0 1 a\n", "utf-8-sig")
     assert set(read_segments(path)) == {"u"}
     path.write_bytes(b"u 0 1 a\nu 1 2 \xe9\n")
-    with pytest.raises(ValueError, match="phones:2: .*not UTF-8"):
+    with pytest.raises(ValueError, match="phones:2: not UTF-8"):
         read_segments(path)
 
 

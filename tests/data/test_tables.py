@@ -96,9 +96,9 @@ def test_an_even_number_of_bytes_is_not_utf16_and_8_bits_must_be_declared(
     text = "a,b\n1,I’d gö\n".encode("cp1252")
     assert table(text, encoding="cp1252")[0][1]["b"] == "I’d gö"
     assert "is not UTF-8, read as cp1252" in caplog.text
-    with pytest.raises(ValueError, match=r"t.csv:2: .*not UTF-8: save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"t.csv:2: not UTF-8 .*save it as UTF-8"):
         table(text)
-    with pytest.raises(ValueError, match=r"t.csv:2: .*not UTF-8 and not cp1252"):
+    with pytest.raises(ValueError, match=r"t.csv:2: not UTF-8 and not cp1252"):
         table(b"a,b\n1,\x81\n", encoding="cp1252")
 
 
@@ -106,7 +106,7 @@ def test_an_even_number_of_bytes_is_not_utf16_and_8_bits_must_be_declared(
     "content, message",
     [
         ("a,b\n1,x\n".encode("utf-16-le"), "a NUL, .*UTF-16 without a byte order mark"),
-        (b"\xff\xfea", "t.csv:1: .*not utf-16: save it as UTF-8"),
+        (b"\xff\xfea", "t.csv:1: not utf-16 .*save it as UTF-8"),
         (b"PK\3\4rest", "t.csv: a zip archive or an Excel file"),
         (b"\xd0\xcf\x11\xe0rest", "t.csv: a zip archive or an Excel file"),
     ],

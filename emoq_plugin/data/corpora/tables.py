@@ -144,10 +144,10 @@ def read_text(path: Path, encoding: str = "") -> str:
             text = raw.decode(name)
             break
         except UnicodeDecodeError as error:
-            fault = f"{raw.count(b'\n', 0, error.start) + 1}: {error.reason}"
+            line, reason = raw.count(b"\n", 0, error.start) + 1, error.reason
     else:
         names = " and not ".join(tried).replace("utf-8-sig", "UTF-8")
-        raise ValueError(f"{path}:{fault}: not {names}: save it as UTF-8")
+        raise ValueError(f"{path}:{line}: not {names} ({reason}): save it as UTF-8")
     if name != tried[0]:
         logging.info("%s is not UTF-8, read as %s", path, encoding)
     if "\0" in text:
