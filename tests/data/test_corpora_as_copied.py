@@ -402,6 +402,25 @@ def test_msp_podcast_refuses_a_part_that_it_does_not_know(copy, part):
         find("msp_podcast", table.parents[1])
 
 
+@pytest.mark.parametrize(
+    "detailed, message",
+    [
+        ('[{"a": 1}]', "found [{'a': 1}] as '', expected an object"),
+        ('{"a.wav": []}', "found [] as 'a.wav', expected an object"),
+        ('{"a.wav": {"W1": 3}}', "a.wav: found 3 as 'W1', expected an object"),
+        ('{"a.wav": {"W1": {"EmoAct": 3}}}', "a.wav: W1: no EmoClass_Major"),
+    ],
+)
+def test_msp_podcast_votes_in_json_of_another_form_are_told(
+    copy, caplog, detailed, message
+):
+    labels = copy("msp_podcast") / "Labels"
+    (labels / "labels_detailed.csv").unlink()
+    (labels / "labels_detailed.json").write_text(detailed)
+    assert not any(c.votes for c in find("msp_podcast", labels.parent))
+    assert "no votes are read: " in caplog.text and message in caplog.text
+
+
 def test_msp_podcast_tells_ratings_that_it_counts_as_other(copy, caplog):
     table = copy("msp_podcast") / "Labels" / "labels_detailed.csv"
     table.write_text(table.read_text().replace("; Angry;", "; Angyr;", 1))

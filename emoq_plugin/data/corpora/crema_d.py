@@ -201,7 +201,7 @@ def _genders(directory: Path, vote_table: str) -> dict[str, str]:
     try:
         table = first_of(directory, name)
     except FileNotFoundError:
-        table = first_of(votes if votes.is_dir() else votes.parent, name)
+        table = first_of(votes, name) if votes.is_dir() else votes.with_name(name)
     return {row["ActorID"]: row["Sex"] for _, row in rows(table, ["ActorID", "Sex"])}
 
 

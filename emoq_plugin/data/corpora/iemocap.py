@@ -13,11 +13,10 @@ The agreed label rests on external raters, and so do the votes (`raters external
 """
 
 import re
-from functools import partial
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
-from emoq_plugin.data.corpora.tables import files, optional_table, read_text
+from emoq_plugin.data.corpora.tables import files, read_text, read_texts
 
 PAPER4 = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral"}
 PAPER4["sad"] = "sad"
@@ -60,12 +59,12 @@ def find(directory: Path, *, raters: str = "external") -> list[Clip]:
     for path, _ in files(directory, NAME + r"\.wav"):
         audio.setdefault(path.stem, []).append(path)
     clips = []
-    for table, _ in files(directory, r"Ses\d\d[FM]_\w+\.txt"):
-        if table.parent.name != "EmoEvaluation":
-            continue
+    tables = [path for path, _ in files(directory, r"Ses\d\d[FM]_\w+\.txt")]
+    tables = [path for path in tables if path.parent.name == "EmoEvaluation"]
+    scripts = read_texts({str(path): _script(path) for path in tables}, "cp1252")
+    for table in tables:
         session = table.parents[2]
-        script = session / "dialog" / "transcriptions" / table.name
-        texts = optional_table(partial(_texts, script), {}, "words")
+        texts = _texts(scripts.get(str(table), ""))
         for turn, (label, votes) in _evaluations(table, raters).items():
             match = re.fullmatch(NAME, turn)
             if not match:
@@ -121,12 +120,14 @@ def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, flo
     return found
 
 
-def _texts(script: Path) -> dict[str, str]:
+def _script(table: Path) -> Path:
+    """Give the place of the words that belong to a table of EmoEvaluation."""
+    return table.parents[1] / "transcriptions" / table.name
+
+
+def _texts(script: str) -> dict[str, str]:
     """Read `<turn> [start-end]: <words>`."""
-    lines = re.findall(
-        r"^(Ses\S+)\s*\[[^\]]*\]:?\s*(.*)$", read_text(script, "cp1252"), re.M
-    )
-    return dict(lines)
+    return dict(re.findall(r"^(Ses\S+)\s*\[[^\]]*\]:?\s*(.*)$", script, re.M))
 
 
 CORPUS = Corpus(

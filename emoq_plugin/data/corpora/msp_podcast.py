@@ -16,9 +16,11 @@ vote among the primary and the secondary emotions that are classes.
 
 import logging
 import re
+import reprlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.tables import (
@@ -105,10 +107,20 @@ def _consensus(directory: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
         for line, row in rows(path, ["FileName", *needed]):
             yield f"{path}:{line}", row["FileName"], row
         return
-    for name, row in read_json(path).items():
+    for name, row in _records(path, read_json(path)):
         if missing := [key for key in needed if key not in row]:
             raise ValueError(f"{path}: '{name}' has no {missing[0]}")
         yield f"{path}: {name}", name, {key: str(value) for key, value in row.items()}
+
+
+def _records(where: str | Path, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the objects in a JSON object by name; refuse anything else."""
+    for name, record in value.items() if isinstance(value, dict) else [("", value)]:
+        if not isinstance(record, dict):
+            raise ValueError(
+                f"{where}: found {reprlib.repr(record)} as '{name}', expected an object"
+            )
+        yield name, record
 
 
 def _votes(directory: Path, *, secondary: bool) -> dict[str, dict[str, float]]:
@@ -134,11 +146,13 @@ def _votes(directory: Path, *, secondary: bool) -> dict[str, dict[str, float]]:
 def _ratings(path: Path) -> Iterator[tuple[str, str, str]]:
     """Give clip, primary and secondary emotions of every rater."""
     if path.suffix == ".json":
-        for name, raters in read_json(path).items():
-            for rating in raters.values():
-                second = rating.get("EmoClass_Second", "")
+        for name, raters in _records(path, read_json(path)):
+            for rater, rating in _records(f"{path}: {name}", raters):
+                second = rating.get("EmoClass_Second") or ""
                 second = second if isinstance(second, str) else ",".join(second)
-                yield name, rating["EmoClass_Major"], second
+                if not isinstance(first := rating.get("EmoClass_Major"), str):
+                    raise ValueError(f"{path}: {name}: {rater}: no EmoClass_Major")
+                yield name, first, second
         return
     for line, row in rows(path, ["FileName"]):
         if "EmoClass_Major" in row:
