@@ -1,5 +1,7 @@
 """A small valid data directory on synthetic audio."""
 
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +51,14 @@ class Corpus:
 @pytest.fixture
 def corpus(tmp_path):
     return Corpus(tmp_path)
+
+
+@pytest.fixture
+def copy(miniature, tmp_path, caplog):
+    """Give a copy of a corpus' miniature that a test may change."""
+    caplog.set_level(logging.INFO)
+
+    def make(name):
+        return Path(shutil.copytree(miniature(name), tmp_path / name))
+
+    return make

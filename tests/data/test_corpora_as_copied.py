@@ -1,21 +1,14 @@
-"""Corpora as people copy and save them: links, hidden files, tables saved again."""
+"""Corpora as people copy and save them: links, hidden files, ids, guesses."""
 
 import dataclasses
-import logging
 import shutil
-import stat
-import tarfile
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from emoq_plugin.data import corpora
-from emoq_plugin.data.corpora.archives import stem, unpack
 from emoq_plugin.data.corpora.corpus import Clip, build, genders
-from emoq_plugin.data.corpora.crema_d import read_voice_votes
 from emoq_plugin.data.corpora.finding import find_clips
 
 VOTES = "processedResults/tabulatedVotes.csv"
@@ -23,17 +16,6 @@ VOTES = "processedResults/tabulatedVotes.csv"
 
 def find(name, directory, **options):
     return find_clips(corpora.load(name), directory, **options)
-
-
-@pytest.fixture
-def copy(miniature, tmp_path, caplog):
-    """Give a copy of a miniature that a test may change."""
-    caplog.set_level(logging.INFO)
-
-    def make(name):
-        return Path(shutil.copytree(miniature(name), tmp_path / name))
-
-    return make
 
 
 # --------------------------------------------------------------------- linked folders
@@ -73,7 +55,7 @@ def test_hidden_copies_of_audio_and_tables_change_nothing_and_are_counted(
     assert f"{counted} hidden (" in caplog.text
 
 
-# ------------------------------------------------------------- what is left out is said
+# ----------------------------------------------------------- what is left out is said
 
 
 def test_one_line_says_how_many_clips_are_used_and_what_is_left_out_and_why(
@@ -179,188 +161,7 @@ def test_enterface_subjects_are_found_however_their_folders_are_divided(copy):
     assert {(c.speaker, c.name) for c in find("enterface", place)} == expected
 
 
-# ----------------------------------------------------------------- tables saved again
-
-
-def saved(text, how):
-    """Save tabulatedVotes.csv as pandas, R or Excel would."""
-    rows = [line.split(",") for line in text.splitlines()]
-    if how == "named":  # read and written by pandas
-        rows[0][0] = "Unnamed: 0"
-    if how == "twice":  # with another index before it
-        rows[0][0] = "Unnamed: 0"
-        rows = [[str(n - 1) if n else "", *row] for n, row in enumerate(rows)]
-    if how == "last":
-        rows = [[*row[1:], row[0] or "id"] for row in rows]
-    if how == "without":
-        rows = [row[1:] for row in rows]
-    if how == "index":
-        rows = [[str(n - 1) if n else "", *row[1:]] for n, row in enumerate(rows)]
-    if how == "face":
-        rows = [row for row in rows if not row[0].startswith('"1')]
-    return "\n".join(map(",".join, rows)) + "\n"
-
-
-@pytest.mark.parametrize("how", ["named", "twice", "last", "utf-16", "utf-8-sig"])
-def test_crema_d_votes_that_keep_their_row_ids_are_the_votes_on_the_voice(copy, how):
-    table = copy("crema_d") / VOTES
-    expected = read_voice_votes(table)
-    text = table.read_text()
-    if how.startswith("utf"):
-        table.write_text(text, encoding=how)
-    else:
-        table.write_text(saved(text, how))
-    assert read_voice_votes(table) == expected
-    assert len(expected) == 31
-
-
-@pytest.mark.parametrize("how", ["without", "index", "face"])
-def test_crema_d_votes_without_row_ids_are_refused(copy, how):
-    table = copy("crema_d") / VOTES
-    table.write_text(saved(table.read_text(), how))
-    with pytest.raises(ValueError, match="tabulatedVotes.csv: .*row ids .*1xxxxx"):
-        read_voice_votes(table)
-
-
-def test_a_table_whose_name_does_not_say_voice_is_not_taken_for_it(tmp_path):
-    text = "clip,anger,disgust,fear,happy,neutral,sad\n1001_DFA_ANG_XX,1,0,0,0,0,0\n"
-    for name in ("votes_voice.csv", "votes_face.csv"):
-        (tmp_path / name).write_text(text)
-    assert read_voice_votes(tmp_path)["1001_DFA_ANG_XX"]["ANG"] == 1
-    with pytest.raises(ValueError, match="votes_face.csv: .*expected votes_voice.csv"):
-        read_voice_votes(tmp_path / "votes_face.csv")
-
-
-@pytest.mark.parametrize(
-    "old, new, message",
-    [
-        (",8,0,0,0,2,0,", ",8,-,0,0,2,0,", r"tabulatedVotes.csv:\d+: 1001_IEO_ANG"),
-        (
-            ",8,0,0,0,2,0,",
-            ",8,-1,0,0,2,0,",
-            r"Votes.csv:\d+: 1001_IEO.* finite and >= 0",
-        ),
-        ('"1001_IEO_DIS_HI"', '"1001_IEO_ANG_HI"', r"ANG_HI' stands twice"),
-    ],
-)
-def test_faults_of_votes_are_named_with_their_line(copy, old, new, message):
-    table = copy("crema_d") / VOTES
-    table.write_text(table.read_text().replace(old, new, 1))
-    with pytest.raises(ValueError, match=message):
-        read_voice_votes(table)
-
-
-@pytest.mark.parametrize(
-    "encoding, apostrophe", [("cp1252", "’"), ("latin-1", "´"), ("utf-16", "’")]
-)
-@pytest.mark.parametrize("mark", ["\t", "  "])
-def test_esd_texts_in_8_bits_or_with_blanks_are_read(copy, encoding, apostrophe, mark):
-    place = copy("esd")
-    words = f"I{apostrophe}d like the nine."
-    for odd in ("", "x"):  # an even and an odd number of bytes
-        lines = [f"0011_000001{mark}{words}{mark}Angry", "0011_000351 Eggs. Happy"]
-        content = "\n".join([*lines, odd]).encode(encoding)
-        (place / "0011" / "0011.txt").write_bytes(content)
-        texts = {c.name: c.text for c in find("esd", place)}
-        assert texts["0011_000001"] == words and texts["0011_000351"] == "Eggs."
-
-
-def test_esd_mandarin_is_read_as_its_own_8_bit_encoding(copy, caplog):
-    place = copy("esd")
-    line = "0001_000001\t打远一看，它们的确很是美丽，\t生气\n"
-    (place / "0001/0001.txt").write_bytes(line.encode("gb18030"))
-    [clip] = [c for c in find("esd", place, language="mandarin") if c.text]
-    assert clip.text == "打远一看，它们的确很是美丽，"
-    assert "0001.txt is not UTF-8, read as gb18030" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (b"0011_000001\tA \x81.\tAngry\n", "not UTF-8 and not cp1252"),
-        ("0011_000001\tA.\tAngry\n".encode("utf-16-le"), "without a byte order mark"),
-        (b"hello\n0011_000001 A text\n", "2 lines without id and text (hello, ...)"),
-        (None, "found no"),
-    ],
-)
-def test_esd_texts_that_cannot_be_read_are_told_and_stop_nothing(
-    copy, caplog, content, message
-):
-    place = copy("esd")
-    (place / "0011" / "0011.txt").unlink()
-    if content is not None:
-        (place / "0011" / "0011.txt").write_bytes(content)
-    assert len(find("esd", place)) == 15
-    assert message in caplog.text and "0011.txt" in caplog.text
-    assert "text 10," in caplog.text
-
-
-# -------------------------------------------------------------------- optional tables
-
-
-@pytest.mark.parametrize(
-    "change, n_shares, message",
-    [
-        (lambda t: t.replace("\t", "   "), 42, ""),
-        (lambda t: t.partition("\n")[2], 42, ""),  # no header
-        (lambda t: t + "Summe\t42\n\n", 42, "1 lines without a recording (44)"),
-        (lambda t: t.replace("62,50", "-", 1), 41, "1 without a per cent number (2)"),
-        (lambda t: t.replace("62,50", "162,5", 1), 41, "per cent number (2)"),
-        (lambda t: "nothing", 0, ""),
-        (lambda t: t + t.splitlines()[1].replace("62", "63"), 0, "two shares of 03a01"),
-    ],
-)
-def test_emodb_shares_are_read_line_by_line_and_what_lacks_is_told(
-    copy, caplog, change, n_shares, message
-):
-    place = copy("emodb")
-    table = place / "erkennung.txt"
-    table.write_text(change(table.read_text("latin-1")), "latin-1")
-    clips = find("emodb", place)
-    assert len(clips) == 42
-    assert sum("utt2agreement" in c.extra for c in clips) == n_shares
-    assert message in caplog.text
-
-
-@pytest.mark.parametrize(
-    "metadata, message",
-    [
-        ("title,year\nx,1\n", "metadata.csv:1: no column file"),
-        ("file,recognised_pct\nwav/03a01Wa.wav,-\n", "1 without a per cent number (2)"),
-        ('file,recognised_pct\n"wav', "not closed"),
-    ],
-)
-def test_an_unrelated_metadata_table_does_not_stop_emodb(
-    copy, caplog, metadata, message
-):
-    place = copy("emodb")
-    (place / "metadata.csv").write_text(metadata)
-    clips = find("emodb", place)
-    assert message in caplog.text
-    assert {c.extra["utt2agreement"] for c in clips} == {"0.625"}  # of erkennung.txt
-
-
-@pytest.mark.parametrize(
-    "name, table, lacks",
-    [
-        ("crema_d", "VideoDemographics.csv", "genders"),
-        ("jl_corpus", "*/JL(wav+txt)/male1_sad_1a_1.txt", "words"),
-        ("iemocap", "Session1/dialog/transcriptions/Ses01F_impro01.txt", "words"),
-        ("msp_podcast", "Labels/labels_detailed.csv", "votes"),
-        ("msp_podcast", "Transcripts/MSP-PODCAST_0000_0000.txt", "words"),
-    ],
-)
-def test_a_broken_optional_table_stops_no_corpus(copy, caplog, name, table, lacks):
-    place = copy(name)
-    expected = {c.name for c in find(name, place)}
-    [path] = place.glob(table)
-    path.write_bytes(b"\xff\xfe\xff")
-    caplog.clear()
-    assert {c.name for c in find(name, place)} == expected
-    assert f"no {lacks} are read" in caplog.text and str(path) in caplog.text
-
-
-# ----------------------------------------------------------------- guesses are refused
+# ---------------------------------------------------------------- guesses are refused
 
 
 @pytest.mark.parametrize(
@@ -472,58 +273,3 @@ def test_a_text_that_begins_with_a_quote_swallows_no_row(copy, name, table, deli
     found = find(name, path.parent)
     assert [c.audio for c in found] == [c.audio for c in expected]
     assert sum(c.text.startswith('"') for c in found) >= 1
-
-
-# --------------------------------------------------------------------------- archives
-
-
-def packed(path, content):
-    with zipfile.ZipFile(path, "w") as stream:
-        stream.writestr("a.wav", content)
-    return path
-
-
-def test_archives_of_one_name_up_to_a_dot_have_folders_of_their_own(tmp_path):
-    places = [
-        unpack(packed(tmp_path / name, name), tmp_path / "into")
-        for name in ("corpus.v1.zip", "corpus.v2.ZIP", "corpus.zip", "corpus")
-    ]
-    names = ["corpus.v1", "corpus.v2", "corpus", "corpus.unpacked"]
-    assert [place.name for place in places] == names
-    assert (places[1] / "a.wav").read_text() == "corpus.v2.ZIP"
-    assert stem(Path("x.y.tar.bz2")) == "x.y"
-
-
-def test_another_archive_of_the_same_name_is_not_taken_for_what_is_unpacked(tmp_path):
-    for folder in "xyz":
-        (tmp_path / folder).mkdir()
-    into = tmp_path / "into"
-    one, same, other = (
-        packed(tmp_path / folder / "c.zip", text) for folder, text in zip("xyz", "112")
-    )
-    assert unpack(one, into) == unpack(same, into)
-    with pytest.raises(ValueError, match="into/c was unpacked from another .*z/c.zip"):
-        unpack(other, into)
-
-
-def test_links_in_a_zip_archive_are_refused_as_they_would_become_text(tmp_path):
-    link = zipfile.ZipInfo("AudioWAV")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "c.zip", "w") as stream:
-        stream.writestr(link, "/disk/AudioWAV")
-    with pytest.raises(ValueError, match=r"c.zip: 1 links \(AudioWAV\): unpack it"):
-        unpack(tmp_path / "c.zip", tmp_path / "into")
-    assert not list((tmp_path / "into").rglob("AudioWAV"))
-
-
-def test_archives_within_an_archive_that_share_a_folder_are_refused(tmp_path):
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    packed(tree / "a.zip", "1")
-    with tarfile.open(tree / "a.tar", "w") as stream:
-        stream.add(tree / "a.zip", "b.wav")
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as stream:
-        for path in tree.iterdir():
-            stream.write(path, path.name)
-    with pytest.raises(ValueError, match="a was unpacked from another archive"):
-        unpack(tmp_path / "all.zip", tmp_path / "into")

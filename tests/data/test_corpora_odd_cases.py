@@ -1,8 +1,5 @@
 """Odd cases of single corpora, as seen in distributed copies."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from emoq_plugin.data import corpora
@@ -12,16 +9,6 @@ from emoq_plugin.data.corpora.finding import find_clips
 
 def clips_of(name, directory, **options):
     return {c.name: c for c in find_clips(corpora.load(name), directory, **options)}
-
-
-@pytest.fixture
-def copy(miniature, tmp_path):
-    """Give a copy of a miniature that a test may change."""
-
-    def make(name):
-        return Path(shutil.copytree(miniature(name), tmp_path / name))
-
-    return make
 
 
 def replace(path, old, new):
