@@ -1,5 +1,6 @@
 """Files that are never half-written, tables that name their faults, fingerprints."""
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -15,6 +16,9 @@ from typing import IO, Any
 
 # Ends the name of a file that is being written; its name begins with a dot.
 PART = ".part"
+# Bytes in the name of a file that `atomic_write` writes: file systems allow 255, and
+# the name that it has meanwhile is longer.
+MAX_NAME = 255 - len(f"..{'0' * 8}{PART}")
 MAX_DEPTH = 50  # of options
 
 
@@ -60,19 +64,34 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file.
+    """Read a text file; a byte order mark at its beginning is no part of the text.
 
     Raises
     ------
     ValueError
         If it is not UTF-8, with file and line.
     """
-    raw = Path(path).read_bytes()
+    raw = unmarked(Path(path).read_bytes(), path)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}:{line}: not UTF-8: {error}") from error
+
+
+def unmarked(raw: bytes, path: str | Path) -> bytes:
+    """Take the byte order mark off the first bytes of a file.
+
+    Raises
+    ------
+    ValueError
+        If it is the mark of UTF-16.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(
+            f"{path}:1: UTF-16, expected UTF-8: save it so, or iconv -f utf-16 -t utf-8"
+        )
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def read_json(path: str | Path) -> Any:
@@ -225,6 +244,8 @@ def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:
     table: dict[str, str] = {}
     with open(path, "rb") as stream:
         for number, raw in enumerate(stream, 1):
+            if number == 1:
+                raw = unmarked(raw, path)
             try:
                 line = raw.decode("utf-8").strip()
             except UnicodeDecodeError as error:

@@ -70,9 +70,17 @@ def test_a_table_comes_back_sorted_by_the_c_locale(tmp_path):
     assert list(found) == ["B", "a", "a-é", "b"]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    (tmp_path / "t").write_text("a 1\nb 2\n", encoding="utf-8-sig")
+    assert read_table(tmp_path / "t") == {"a": "1", "b": "2"}
+    (tmp_path / "x.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "x.json") == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("a 1\n".encode("utf-16"), "t:1: UTF-16, expected UTF-8"),
         (b"a 1\n\nb 2\n", "t:2: empty line"),
         (b"a 1\nb 2\na 3\n", "t:3: duplicate key 'a'"),
         (b"a 1\nb \xff\n", "t:2: not UTF-8"),

@@ -22,6 +22,7 @@ from emoq_plugin.data.directory import (
     read_emotions,
     write_lines,
 )
+from emoq_plugin.data.names import AUDIO_SUFFIX, further_tables
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage
@@ -79,7 +80,7 @@ def format_utterance(
     """Check one utterance; write a file only where the original does not fit."""
     recording, *segment = data.segments.get(utterance, (utterance,))
     entry = data.wav[recording]
-    written = Path(options.output_dir) / "wav" / f"{utterance}.flac"
+    written = Path(options.output_dir) / "wav" / f"{utterance}{AUDIO_SUFFIX}"
     if written.exists():  # by an interrupted run with the same settings
         return Outcome(utterance, str(written), soundfile.info(written).frames)
     try:
@@ -208,11 +209,11 @@ def _write(
     formatted.write(output)
     write_table(output / "utt2num_samples", {u: o.n_samples for u, o in kept.items()})
     speakers = set(formatted.speaker.values())
-    for path in data.path.glob("spk2*"):
-        if path.name != "spk2utt":
-            table = read_table(path)
+    for name in further_tables(data.path, "spk2"):
+        if name != "spk2utt":
+            table = read_table(data.path / name)
             write_table(
-                output / path.name, {s: v for s, v in table.items() if s in speakers}
+                output / name, {s: v for s, v in table.items() if s in speakers}
             )
 
 

@@ -16,7 +16,8 @@ from emoq_plugin.data.directory import (
     read_emotions,
     table_faults,
 )
-from emoq_plugin.data.folds import fold_faults, read_folds
+from emoq_plugin.data.folds import Fold, fold_faults, read_folds
+from emoq_plugin.data.tree import told
 from emoq_plugin.progress import progress
 from emoq_plugin.speech.audio import is_pipe, read_audio
 
@@ -73,12 +74,20 @@ def work(options: argparse.Namespace) -> None:
     emotions = read_emotions(options.emotions)
     data, faults = parse(options.data_dir, emotions)
     faults += table_faults(data, emotions) + entry_faults(data, options.allow_pipe)
+    folds = []
     if options.folds:
         try:
-            for fold in read_folds(options.folds):
-                faults += fold_faults(fold, data.speaker, path=options.folds)
+            folds = read_folds(options.folds)
         except (ValueError, OSError) as error:
             faults.append(str(error))
+    numbers = [fold.name for fold in folds]
+    if numbers != [str(n) for n in range(1, len(folds) + 1)]:
+        faults.append(
+            f"{options.folds}: folds {' '.join(numbers)}, expected them to be numbered "
+            f"from 1 to {len(folds)}, as the jobs of an array are"
+        )
+    for fold in folds:
+        faults += fold_faults(fold, data.speaker, path=options.folds)
     if options.check_audio:
         faults += audio_faults(
             data, sample_rate=options.sample_rate, allow_pipe=options.allow_pipe
@@ -94,6 +103,24 @@ def work(options: argparse.Namespace) -> None:
         ", ".join(f"{e} {counts[e]}" for e in emotions),
         len(data.votes),
     )
+    unused = told(
+        {
+            "recordings without a segment": _unused_recordings(data),
+            "utterances in no part of any fold": _utterances_in_no(folds, data),
+        }
+    )
+    if unused:
+        logging.warning("%s: not used: %s", options.data_dir, unused)
+
+
+def _unused_recordings(data: DataDirectory) -> list[str]:
+    cut = {recording for recording, _, _ in data.segments.values()}
+    return sorted(set(data.wav) - cut) if data.segments else []
+
+
+def _utterances_in_no(folds: Sequence[Fold], data: DataDirectory) -> list[str]:
+    parts = {u for f in folds for u in (*f.train, *f.valid, *f.test)}
+    return sorted(set(data.utterances) - parts) if folds else []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from emoq_plugin.data.names import emotion_fault, further_tables, id_fault
 from emoq_plugin.data.votes import format_votes, parse_votes
-from emoq_plugin.files import atomic_write, read_text, write_table
+from emoq_plugin.files import (
+    atomic_write,
+    read_text,
+    unmarked,
+    write_table,
+)
 from emoq_plugin.speech.audio import is_pipe
 
 # Table name -> attribute; further utt2* tables are kept as they are, in `extra`.
@@ -22,7 +28,6 @@ TABLES = {
     "text": "text",
 }
 MAX_FAULTS_SHOWN = 100
-
 Lines = dict[str, dict[str, int]]
 
 
@@ -37,11 +42,8 @@ def read_emotions(path: str | Path) -> list[str]:
     emotions: list[str] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         name = line.strip()
-        if not re.fullmatch(r"[^\s=/]+", name):
-            raise ValueError(
-                f"{path}:{number}: '{line}', expected one emotion name "
-                "without spaces, '=' and '/'"
-            )
+        if fault := emotion_fault(name):
+            raise ValueError(f"{path}:{number}: '{line}', {fault}")
         if name in emotions:
             raise ValueError(f"{path}:{number}: emotion '{name}' stands twice")
         emotions.append(name)
@@ -239,7 +241,7 @@ def parse(
     faults: list[str] = []
     lines: Lines = {}
     tables: dict[str, dict[str, str]] = {}
-    extra = {p.name for p in path.glob("utt2*") if p.is_file()} - set(TABLES)
+    extra = set(further_tables(path, "utt2")) - set(TABLES)
     for name in [*TABLES, "spk2utt", *sorted(extra)]:
         tables[name], lines[name] = _read_lines(path / name, faults)
     if emotions is None:
@@ -302,8 +304,8 @@ def table_faults(data: DataDirectory, emotions: Sequence[str] | None) -> list[st
     voted = data.lines.get("utt2votes", data.votes)
     for u in data.utterances:
         where = _place(data, audio, u)
-        for bad in {"/", "\0"} & set(u):
-            faults.append(f"{where}: {bad!r} in {u!r}: ids become file names")
+        if fault := id_fault(u):
+            faults.append(f"{where}: {fault}")
         if u not in data.speaker:
             faults.append(f"{where}: utterance '{u}' is not in utt2spk")
         if u not in data.emotion and u not in voted:
@@ -375,7 +377,11 @@ def _read_lines(path: Path, faults: list[str]) -> tuple[dict[str, str], dict[str
     lines: dict[str, int] = {}
     if not path.is_file():
         return table, lines
-    content = path.read_bytes().removesuffix(b"\n")
+    try:
+        content = unmarked(path.read_bytes(), path).removesuffix(b"\n")
+    except ValueError as error:
+        faults.append(str(error))
+        return table, lines
     for number, raw in enumerate(content.split(b"\n") if content else (), 1):
         try:
             line = raw.decode("utf-8").strip()

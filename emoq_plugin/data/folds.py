@@ -1,5 +1,7 @@
 """Speaker-disjoint folds: making, reading, writing and checking them."""
 
+import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,11 +49,17 @@ def read_folds(path: str | Path) -> list[Fold]:
         test list.
     """
     path = Path(path)
-    names = [p.name for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
-    names = sorted((n for n in names if n.isdecimal()), key=int)
+    there = [p.name for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    names = sorted(filter(_is_number, there), key=int)
     if not names:
         raise FileNotFoundError(
             f"{path}: no folds, expected {path}/1/{{train,valid,test}} and so on"
+            + (f", found: {', '.join(sorted(there))}" if there else "")
+        )
+    if others := sorted(n for n in there if n not in names and n[0] != "."):
+        logging.warning(
+            "%s: %d folders passed over that are no folds, expected numbers: %s",
+            *(path, len(others), ", ".join(others)),
         )
     return [Fold(n, *(_read_part(path / n / part) for part in PARTS)) for n in names]
 
@@ -65,7 +73,7 @@ def write_folds(path: str | Path, folds: Iterable[Fold]) -> None:
                 stream.writelines(f"{u}\n" for u in getattr(fold, part))
     names = {fold.name for fold in folds}
     for old in path.iterdir():
-        if old.is_dir() and old.name.isdecimal() and old.name not in names:
+        if old.is_dir() and _is_number(old.name) and old.name not in names:
             shutil.rmtree(old)
 
 
@@ -115,7 +123,7 @@ def speaker_folds(
     """
     size = Counter(speaker.values())
     _check_sizes(len(size), n_folds, n_valid_speakers)
-    missing = sorted(set(size) - set(groups)) if groups is not None else []
+    missing = sorted(s for s in size if groups is not None and not groups.get(s))
     if missing:
         raise ValueError(f"speakers without a group: {' '.join(missing)}")
     test = _deal(size, n_folds, groups or dict.fromkeys(size, ""))
@@ -186,6 +194,11 @@ def check_speaker_disjoint(fold: Fold, speaker: Mapping[str, str]) -> None:
     faults = fold_faults(fold, speaker)
     if faults:
         raise ValueError("\n".join([f"fold {fold.name}:", *faults]))
+
+
+def _is_number(name: str) -> bool:
+    """Tell whether a folder is a fold; `01` would be a second fold 1."""
+    return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
 def _read_part(path: Path) -> tuple[str, ...]:

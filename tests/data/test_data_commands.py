@@ -206,3 +206,36 @@ def test_validation_collects_faults_of_tables_folds_and_audio(corpus, caplog):
         "test:2: utterance 'ghost' is not in utt2spk",
     ):
         assert expected in message
+
+
+def test_validation_tells_what_is_not_used(corpus, caplog):
+    u = corpus.utterances
+    corpus.table("segments", [f"{x} {x} 0.1 0.35" for x in u[:-1]])
+    for name in ("utt2spk", "utt2emo"):
+        corpus.table(name, corpus.lines(name)[:-1])
+    fold = corpus.root / "folds" / "1"
+    fold.mkdir(parents=True)
+    for part, lines in (("train", u[:2]), ("valid", []), ("test", u[2:4])):
+        (fold / part).write_text("".join(f"{x}\n" for x in lines))
+    call = [
+        f"--data_dir={corpus.path}",
+        f"--emotions={corpus.emotions_file}",
+        f"--folds={fold.parent}",
+    ]
+    validate_data_dir.main(call)
+    assert f"1 recordings without a segment ({u[7]})" in caplog.text
+    assert f"3 utterances in no part of any fold ({u[4]}, ...)" in caplog.text
+    fold.rename(fold.with_name("3"))
+    message = fails(caplog, validate_data_dir.main, call)
+    assert "folds: folds 3, expected them to be numbered from 1 to 1" in message
+
+
+def test_copies_of_speaker_tables_are_not_taken_along(corpus, stage2, caplog):
+    corpus.table("spk2gender", ["s0 f", "s1 m", "s2 f", "s3 m"])
+    corpus.table("spk2gender.bak", ["", "garbage"])
+    stage2()
+    assert (corpus.root / "dump" / "spk2gender").exists()
+    assert not (corpus.root / "dump" / "spk2gender.bak").exists()
+    assert "passed over that are no tables by their names: spk2gender.bak" in (
+        caplog.text
+    )

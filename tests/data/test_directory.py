@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emoq_plugin.data.directory import DataDirectory, read_emotions
+from emoq_plugin.data.names import AUDIO_SUFFIX, MAX_ID, id_fault
 from emoq_plugin.data.votes import format_votes, majority, parse_votes
+from emoq_plugin.files import atomic_write
 
 EMOTIONS = ["angry", "happy", "sad"]
 
@@ -116,6 +120,55 @@ def test_empty_lines_and_bytes_that_are_no_text_are_refused(corpus):
         DataDirectory.read(corpus.path, EMOTIONS)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_id_or_name(corpus):
+    plain = DataDirectory.read(corpus.path, EMOTIONS)
+    corpus.table("text", ["s0-u0 words"])
+    for name in ("wav.scp", "utt2spk", "utt2emo", "text"):
+        (corpus.path / name).write_text(
+            (corpus.path / name).read_text(), encoding="utf-8-sig"
+        )
+    corpus.emotions_file.write_text("angry\nhappy\nsad\n", encoding="utf-8-sig")
+    marked = DataDirectory.read(corpus.path, read_emotions(corpus.emotions_file))
+    assert marked.wav == plain.wav and marked.text == {"s0-u0": "words"}
+    assert marked.lines["wav.scp"]["s0-u0"] == 1
+
+
+def test_a_table_in_utf_16_is_named_once(corpus):
+    table = corpus.path / "text"
+    table.write_text("s0-u0 words\ns0-u1 words\n", encoding="utf-16")
+    with pytest.raises(ValueError, match="text:1: UTF-16, expected UTF-8.*iconv") as e:
+        DataDirectory.read(corpus.path, EMOTIONS)
+    assert "1 fault" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["utt2spk.bak", "utt2spk~", "utt2emo.orig", "utt2spk (copy)", "utt2spk_old"]
+)
+def test_copies_beside_the_tables_are_passed_over_with_a_word(corpus, caplog, name):
+    corpus.table("utt2num_frames", ["s0-u0 5"])
+    corpus.table(name, ["nobody x", "nobody y"])
+    data = DataDirectory.read(corpus.path, EMOTIONS)
+    assert [*data.extra] == ["utt2num_frames"]
+    assert f"1 files passed over that are no tables by their names: {name}" in (
+        caplog.text
+    )
+
+
+@given(st.text("aé-", min_size=1, max_size=300))
+def test_an_id_is_refused_where_its_file_could_not_be_written(name):
+    longest = 255 - len(f".{AUDIO_SUFFIX}.01234567.part")
+    assert bool(id_fault(name)) == (len(name.encode()) > longest)
+
+
+def test_the_longest_id_can_be_written_and_a_longer_one_is_refused(corpus, tmp_path):
+    with atomic_write(tmp_path / f"{'x' * MAX_ID}{AUDIO_SUFFIX}") as stream:
+        stream.write("")
+    for name in ("wav.scp", "utt2spk", "utt2emo"):
+        corpus.table(name, [f"{'x' * (MAX_ID + 1)} x"])
+    with pytest.raises(ValueError, match=f"wav.scp:1: id .* at most {MAX_ID}"):
+        DataDirectory.read(corpus.path)
+
+
 def test_a_missing_table_and_a_missing_directory_are_named(corpus):
     (corpus.path / "utt2spk").unlink()
     (corpus.path / "utt2emo").unlink()
@@ -151,6 +204,7 @@ def test_a_subset_leaves_nothing_of_the_others(corpus, tmp_path):
         ("angry\nvery sad\n", "emotions:2: 'very sad', expected one emotion"),
         ("angry\nangry\n", "emotions:2: emotion 'angry' stands twice"),
         ("angry\n", "1 emotions, expected at least two"),
+        ("angry\n-\n", "emotions:2: '-', expected an emotion name that does not beg"),
     ],
 )
 def test_a_faulty_class_order_is_refused(tmp_path, text, message):

@@ -61,6 +61,14 @@ def test_every_test_part_mixes_the_groups():
         ({"n_folds": 2, "n_valid_speakers": -1}, "n_valid_speakers=-1"),
         ({"n_folds": 4, "n_valid_speakers": 3}, "without training speakers"),
         ({"n_folds": 2, "n_valid_speakers": 0, "groups": {}}, "without a group: s0 s1"),
+        (
+            {
+                "n_folds": 2,
+                "n_valid_speakers": 0,
+                "groups": {f"s{n}": "" for n in "0123"},
+            },
+            "without a group: s0 s1",
+        ),
     ],
 )
 def test_impossible_folds_are_refused_with_the_numbers(how, message):
@@ -111,6 +119,29 @@ def test_a_faulty_list_is_refused_with_its_line(tmp_path, test, message):
     (tmp_path / "0" / "test").write_text(test)
     with pytest.raises(ValueError, match=message):
         read_folds(tmp_path)
+
+
+def test_folders_that_are_no_folds_are_told(tmp_path, caplog):
+    fold = Fold("1", ("a",), (), ("b",))
+    write_folds(tmp_path, [fold])
+    for name in ("1.bak", "01", ".hidden"):
+        (tmp_path / name).mkdir()
+    assert read_folds(tmp_path) == [fold]
+    assert "2 folders passed over that are no folds" in caplog.text
+    assert "01, 1.bak" in caplog.text and ".hidden" not in caplog.text
+
+
+def test_other_names_of_folds_are_listed(tmp_path):
+    for name in ("fold1", "fold2"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(FileNotFoundError, match="no folds.*found: fold1, fold2"):
+        read_folds(tmp_path)
+
+
+def test_a_list_with_a_byte_order_mark_is_read(tmp_path):
+    write_folds(tmp_path, [Fold("1", ("a",), (), ("b",))])
+    (tmp_path / "1" / "train").write_text("a\n", encoding="utf-8-sig")
+    assert read_folds(tmp_path)[0].train == ("a",)
 
 
 def test_a_missing_list_or_no_fold_is_named(tmp_path):
