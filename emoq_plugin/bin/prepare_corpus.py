@@ -223,10 +223,9 @@ def _report(
         )
     counts = Counter(data.emotion.values())
     logging.info(
-        "%s: %d of %d clips, %d speakers, %s, no majority %d, votes for %d",
+        "%s: %d clips, %d speakers, %s, no majority %d, votes for %d",
         corpus.title,
         len(data.utterances),
-        len(clips),
         len(set(data.speaker.values())),
         ", ".join(f"{e} {counts[e]}" for e in data.emotions),
         len(data.utterances) - len(data.emotion),

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 import emoq_plugin
-from emoq_plugin.bin.data_from_csv import read_clips
+from emoq_plugin.data.clip_table import read_clips
 from emoq_plugin.data.directory import (
     DataDirectory,
     entry_faults,

@@ -253,6 +253,11 @@ def make_folds(
     if corpus.folds == "parts":
         return _part_folds(group, data.speaker, corpus)
     gender, speakers = genders(corpus, clips), set(data.speaker.values())
+    if gender and (unknown := sorted(speakers - set(gender))):
+        logging.warning(
+            "genders are not mixed in the folds, as %d of %d speakers have none: %s",
+            *(len(unknown), len(speakers), ", ".join(unknown[:5])),
+        )
     return speaker_folds(
         data.speaker,
         n_folds=n_folds or corpus.n_folds,
@@ -355,5 +360,10 @@ def _part_folds(
                     *(n, lost, part),
                 )
             taken |= {speaker[u] for u in parts[part]}
+        if not parts["train"]:
+            raise ValueError(
+                f"{corpus.title}: fold {n} has no clip to learn from: all speakers of "
+                f"train are in {test} or valid"
+            )
         folds.append(Fold(str(n), parts["train"], parts["valid"], parts[test]))
     return folds
