@@ -108,6 +108,36 @@ def test_setup_makes_a_recipe_that_a_csv_file_drives(
     assert (recipe / "exp" / "fbank_level" / "RESULTS.md").is_file()
 
 
+def test_options_of_stage_1_carry_quoted_values(tree, call, miniature):
+    setup = tree / "egs2" / "TEMPLATE" / "ser2" / "setup.sh"
+    assert call(setup, "quoted").returncode == 0
+    recipe = tree / "egs2" / "quoted" / "ser2"
+    names = {"anger": "very angry", "fear": "a/b"}
+    lines = ["File;Speaker;Emotion"]
+    for path in sorted((miniature("nemo") / "samples").iterdir()):
+        speaker, emotion, _ = path.stem.split("_")
+        lines.append(f"{path};{speaker};{names.get(emotion, emotion)}")
+    table = tree / "CLIPS.CSV"
+    table.write_text("\n".join(lines) + "\n")
+
+    def stage1(options):
+        options = ["--stop_stage", "1", "--local_data_opts", options]
+        return call(recipe / "run.sh", *options, QUOTED=str(table))
+
+    refused = stage1("")
+    assert refused.returncode != 0 and "label 'a/b', expected" in refused.stdout
+    for mark in "'\"":
+        result = stage1(f"--map {mark}very angry=a$x`y`{mark} a/b=* --classes a$x`y` *")
+        assert result.returncode == 0, result.stdout[-4000:]
+        assert (recipe / "data/emotions").read_text() == "a$x`y`\n*\n"
+    workbook = table.rename(tree / "clips.xlsx")
+    workbook.write_bytes(b"PK\3\4")
+    named = call(recipe / "run.sh", "--stop_stage", "1", QUOTED=str(workbook))
+    assert named.returncode != 0 and "clips.xlsx: a zip archive or" in named.stdout
+    broken = stage1("--map 'very angry=sad")
+    assert broken.returncode != 0 and "a quote is not closed" in broken.stdout
+
+
 @pytest.fixture(params=[("fsdd", "FSDD"), ("emodb", "EMODB")], ids=lambda p: p[0])
 def example(request, tmp_path):
     """Give an example of the page on new corpora and how to change its options."""

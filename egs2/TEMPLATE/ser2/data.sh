@@ -27,8 +27,8 @@ absolute() {
 }
 
 place=$(absolute "${place}")
-case ${place} in
-    *.csv | *.tsv)
+case ${place,,} in
+    *.csv | *.tsv | *.txt | *.xlsx | *.xls | *.ods) # the last three are named and refused
         python3 -m emoq_plugin.bin.data_from_csv --csv "${place}" --corpus "${corpus}" "$@"
         ;;
     *)

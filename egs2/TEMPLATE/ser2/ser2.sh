@@ -25,7 +25,7 @@ first_fold=1     # folds to run ...
 last_fold=       # ... all when empty
 
 # Stages 1-2, data
-local_data_opts= # passed to local/data.sh
+local_data_opts= # passed to local/data.sh; values with blanks in quotes
 sample_rate=16000
 min_seconds=0.1
 max_seconds=60
@@ -78,6 +78,11 @@ log "$0 $*"
 command_line="${recipe_command:-$0} $*"
 given=("$@")
 . ./path.sh
+literal=()
+for word in "$@"; do # parse_options.sh has them evaluated in double quotes
+    literal+=("$(sed 's/["\\$`]/\\&/g' <<<"${word}")")
+done
+set -- ${literal[@]+"${literal[@]}"}
 . parse_options.sh
 . ./cmd.sh
 
@@ -138,8 +143,15 @@ run_job() {
 
 if runs 1; then
     log "Stage 1: data preparation -> data/${set_name}, data/emotions, data/folds"
-    # shellcheck disable=SC2086
-    local/data.sh ${local_data_opts}
+    words=() # xargs knows quotes, and nothing else that a shell would do
+    if [ -n "${local_data_opts}" ]; then
+        if ! split=$(xargs -n 1 printf '%s\n' <<<"${local_data_opts}"); then
+            log "Error: --local_data_opts ${local_data_opts}: a quote is not closed"
+            exit 2
+        fi
+        mapfile -t words <<<"${split}"
+    fi
+    local/data.sh ${words[@]+"${words[@]}"}
 fi
 
 if runs 2; then
@@ -169,7 +181,8 @@ if [ "${stop_stage}" -gt 3 ] && [ "${stage}" -lt 7 ]; then
         log "Error: data/folds is missing: run stage 1 first"
         exit 1
     fi
-    last_fold=${last_fold:-$(find -L data/folds -mindepth 1 -maxdepth 1 -type d -name '[0-9]*' | wc -l)}
+    last_fold=${last_fold:-$(find -L data/folds -mindepth 1 -maxdepth 1 -type d \
+        -regex '.*/[0-9]+' | wc -l)}
     fold_opts="--data_dir ${raw} --emotions ${emotions}"
     fold_opts+=" --folds data/folds --fold JOB"
 fi
