@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 import emoq_plugin
 from emoq_plugin.bin import dump_features, encode, format_data
 from emoq_plugin.core import CodebookBank, Normalization
-from emoq_plugin.data.corpora.corpus import unpack
+from emoq_plugin.data.corpora.archives import unpack
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.evaluation.predictions import (
     Prediction,
