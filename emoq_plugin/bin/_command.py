@@ -1,14 +1,34 @@
 """What every command shares: parser habits, logging, errors without a traceback."""
 
 import argparse
+import contextlib
+import errno
 import logging
 import os
+import re
 import resource
+import select
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import emoq_plugin
 from emoq_plugin.recipe.stage import FinishedMeanwhile
+
+PACKAGE = Path(emoq_plugin.__file__).parent
+DEBUG = "EMOQ_DEBUG"
+NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|bad_alloc|ALLOC_FAILED|"
+    r"(can't|cannot|could not|failed to|unable to) allocate|"
+    r"could not create a (memory|primitive)",  # oneDNN
+    re.IGNORECASE,
+)
+# Modules whose errors are about the bytes of a file.
+READERS = ("_pickle", "json", "pickle", "safetensors", "safetensors_rust", "soundfile")
+READERS += ("tarfile", "yaml", "zipfile", "zlib")
+_WORKER_FRAME = re.compile(r'^ *File "(.+)", line \d+, in .+\n +(.+)$', re.MULTILINE)
 
 
 def str2bool(text: str) -> bool:
@@ -27,32 +47,164 @@ def run_command(
 ) -> None:
     """Parse, log the call, do the work, report seconds and peak memory.
 
-    A `ValueError` or `OSError` is the user's to mend: it is shown as one message and
-    ends with exit status 1. `EMOQ_DEBUG=1` shows the traceback too. Work that another
-    process has finished while this one waited for it is done. A command that
-    `passes_on` options finds those that are not its own in `options.others`.
+    An error that the user can mend (see `explain`) is shown as one message and ends
+    with exit status 1; `--debug`, or `EMOQ_DEBUG=1`, shows its traceback too. Any other
+    error is a fault of Emo-Q and keeps its traceback. Work that another process has
+    finished while this one waited for it is done, and so is work whose reader (`| head
+    -1`) wants no more. A command that `passes_on` options finds those that are not its
+    own in `options.others`.
     """
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
     )
-    parser = get_parser()
+    parser, own = get_parser(), Path(work.__code__.co_filename).parent
+    with readers_may_leave():
+        options = _parse(parser, arguments, passes_on=passes_on)
+        start = time.monotonic()
+        try:
+            work(options)
+            _flush()
+        except FinishedMeanwhile as news:
+            logging.info("%s: nothing to do", news)
+        except Exception as error:
+            if _reader_has_left(error) or (message := explain(error, own)) is None:
+                raise
+            _drop_output()
+            logging.error("%s", message, exc_info=error if debugging() else None)
+            sys.exit(1)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        seconds = time.monotonic() - start
+        logging.info("%s: %.1f s, peak memory %.2f GiB", parser.prog, seconds, peak)
+
+
+def _parse(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    *,
+    passes_on: bool,
+) -> argparse.Namespace:
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of every error"
+    )
     if passes_on:
         options, others = parser.parse_known_args(arguments)
         options.others = others
     else:
         options = parser.parse_args(arguments)
-    start = time.monotonic()
+    # Not an option of the work, which may spell its options for other processes; these
+    # have it from the environment.
+    if vars(options).pop("debug"):
+        os.environ[DEBUG] = "1"
+    return options
+
+
+def debugging() -> bool:
+    """Tell whether messages come with their tracebacks."""
+    return bool(os.environ.get(DEBUG))
+
+
+def explain(error: BaseException, own: Path = PACKAGE) -> str | None:
+    """Give the message of an error that the user can mend.
+
+    Parameters
+    ----------
+    error : BaseException
+    own : Path
+        Directory whose code is ours, besides that of the package.
+
+    Returns
+    -------
+    message : str or None
+        For what the system says of files (`OSError`), for memory that does not suffice,
+        for packages that are absent, for damaged files, and for a `ValueError` of one
+        of our own `raise` statements. None for anything else, such as a `ValueError` of
+        NumPy or of ``float(...)``: a fault of Emo-Q, whose traceback is needed.
+    """
+    text = f"{type(error).__name__}: {error}"
+    if is_out_of_memory(error):
+        return (
+            f"memory does not suffice ({text.splitlines()[0]}): use a machine or GPU "
+            "with more, fewer jobs at a time, or shorter recordings"
+        )
+    if isinstance(error, ImportError):
+        if (error.name or "").startswith("emoq_plugin"):
+            return None
+        return f"{text}: install it in this environment, see README.md (set-up)"
+    if isinstance(error, OSError):
+        return str(error)
+    if isinstance(error, ValueError) and _is_deliberate(error, own):
+        return str(error)
+    module = type(error).__module__.partition(".")[0]
+    if module in READERS or isinstance(error, UnicodeError):
+        return f"a file is damaged or of another kind: {text}; --debug shows which"
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory of the CPU or the GPU did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch raises a RuntimeError for the CPU, a subclass of it for a GPU.
+    return isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error)))
+
+
+def _is_deliberate(error: BaseException, own: Path) -> bool:
+    """Tell whether a `raise` statement of ours made the error, here or in a worker."""
+    worker = getattr(error.__cause__, "tb", None)
+    if isinstance(worker, str):  # the traceback that concurrent.futures has kept
+        frames = _WORKER_FRAME.findall(worker)
+    else:
+        frames = [
+            (f.filename, f.line) for f in traceback.extract_tb(error.__traceback__)
+        ]
+    if not frames:
+        return False
+    file, line = frames[-1]
+    ours = any(Path(file).is_relative_to(folder) for folder in (PACKAGE, own))
+    return ours and (line or "").startswith("raise")
+
+
+# ------------------------------------------------------------------- standard output
+
+
+@contextlib.contextmanager
+def readers_may_leave() -> Iterator[None]:
+    """End in silence when who reads standard output wants no more (`| head -1`)."""
     try:
-        work(options)
-    except FinishedMeanwhile as news:
-        logging.info("%s: nothing to do", news)
-    except (ValueError, OSError) as error:
-        if os.environ.get("EMOQ_DEBUG"):
+        try:
+            yield
+        finally:
+            _flush()
+    except BrokenPipeError as error:
+        if not _reader_has_left(error):  # the pipe of a child, for example
             raise
-        logging.error("%s", error)
-        sys.exit(1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    logging.info(
-        "%s: %.1f s, peak memory %.2f GiB", parser.prog, time.monotonic() - start, peak
-    )
+        _drop_output()
+        ended = error.__context__  # before the last words were to be written
+        sys.exit(ended.code if isinstance(ended, SystemExit) else 0)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # None where a shell has closed it
+        sys.stdout.flush()
+
+
+def _reader_has_left(error: BaseException) -> bool:
+    if not isinstance(error, BrokenPipeError):
+        return False
+    with contextlib.suppress(OSError, ValueError):  # standard output is no file
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
+
+
+def _drop_output() -> None:
+    """Keep Python from trying again, at its exit, what could not be written."""
+    with contextlib.suppress(OSError, ValueError):
+        _flush()
+        return
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

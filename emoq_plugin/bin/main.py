@@ -5,6 +5,7 @@ import pkgutil
 import sys
 
 from emoq_plugin import bin as commands
+from emoq_plugin.bin._command import readers_may_leave
 
 
 def verbs() -> list[str]:
@@ -22,10 +23,11 @@ def main(arguments: list[str] | None = None) -> None:
     if (two := "_".join(arguments[:2]).replace("-", "_")) in known:
         verb, used = two, 2
     if verb not in known:
-        print("Usage: emoq <verb> [options]; emoq <verb> --help\n\nverbs:")
-        for name in known:
-            module = importlib.import_module(f"emoq_plugin.bin.{name}")
-            print(f"  {name:18} {(module.__doc__ or '').splitlines()[0]}")
+        with readers_may_leave():
+            print("Usage: emoq <verb> [options]; emoq <verb> --help\n\nverbs:")
+            for name in known:
+                module = importlib.import_module(f"emoq_plugin.bin.{name}")
+                print(f"  {name:18} {(module.__doc__ or '').splitlines()[0]}")
         helped = verb in ("", "__help", "_h")
         sys.exit(0 if helped else f"\nunknown verb '{arguments[0]}'")
     importlib.import_module(f"emoq_plugin.bin.{verb}").main(arguments[used:])
