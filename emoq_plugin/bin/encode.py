@@ -1,19 +1,33 @@
 """Encode audio files by a quantizer: units as text, JSON or NumPy arrays."""
 
 import argparse
+import contextlib
 import logging
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import batched
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.files import atomic_write
+from emoq_plugin.bin._recordings import (
+    check_all_used,
+    each_recording,
+    escape_name,
+    find_audio,
+    mean_of_speaker,
+    tell_escaped,
+)
+from emoq_plugin.files import atomic_write, write_table
+
+if TYPE_CHECKING:
+    from emoq_plugin.routing.quantizer import RoutedQuantizer
+    from emoq_plugin.speech.pipeline import Units
 
 FORMATS = ("pseudo_labels", "cjk", "json", "npz")
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
+# Beside the arrays of the recordings, what their numbers mean.
+FACTS = "emoq"
+ROUTES = ".utt2route"  # added to the name of a text file
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -35,114 +49,15 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_audio(names: Iterable[str]) -> dict[str, str]:
-    """Give the path of each recording by its name in the output.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Files, directories (searched for audio), or ``-``: paths on standard input,
-        one a line, or ``<name> <path>`` as in wav.scp.
-
-    Raises
-    ------
-    ValueError
-        If a directory holds no audio, or two recordings have one name.
-    """
-    found: dict[str, str] = {}
-    for name, path in _walk(names):
-        if name in found:
-            raise ValueError(
-                f"'{found[name]}' and '{path}' are both called '{name}': give a list "
-                "of '<name> <path>' on standard input"
-            )
-        found[name] = path
-    if not found:
-        raise ValueError("no audio given")
-    return found
-
-
-def _walk(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for name in names:
-        if name == "-":
-            for line in filter(None, map(str.strip, sys.stdin)):
-                key, _, path = line.partition(" ")
-                yield (key, path) if path else (Path(key).stem, key)
-        elif Path(name).is_dir():
-            inside = (p for p in Path(name).rglob("*") if p.suffix.lower() in SUFFIXES)
-            files = sorted(inside)
-            if not files:
-                raise ValueError(f"{name} holds no audio file ({', '.join(SUFFIXES)})")
-            for path in files:
-                yield path.relative_to(name).with_suffix("").as_posix(), str(path)
-        else:
-            yield Path(name).stem, name
-
-
-def each_recording(
-    call: Callable[[list[str]], Iterable[Any]],
-    paths: Mapping[str, str],
-    *,
-    failed: list[str],
-    size: int = 1,
-) -> Iterator[tuple[str, Any]]:
-    """Call with `size` paths at a time; one that fails does not stop the others.
-
-    Yields
-    ------
-    name, result
-        Of the recordings that can be used, in their order; the paths of the others are
-        told and put into `failed`.
-    """
-
-    def results(batch: dict[str, str]) -> Iterator[tuple[str, Any]]:
-        try:
-            yield from list(zip(batch, call(list(batch.values()))))
-        except (ValueError, OSError) as error:
-            if len(batch) == 1:
-                [(name, path)] = batch.items()
-                logging.error("%s: %s", name, error)
-                failed.append(path)
-            else:  # find out which
-                for item in batch.items():
-                    yield from results(dict([item]))
-
-    for batch in batched(paths.items(), size):
-        yield from results(dict(batch))
-
-
-def check_all_used(failed: list[str], paths: Mapping[str, str]) -> None:
-    """Raise a `ValueError` that names the recordings that failed, if there are any."""
-    if failed:
-        raise ValueError(
-            f"{len(failed)} of {len(paths)} recordings cannot be used, the others are "
-            f"done: {', '.join(failed)}"
-        )
-
-
-def _line(name: str, units: Any, options: argparse.Namespace) -> str:
-    from emoq_plugin.units.text import deduplicate
-
-    if options.format == "json":
-        return f'{{"name": {_quoted(name)}, {units.to_json()[1:]}'
-    if options.format == "cjk":
-        return f"{name} {units.cjk(options.level, repeat=options.repeat)}"
-    codes = units.codes[:, options.level]
-    codes = codes if options.repeat else deduplicate(codes)
-    return f"{name} {' '.join(map(str, codes))}"
-
-
-def _quoted(name: str) -> str:
-    import json
-
-    return json.dumps(name, ensure_ascii=False)
-
-
 def work(options: argparse.Namespace) -> None:
     """Encode a few at a time and write each as soon as it is there."""
     if options.format == "npz" and options.output is None:
         raise ValueError("--format npz needs --output <file>.npz")
     paths = find_audio(options.audio)
+    if options.format == "npz":
+        _check_members(paths)
+    elif options.format != "json":
+        tell_escaped(paths)
 
     import emoq_plugin
     from emoq_plugin.devices import pick_device
@@ -157,34 +72,138 @@ def work(options: argparse.Namespace) -> None:
     device = pick_device(options.device, 1)
     speech = SpeechToUnits(quantizer, device=device, model_dir=options.model_dir)
     channels = {"multi_channel": options.multi_channel}
-    mean = None
-    if options.one_speaker:
-        mean = speech.speaker_mean(paths.values(), **channels)
     failed: list[str] = []
+    mean, usable = None, paths
+    if options.one_speaker:
+        mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
     found = each_recording(
         lambda files: speech(files, speaker_mean=mean, **channels),
-        paths,
+        usable,
         failed=failed,
         size=BATCH_FILES,
     )
     if options.format == "npz":
-        _write_npz(options.output, found)
-    elif options.output:
-        with atomic_write(options.output) as stream:
-            stream.writelines(f"{_line(name, u, options)}\n" for name, u in found)
+        _write_npz(
+            options.output,
+            found,
+            experts=quantizer.bank.experts,
+            sizes=quantizer.bank.sizes[:width],
+            frame_rate_hz=speech.encoder.card.frame_rate_hz,
+            codebooks_sha256=quantizer.codebooks_sha256,
+        )
     else:
-        for name, units in found:
-            print(_line(name, units, options), flush=True)
+        _write_lines(found, options, quantizer)
     check_all_used(failed, paths)
 
 
-def _write_npz(path: Path, found: Iterable[tuple[str, Any]]) -> None:
+def _write_lines(
+    found: Iterable[tuple[str, "Units"]],
+    options: argparse.Namespace,
+    quantizer: "RoutedQuantizer",
+) -> None:
+    """Write a line a recording, and the routes that a line of text does not hold."""
+    from emoq_plugin.units.store import format_route
+
+    output, routes = options.output, {}
+    beside = output and output.with_name(output.name + ROUTES)
+    routed = options.format != "json" and len(quantizer.bank.experts) > 1
+    if routed:
+        _tell_route(options.format, quantizer, beside)
+    with atomic_write(output) if output else contextlib.nullcontext(sys.stdout) as out:
+        for name, units in found:
+            print(_line(name, units, options), file=out, flush=output is None)
+            routes[escape_name(name)] = format_route(units.route)
+    if beside and routed:
+        write_table(beside, routes)
+    elif beside:
+        beside.unlink(missing_ok=True)  # of units that stood here before
+
+
+def _tell_route(form: str, quantizer: "RoutedQuantizer", beside: Path | None) -> None:
+    place = f"is written to {beside}" if beside else (
+        "is left out: --output FILE writes it beside the file, --format json holds it"
+    )  # fmt: skip
+    logging.warning(
+        "equal units of %s are different sounds where the experts differ (%s); the "
+        "route %s",
+        form, ", ".join(quantizer.bank.experts), place,
+    )  # fmt: skip
+    if quantizer.arm.router == "soft":
+        logging.warning(
+            "%s hold only the units of the heavier of two experts: --format json or "
+            "npz has both",
+            form,
+        )
+
+
+def _line(name: str, units: "Units", options: argparse.Namespace) -> str:
+    import json
+
+    from emoq_plugin.units.text import deduplicate
+
+    if options.format == "json":
+        return (
+            f'{{"name": {json.dumps(name, ensure_ascii=False)}, {units.to_json()[1:]}'
+        )
+    word = escape_name(name)
+    if options.format == "cjk":
+        return f"{word} {units.cjk(options.level, repeat=options.repeat)}"
+    codes = units.codes[:, options.level]
+    codes = codes if options.repeat else deduplicate(codes)
+    return f"{word} {' '.join(map(str, codes))}"
+
+
+# ------------------------------------------------------------------------------- npz
+
+
+def _check_members(names: Iterable[str]) -> None:
+    """Refuse names that NumPy would take for one another."""
+    names = set(names)
+    for name in names:
+        # Asked for 'a.npy', `numpy.load` gives the array called 'a'.
+        if f"{name}.npy" in names:
+            raise ValueError(
+                f"'{name}' and '{name}.npy' cannot be told apart in an npz file: use "
+                "--format json, or give a list of '<name> <path>' on standard input"
+            )
+        if name.startswith(f"{FACTS}/"):
+            raise ValueError(
+                f"'{name}': names below '{FACTS}/' are taken in an npz file: use "
+                "--format json, or give a list of '<name> <path>' on standard input"
+            )
+
+
+def _write_npz(
+    path: Path,
+    found: Iterable[tuple[str, "Units"]],
+    *,
+    experts: Sequence[str],
+    **facts: Any,
+) -> None:
+    """Write an array of codes for each recording, then what the codes mean."""
     import numpy as np
 
+    names, routes = [], []
     with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as pack:
-        for name, units in found:  # savez takes no recording called 'file'
+
+        def put(name: str, values: Any) -> None:  # savez takes no array called 'file'
             with pack.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, units.codes, allow_pickle=False)
+                array = np.asarray(values)
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+        for name, units in found:
+            put(name, units.codes)
+            names.append(name)
+            routes.append(units.route)
+        facts |= {
+            "experts": experts,
+            "names": np.array(names, dtype=str),
+            # (N, M): each row in the order of the M blocks of the codes.
+            "route": [[experts.index(e) for e in route] for route in routes],
+            "weights": [[*route.values()] for route in routes],
+        }
+        for name, values in facts.items():
+            put(f"{FACTS}/{name}", values)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,7 +6,14 @@ import logging
 from typing import Any
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.bin.encode import check_all_used, each_recording, find_audio
+from emoq_plugin.bin._recordings import (
+    check_all_used,
+    each_recording,
+    escape_name,
+    find_audio,
+    mean_of_speaker,
+    tell_escaped,
+)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -28,6 +35,8 @@ def get_parser() -> argparse.ArgumentParser:
 def work(options: argparse.Namespace) -> None:
     """Transcribe one after the other; one that fails does not stop the others."""
     paths = find_audio(options.audio)
+    if options.format == "text":
+        tell_escaped(paths)
 
     from emoq_plugin.devices import pick_device
     from emoq_plugin.espnet_adapters.transcribe import Transcriber
@@ -40,12 +49,15 @@ def work(options: argparse.Namespace) -> None:
         model_dir=options.model_dir,
     )
     logging.getLogger("espnet2").setLevel(logging.WARNING)  # ten lines a recording
-    use = {"multi_channel": options.multi_channel}
-    if options.one_speaker:
-        mean = transcribe.speech.speaker_mean(paths.values(), **use)
-        use["speaker_mean"] = mean
+    use: dict[str, Any] = {"multi_channel": options.multi_channel}
     failed: list[str] = []
-    found = each_recording(lambda files: transcribe(files, **use), paths, failed=failed)
+    usable = paths
+    if options.one_speaker:
+        mean, usable = mean_of_speaker(transcribe.speech, paths, failed=failed, **use)
+        use["speaker_mean"] = mean
+    found = each_recording(
+        lambda files: transcribe(files, **use), usable, failed=failed
+    )
     for name, transcription in found:
         print(_line(name, transcription, options.format), flush=True)
     check_all_used(failed, paths)
@@ -53,7 +65,7 @@ def work(options: argparse.Namespace) -> None:
 
 def _line(name: str, found: Any, format_: str) -> str:
     if format_ == "text":
-        return f"{name} {found.text}"
+        return f"{escape_name(name)} {found.text}"
     units = json.loads(found.units.to_json())
     return json.dumps({"name": name, "text": found.text, **units}, ensure_ascii=False)
 

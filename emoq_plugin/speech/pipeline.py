@@ -235,12 +235,24 @@ class SpeechToUnits:
     def speaker_mean(
         self, recordings: Iterable[Audio], *, multi_channel: str = "error"
     ) -> torch.Tensor:
-        """Give the mean frame (D,) over all recordings of one speaker; 0 for none."""
-        total, count = torch.zeros(self.encoder.card.dimension).double(), 0
-        for audio in recordings:
-            [frames] = self.features([self.read(audio, multi_channel=multi_channel)])
-            total, count = total + frames.double().sum(dim=0).cpu(), count + len(frames)
-        return (total / max(count, 1)).float()
+        """Give the mean frame (D,) over all recordings of one speaker."""
+        sums = (self.frame_sum(a, multi_channel=multi_channel) for a in recordings)
+        return mean_frame(sums)
+
+    def frame_sum(
+        self, audio: Audio, *, multi_channel: str = "error"
+    ) -> tuple[torch.Tensor, int]:
+        """Give the sum (D,) of all frames of a recording in float64, and how many."""
+        [frames] = self.features([self.read(audio, multi_channel=multi_channel)])
+        return frames.double().sum(dim=0).cpu(), len(frames)
+
+
+def mean_frame(sums: Iterable[tuple[torch.Tensor, int]]) -> torch.Tensor:
+    """Give the mean frame (D,) float32 of what `SpeechToUnits.frame_sum` gave."""
+    total, count = torch.zeros(()).double(), 0
+    for frames, number in sums:
+        total, count = total + frames, count + number
+    return (total / max(count, 1)).float()
 
 
 class StreamingEncoder:

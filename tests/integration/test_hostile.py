@@ -304,11 +304,14 @@ def test_recordings_may_have_any_name_in_npz(tmp_path):
 
     class Units:
         codes = np.arange(4).reshape(2, 2)
+        route = {"balanced": 1.0}
 
-    names = ("file", "allow_pickle", "a/b", "größe")
-    _write_npz(tmp_path / "x.npz", ((name, Units) for name in names))
+    names = ("file", "allow_pickle", "a/b", "größe", "sizes")
+    units = ((name, Units) for name in names)
+    _write_npz(tmp_path / "x.npz", units, experts=["balanced"], sizes=[3, 3])
     with np.load(tmp_path / "x.npz") as found:
-        assert set(found) == set(names)
+        assert {name for name in found if not name.startswith("emoq/")} == set(names)
+        assert found["emoq/names"].tolist() == list(names)
         assert (found["file"] == Units.codes).all()
 
 

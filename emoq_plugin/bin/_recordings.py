@@ -1,0 +1,211 @@
+"""Recordings that a command is given: their names, and the bad ones among them."""
+
+import gc
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import batched
+from os.path import isfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from emoq_plugin.bin._command import debugging, explain
+from emoq_plugin.data.tree import walk
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emoq_plugin.speech.pipeline import SpeechToUnits
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
+
+
+def find_audio(names: Iterable[str]) -> dict[str, str]:
+    """Give the path of each recording by its name in the output.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Files, directories (searched for audio, through links), or ``-``: a list on
+        standard input, one ``<path>`` or, as in wav.scp, ``<name> <path>`` a line.
+        Paths may hold blanks.
+
+    Raises
+    ------
+    ValueError
+        If a directory holds no audio, two recordings have one name, a name is not
+        UTF-8, or a line of the list can be read in two ways.
+    """
+    found: dict[str, str] = {}
+    for name, path in _named(names):
+        if name in found:
+            raise ValueError(
+                f"'{found[name]}' and '{path}' are both called '{name}': give a list "
+                "of '<name> <path>' on standard input"
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the name of {path!a} is not UTF-8: rename the file, for example by "
+                "convmv"
+            ) from error
+        found[name] = path
+    if not found:
+        raise ValueError("no audio given")
+    return found
+
+
+def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if name == "-":
+            yield from _listed()
+        elif Path(name).is_dir():
+            tree = walk(name, SUFFIXES)
+            logging.info(
+                "%s: %d audio files%s",
+                name, len(tree.files), f"; left out: {tree.told()}" * bool(tree.told()),
+            )  # fmt: skip
+            if not tree.files:
+                raise ValueError(f"{name} holds no audio file ({', '.join(SUFFIXES)})")
+            for path in tree.files:
+                yield path.relative_to(name).with_suffix("").as_posix(), str(path)
+        else:
+            yield Path(name).stem, name
+
+
+def _listed() -> Iterator[tuple[str, str]]:
+    """Read the list on standard input."""
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the list on standard input is not UTF-8 ({error}): convert it, for "
+            "example by iconv"
+        ) from error
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        if line := line.strip():
+            yield _name_and_path(line, number)
+
+
+def _name_and_path(line: str, number: int) -> tuple[str, str]:
+    """Tell '<name> <path>' from a path with blanks: the one of both that exists."""
+    name, *rest = line.split(maxsplit=1)
+    if not rest:
+        return Path(line).stem, line
+    [path] = rest
+    if not isfile(line):
+        # No name of a data directory has a slash: a path, though no file.
+        return (
+            (Path(line).stem, line)
+            if "/" in name and not isfile(path)
+            else (name, path)
+        )
+    if isfile(path):
+        raise ValueError(
+            f"standard input:{number}: '{line}' is a file, and so is '{path}': write "
+            "'<name> <path>' in this line"
+        )
+    return Path(line).stem, line
+
+
+def escape_name(name: str) -> str:
+    """Write a name as one word, one to one: blanks and ``%`` as addresses have them.
+
+    Examples
+    --------
+    >>> escape_name("a b/100%")
+    'a%20b/100%25'
+    """
+    return "".join(quote(c) if c.isspace() or c == "%" else c for c in name)
+
+
+def tell_escaped(names: Iterable[str]) -> None:
+    """Log that names are escaped, if there are any."""
+    if changed := [name for name in names if escape_name(name) != name]:
+        logging.warning(
+            "%d names hold blanks or %%, which are written as in addresses ('%s' as "
+            "'%s'); --format json keeps them",
+            len(changed), changed[0], escape_name(changed[0]),
+        )  # fmt: skip
+
+
+def each_recording(
+    call: Callable[[list[str]], Iterable[Any]],
+    paths: Mapping[str, str],
+    *,
+    failed: list[str],
+    size: int = 1,
+) -> Iterator[tuple[str, Any]]:
+    """Call with `size` paths at a time; one that fails does not stop the others.
+
+    Yields
+    ------
+    name, result
+        Of the recordings that can be used, in their order; the paths of the others are
+        told and put into `failed`.
+    """
+    for batch in batched(paths.items(), size):
+        yield from _results(call, dict(batch), failed)
+
+
+def _results(
+    call: Callable[[list[str]], Iterable[Any]], batch: dict[str, str], failed: list[str]
+) -> Iterator[tuple[str, Any]]:
+    try:
+        found = list(call(list(batch.values())))
+    except Exception as error:  # whatever a decoder or torch raises
+        found = None
+        if len(batch) == 1:
+            [(name, path)] = batch.items()
+            message = explain(error)
+            shown = error if message is None or debugging() else None
+            logging.error("%s: %s", name, message or repr(error), exc_info=shown)
+            failed.append(path)
+    if found is not None:
+        yield from zip(batch, found, strict=True)
+    elif len(batch) > 1:  # find out which
+        _free_memory()
+        for name, path in batch.items():
+            yield from _results(call, {name: path}, failed)
+
+
+def _free_memory() -> None:
+    """Give back what a call that failed has left."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def mean_of_speaker(
+    speech: "SpeechToUnits",
+    paths: Mapping[str, str],
+    *,
+    failed: list[str],
+    multi_channel: str,
+) -> tuple["Tensor", dict[str, str]]:
+    """Give the mean frame of one speaker, and the recordings that can be used."""
+    from emoq_plugin.speech.pipeline import mean_frame
+
+    sums = dict(
+        each_recording(
+            lambda files: [
+                speech.frame_sum(f, multi_channel=multi_channel) for f in files
+            ],
+            paths,
+            failed=failed,
+        )
+    )
+    return mean_frame(sums.values()), {name: paths[name] for name in sums}
+
+
+def check_all_used(failed: list[str], paths: Mapping[str, str]) -> None:
+    """Raise a `ValueError` that names the recordings that failed, if there are any."""
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(paths)} recordings cannot be used, the others are "
+            f"done: {', '.join(failed)}"
+        )

@@ -1,0 +1,246 @@
+"""`emoq encode`: what it is given, names one to one, routes, one bad file."""
+
+import io
+import logging
+import sys
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+
+import emoq_plugin
+from emoq_plugin.bin import encode
+from emoq_plugin.bin._recordings import each_recording, find_audio
+from emoq_plugin.files import read_table
+from emoq_plugin.units.store import parse_route
+from tests.speech.tiny_bank import make_bank
+
+ARM = "specific-distortion"
+
+
+def call(quantizer, *arguments, arm=ARM):
+    arguments = [*map(str, arguments), "--quantizer", str(quantizer), "--arm", arm]
+    encode.main(arguments)
+
+
+# ----------------------------------------------------------------- what is given
+
+
+def test_linked_folders_are_searched_and_what_is_left_out_is_told(
+    folder, tmp_path, caplog
+):
+    corpus = tmp_path / "corpus"
+    (corpus / "one").mkdir(parents=True)
+    (corpus / "two").symlink_to(folder / "audio")
+    (corpus / "one" / "x.wav").symlink_to(folder / "audio" / "a.wav")
+    (corpus / "one" / "loop").symlink_to(corpus)
+    (corpus / "one" / "._x.wav").write_text("macOS")
+    (corpus / "one" / "notes.txt").write_text("notes")
+    with caplog.at_level("INFO"):
+        found = find_audio([str(corpus)])
+    assert list(found) == ["one/x", "two/a", "two/b", "two/deep/c"]
+    assert "4 audio files; left out: " in caplog.text
+    for reason in ("1 hidden (one/._x.wav)", "(one/notes.txt)", "(one/loop)"):
+        assert reason in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("rec1\t{a}", "rec1"),
+        ("rec1  {a}", "rec1"),
+        ("rec1 \t {blank}", "rec1"),
+        ("{a}", "a"),
+        ("{blank}", "c d"),
+        ("{blank}\r", "c d"),
+        ("  {a}  ", "a"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_of_a_list_are_read_as_tables_are(
+    folder, tmp_path, monkeypatch, line, name, mark
+):
+    blank = tmp_path / "a b" / "c d.wav"
+    blank.parent.mkdir()
+    blank.symlink_to(folder / "audio" / "a.wav")
+    paths = {"a": folder / "audio" / "a.wav", "blank": blank}
+    text = f"{mark}{line.format(**paths)}\n\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    expected = paths["blank" if "blank" in line else "a"]
+    assert find_audio(["-"]) == {name: str(expected)}
+
+
+def test_a_line_that_can_be_read_in_two_ways_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("my file.wav", "file.wav"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x file.wav\nmy file.wav\n"))
+    with pytest.raises(ValueError, match="standard input:2: 'my file.wav' is a file, "):
+        find_audio(["-"])
+
+
+def test_a_path_with_blanks_that_is_missing_is_told_in_full(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/no such/place.wav\n"))
+    assert find_audio(["-"]) == {"place": "/no such/place.wav"}
+
+
+def test_equal_names_of_several_folders_are_refused(tmp_path):
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.wav").touch()
+    with pytest.raises(ValueError, match="one/a.wav' and '.*two/a.wav' are both"):
+        find_audio([str(tmp_path / "one"), str(tmp_path / "two")])
+
+
+# --------------------------------------------------------------- names one to one
+
+
+NAMES = ["a b", "a%20b", "a  b", "a\u2028b", "100%", "a"]
+
+
+@pytest.fixture
+def many(folder, tmp_path):
+    place = tmp_path / "audio"
+    place.mkdir()
+    for name in NAMES:
+        (place / f"{name}.wav").symlink_to(folder / "audio" / "a.wav")
+    return place
+
+
+@pytest.mark.parametrize("form", ["pseudo_labels", "cjk"])
+def test_names_are_one_word_of_a_line_and_come_back(
+    folder, many, tmp_path, caplog, form
+):
+    output = tmp_path / "units"
+    call(folder / "quantizer", many, "--format", form, "--output", output)
+    table = read_table(output)
+    assert sorted(map(unquote, table)) == sorted(NAMES)
+    assert len(set(table.values())) == 1  # of one recording
+    assert "5 names hold blanks" in caplog.text
+
+
+def test_npz_keeps_names_and_refuses_what_numpy_takes_for_another(
+    folder, many, tmp_path
+):
+    output = tmp_path / "units.npz"
+    call(folder / "quantizer", many, "--format", "npz", "--output", output)
+    with np.load(output) as found:
+        assert sorted(found["emoq/names"]) == sorted(NAMES)
+        assert all(name in found for name in NAMES)
+    for name, message in (("a.npy", "cannot be told"), ("emoq/sizes", "are taken")):
+        path = many / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        with pytest.raises(ValueError, match=message):
+            encode._check_members(find_audio([str(many)]))
+        path.unlink()
+
+
+# ------------------------------------------------------------------------- routes
+
+
+@pytest.fixture
+def routed(folder):
+    """Give the units of the recordings, by their names, as Python gives them."""
+    quantizer = emoq_plugin.load(str(folder / "quantizer"), arm=ARM)
+    paths = find_audio([str(folder / "audio")])
+    return dict(zip(paths, quantizer.units(list(paths.values()))))
+
+
+@pytest.mark.parametrize("form", ["pseudo_labels", "cjk"])
+def test_lines_of_text_have_their_routes_beside_them(
+    folder, routed, tmp_path, capsys, caplog, form
+):
+    options = [folder / "audio", "--format", form]
+    call(folder / "quantizer", *options)
+    assert "the route is left out: --output" in caplog.text
+    output = tmp_path / "units.txt"
+    call(folder / "quantizer", *options, "--output", output)
+    routes = read_table(f"{output}.utt2route")
+    experts = {"angry": "specific/angry", "sad": "specific/sad"}
+    found = {name: parse_route(text, experts) for name, text in routes.items()}
+    assert found == {name: units.route for name, units in routed.items()}
+    # Units without a route leave none of others behind.
+    call(folder / "quantizer", *options, "--output", output, arm="balanced")
+    assert not (tmp_path / "units.txt.utt2route").exists()
+
+
+def test_a_soft_route_says_that_labels_hold_one_of_two_experts(folder, capsys, caplog):
+    call(folder / "quantizer", folder / "audio/a.wav", arm="specific-soft")
+    assert "only the units of the heavier of two experts" in caplog.text
+
+
+@pytest.mark.parametrize("arm", [ARM, "specific-soft", "balanced"])
+def test_npz_says_what_its_numbers_mean(folder, tmp_path, arm):
+    quantizer = emoq_plugin.load(str(folder / "quantizer"), arm=arm)
+    output = tmp_path / "units.npz"
+    options = ["--format", "npz", "--output", output]
+    call(folder / "quantizer", folder / "audio", *options, arm=arm)
+    with np.load(output) as found:
+        facts = {k.removeprefix("emoq/"): v for k, v in found.items() if "emoq/" in k}
+        assert facts["sizes"].tolist() == quantizer.bank.sizes
+        assert facts["frame_rate_hz"] == 50.0
+        assert str(facts["codebooks_sha256"]) == quantizer.codebooks_sha256
+        for name, path in find_audio([str(folder / "audio")]).items():
+            units = quantizer.units(path)
+            row = facts["names"].tolist().index(name)
+            experts = facts["experts"][facts["route"][row]]
+            assert np.array_equal(found[name], units.codes)
+            assert dict(zip(experts, facts["weights"][row])) == units.route
+
+
+# ------------------------------------------------------------------ one bad file
+
+
+def failing(kind):
+    """Give a call that fails with `kind` wherever 'bad' is among the files."""
+
+    def results(files):
+        if "bad" in files:
+            raise kind
+        return [f"units of {file}" for file in files]
+
+    return results
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (MemoryError(), "memory does not suffice"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "shorter record"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory does not suffice"),
+        (RuntimeError("anything"), "anything"),
+        (KeyError("anything"), "KeyError"),
+        (OSError("unreadable"), "unreadable"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_whatever_a_recording_raises_the_others_are_encoded(
+    caplog, kind, message, size
+):
+    paths = {name: name for name in ("a", "b", "bad", "c", "d")}
+    failed = []
+    found = dict(each_recording(failing(kind), paths, failed=failed, size=size))
+    assert found == {name: f"units of {name}" for name in ("a", "b", "c", "d")}
+    assert failed == ["bad"]
+    [record] = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert record.getMessage().startswith("bad: ") and message in record.getMessage()
+    # What is no fault of the recording shows where it is.
+    assert bool(record.exc_info) == (message in ("anything", "KeyError"))
+
+
+def test_the_mean_of_a_speaker_is_that_of_the_recordings_that_can_be_read(
+    folder, tmp_path, capsys, caplog
+):
+    make_bank("speaker").save_pretrained(tmp_path / "quantizer")
+    (tmp_path / "noise.wav").write_text("no audio")
+    good = [folder / "audio/a.wav", folder / "audio/b.flac"]
+    options = ["--one_speaker", "true"]
+    call(tmp_path / "quantizer", *good, *options, arm="balanced")
+    expected = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        audio = [good[0], tmp_path / "noise.wav", good[1]]
+        call(tmp_path / "quantizer", *audio, *options, arm="balanced")
+    assert capsys.readouterr().out == expected
+    assert "1 of 3 recordings cannot be used" in caplog.text
