@@ -39,6 +39,26 @@ def test_fbank_is_kaldis_filter_bank_at_50_hz():
     assert encoder.card.frame_rate_hz == 50 and encoder.card.dimension == 80
 
 
+@pytest.mark.parametrize("frames", [6, 7, 8, 20])
+@pytest.mark.parametrize("options", [{}, {"frame_length": 31.3, "frame_shift": 11.7}])
+def test_fbank_of_a_long_wave_is_computed_in_pieces(monkeypatch, frames, options):
+    encoder = build_encoder("fbank", **options)
+    random = np.random.default_rng(0)
+    length = encoder.minimum_samples + (frames - 1) * encoder._shift + 5
+    wave = random.normal(size=length).astype(np.float32) / 8
+    [whole] = encoder([wave])
+    monkeypatch.setattr("emoq_plugin.features.fbank.PIECE_FRAMES", 7)
+    lengths = []
+    computed = encoder._frames
+    monkeypatch.setattr(
+        encoder, "_frames", lambda w: lengths.append(len(computed(w))) or computed(w)
+    )
+    [found] = encoder([wave])
+    # A product of one row may differ in its last bit from the same row among others.
+    assert len(whole) == frames and np.allclose(found, whole, rtol=0, atol=1e-4)
+    assert max(lengths) <= 7
+
+
 def test_fbank_options_change_the_frames_and_the_card():
     wave = _wave(1.0)
     plain = build_encoder("fbank")

@@ -1,6 +1,6 @@
 """Log-mel filter bank energies at the frame rate of the SSL encoders."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -9,6 +9,7 @@ from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
 
 SAMPLE_RATE = 16000
 INT16_SCALE = 32768  # Kaldi's filter bank takes waves in the range of 16-bit integers
+PIECE_FRAMES = 3000  # computed at a time, so that memory does not grow with the length
 
 
 class Fbank(Encoder):
@@ -43,7 +44,9 @@ class Fbank(Encoder):
             "frame_length": float(frame_length),
             "frame_shift": float(frame_shift),
         }
-        self.minimum_samples = int(SAMPLE_RATE * frame_length / 1000)
+        # Rounded as torchaudio does.
+        self.minimum_samples = int(SAMPLE_RATE * frame_length * 0.001)
+        self._shift = int(SAMPLE_RATE * frame_shift * 0.001)
         self.card = FeatureCard(
             encoder="fbank",
             layers=[],
@@ -55,16 +58,27 @@ class Fbank(Encoder):
         )
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Encode every wave, one by one."""
+        """Encode every wave, one by one, long ones in pieces."""
+        return [
+            np.concatenate([self._frames(piece) for piece in self._pieces(wave)])
+            for wave in waves
+        ]
+
+    def _pieces(self, wave: np.ndarray) -> Iterator[np.ndarray]:
+        """Cut a wave so that the frames of the pieces are those of the whole."""
+        n_frames = 1 + (len(wave) - self.minimum_samples) // self._shift
+        for first in range(0, n_frames, PIECE_FRAMES):
+            last = min(first + PIECE_FRAMES, n_frames) - 1
+            start = first * self._shift
+            yield wave[start : last * self._shift + self.minimum_samples]
+
+    def _frames(self, wave: np.ndarray) -> np.ndarray:
         import torch
         from torchaudio.compliance import kaldi
 
-        return [
-            kaldi.fbank(
-                torch.from_numpy(wave)[None] * INT16_SCALE,
-                sample_frequency=SAMPLE_RATE,
-                dither=0.0,
-                **self.settings,
-            ).numpy()
-            for wave in waves
-        ]
+        return kaldi.fbank(
+            torch.from_numpy(wave)[None] * INT16_SCALE,
+            sample_frequency=SAMPLE_RATE,
+            dither=0.0,
+            **self.settings,
+        ).numpy()
