@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -39,6 +40,10 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         Naming `path`, for example when the disk is full; what stood there stays.
     """
     path = Path(path)
+    if path.is_dir():  # told before the work, not after it
+        raise IsADirectoryError(
+            errno.EISDIR, "is a directory, expected a file", str(path)
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process number: two machines may have the same.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")

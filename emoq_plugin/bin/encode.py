@@ -28,6 +28,8 @@ FORMATS = ("pseudo_labels", "cjk", "json", "npz")
 # Beside the arrays of the recordings, what their numbers mean.
 FACTS = "emoq"
 ROUTES = ".utt2route"  # added to the name of a text file
+# What a suffix of --output promises.
+SUFFIXES = {".json": "json", ".jsonl": "json", ".npz": "npz"}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--format", choices=FORMATS, default="pseudo_labels")
     add("--level", type=int, default=0, help="of pseudo_labels and cjk, from 0")
     add("--repeat", type=str2bool, default=True, help="false drops repeated units")
-    add("--output", type=Path, help="file; standard output when left out (not npz)")
+    add("--output", type=Path, help="file; standard output for - or when left out")
     add("--multi_channel", default="error", choices=["error", "first", "mean"])
     add("--one_speaker", type=str2bool, default=False, help="all files are of one")
     add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
@@ -51,8 +53,9 @@ def get_parser() -> argparse.ArgumentParser:
 
 def work(options: argparse.Namespace) -> None:
     """Encode a few at a time and write each as soon as it is there."""
-    if options.format == "npz" and options.output is None:
-        raise ValueError("--format npz needs --output <file>.npz")
+    if options.output == Path("-"):
+        options.output = None
+    _check_output(options.output, options.format)
     paths = find_audio(options.audio)
     if options.format == "npz":
         _check_members(paths)
@@ -96,6 +99,17 @@ def work(options: argparse.Namespace) -> None:
     check_all_used(failed, paths)
 
 
+def _check_output(output: Path | None, form: str) -> None:
+    suffix = output.suffix.lower() if output else ""
+    if form == "npz" and suffix != ".npz":
+        raise ValueError("--format npz needs --output <file>.npz")
+    if SUFFIXES.get(suffix, form) != form:
+        raise ValueError(
+            f"--output {output} with --format {form}: give --format "
+            f"{SUFFIXES[suffix]}, or another name"
+        )
+
+
 def _write_lines(
     found: Iterable[tuple[str, "Units"]],
     options: argparse.Namespace,
@@ -105,7 +119,7 @@ def _write_lines(
     from emoq_plugin.units.store import format_route
 
     output, routes = options.output, {}
-    beside = output and output.with_name(output.name + ROUTES)
+    beside = output and Path(f"{output}{ROUTES}")
     routed = options.format != "json" and len(quantizer.bank.experts) > 1
     if routed:
         _tell_route(options.format, quantizer, beside)

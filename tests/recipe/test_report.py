@@ -554,6 +554,26 @@ def test_scores_alone_make_a_page_that_says_what_is_missing(experiment, tmp_path
     assert "Emo-Q, distortion router" in text and "50.0 [46.0," in text
 
 
+@pytest.mark.parametrize("name", ["x.pdf", "x", "x.docx"])
+def test_a_file_of_another_kind_is_refused(study, tmp_path, caplog, name):
+    with pytest.raises(SystemExit):
+        main([str(study[0]), "--output", str(tmp_path / name)])
+    assert f"{name}: reports are written as .html, .htm, .md" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dash_is_standard_output(study, tmp_path, monkeypatch, capsys):
+    directory, _, page = study
+    monkeypatch.chdir(tmp_path)
+    main([str(directory), "--output", "-"])
+    found = (
+        re.sub(r"\b[mp][0-9a-f]{10}\b", "", text)
+        for text in (capsys.readouterr().out, page)
+    )  # Matplotlib's names differ from call to call
+    assert len(set(found)) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_beside_the_scores_fill_what_they_can(experiment):
     content = read_content(experiment)
     fill(content.summary, experiment)

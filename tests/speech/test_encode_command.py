@@ -93,6 +93,35 @@ def test_equal_names_of_several_folders_are_refused(tmp_path):
         find_audio([str(tmp_path / "one"), str(tmp_path / "two")])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--output", "x.json"], "x.json with --format pseudo_labels: give --format j"),
+        (["--output", "x.npz"], "x.npz with --format pseudo_labels: give --format npz"),
+        (["--output", "x.npz", "--format", "json"], "give --format npz"),
+        (["--output", "-", "--format", "npz"], "npz needs --output"),
+        (["--output", "."], "is a directory"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    folder, tmp_path, monkeypatch, capsys, caplog, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        call(folder / "quantizer", folder / "audio", *options)
+    assert message in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dash_is_standard_output(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    call(folder / "quantizer", folder / "audio")
+    expected = capsys.readouterr().out
+    call(folder / "quantizer", folder / "audio", "--output", "-")
+    assert capsys.readouterr().out == expected
+    assert not list(tmp_path.iterdir())
+
+
 # --------------------------------------------------------------- names one to one
 
 

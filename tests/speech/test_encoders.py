@@ -47,7 +47,7 @@ def test_fbank_of_a_long_wave_is_computed_in_pieces(monkeypatch, frames, options
     length = encoder.minimum_samples + (frames - 1) * encoder._shift + 5
     wave = random.normal(size=length).astype(np.float32) / 8
     [whole] = encoder([wave])
-    monkeypatch.setattr("emoq_plugin.features.fbank.PIECE_FRAMES", 7)
+    monkeypatch.setattr("emoq_plugin.speech.encoders.fbank.PIECE_FRAMES", 7)
     lengths = []
     computed = encoder._frames
     monkeypatch.setattr(
