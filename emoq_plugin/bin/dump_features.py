@@ -14,6 +14,7 @@ from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.devices import pick_device
 from emoq_plugin.files import read_json, read_table
+from emoq_plugin.presets import config_of
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.encoders.encoder import Encoder
@@ -39,7 +40,12 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
     add("--output_dir", type=Path, required=True, help="dump/<feature>/<set>")
-    add("--config", type=Path, required=True, help="file of conf/features")
+    add(
+        "--config",
+        type=config_of("features"),
+        required=True,
+        help="file or name of conf/features",
+    )
     add("--model_dir", help="local model directory, instead of the config's model")
     add("--nj", type=int, default=1, help="number of jobs")
     add("--job", type=int, default=1, help="number of this job, from 1")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
     TRAIN_ON,
@@ -40,12 +41,21 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="learn_codebooks", description=__doc__)
     add = parser.add_argument
     add("--feature_dir", type=Path, help="dump/<feature>/<set>")
-    add("--feature_config", type=Path, help="instead: encode on the fly, no dump")
+    add(
+        "--feature_config",
+        type=config_of("features"),
+        help="instead: encode on the fly, no dump",
+    )
     add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
     add("--emotions", type=Path, required=True, help="data/emotions")
     add("--folds", type=Path, required=True, help="data/folds")
     add("--fold", required=True, help="name of the fold")
-    add("--config", type=Path, required=True, help="file of conf/quantizer")
+    add(
+        "--config",
+        type=config_of("quantizer"),
+        required=True,
+        help="file or name of conf/quantizer",
+    )
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
     add("--route_depth", type=int, default=1, help="levels that routers look at")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
+from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
@@ -40,7 +41,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--command", default="", help="shown with the numbers")
     parser.add_argument("--feature_dir", type=Path, help="whose card is shown")
-    parser.add_argument("--quantizer_config", type=Path, help="YAML that is shown")
+    parser.add_argument(
+        "--quantizer_config", type=config_of("quantizer"), help="YAML that is shown"
+    )
     parser.add_argument(
         "--n_resamples", type=int, default=1000, help="of the bootstrap"
     )

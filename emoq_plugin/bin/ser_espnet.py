@@ -6,6 +6,7 @@ from pathlib import Path
 from emoq_plugin.bin import ser_train
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.devices import take_gpus
+from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import bank_directory
 
 
@@ -22,7 +23,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--rates", nargs="+", required=True, help="as in stage 5")
     add("--rate", required=True, help="the rate whose units are used")
     add("--arms", nargs="+", required=True, help="the arms whose units are used")
-    add("--config", type=Path, required=True, help="file of conf/ser")
+    add(
+        "--config",
+        type=config_of("ser"),
+        required=True,
+        help="file or name of conf/ser",
+    )
     add("--ngpu", type=int, default=0, help="GPUs")
     add("--job", type=int, default=1, help="number of this job; GPUs go by turns")
     add("--seed", default="0", help="of the training")

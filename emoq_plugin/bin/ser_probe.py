@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.files import read_options
+from emoq_plugin.presets import config_of
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import (
     TRAIN_ON,
@@ -39,7 +40,12 @@ def get_parser() -> argparse.ArgumentParser:
         help="parts: test -> posteriors.jsonl, valid -> valid.jsonl",
     )
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
-    add("--config", type=Path, required=True, help="conf/ser/probe.yaml")
+    add(
+        "--config",
+        type=config_of("ser"),
+        required=True,
+        help="file or name of conf/ser",
+    )
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/probe")
     return parser
 

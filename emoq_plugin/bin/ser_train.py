@@ -11,6 +11,7 @@ from pathlib import Path
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json, write_json
+from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
 
 PARTS = ("train", "valid", "test")
@@ -43,7 +44,7 @@ def get_parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(name, type=Path, required=True, help=text)
     parser.add_argument(
-        "--config", type=Path, default=Path("conf/ser/transformer.yaml"), help="YAML"
+        "--config", type=config_of("ser"), default="transformer", help="of conf/ser"
     )
     parser.add_argument("--ngpu", type=int, default=0, help="0 trains on the CPU")
     parser.add_argument("--seed", type=int, default=0, help="of initialisation, order")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json
+from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.recipe.study.sweep import read_job_name, run_missing
 
@@ -25,7 +26,12 @@ def get_parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
     parser = argparse.ArgumentParser(prog="study", description=__doc__)
     add = parser.add_argument
-    add("--config", type=Path, required=True, help="file of conf/study")
+    add(
+        "--config",
+        type=config_of("study"),
+        required=True,
+        help="file or name of conf/study",
+    )
     add("--root", type=Path, required=True, help="of the repository")
     add("--corpus", required=True, help="the recipe's corpus")
     add("--synthetic", type=str2bool, default=False, help="no human spoke the corpus")

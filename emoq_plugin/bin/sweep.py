@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.study.plan import StudyConfig
 from emoq_plugin.recipe.study.sweep import interruptible, stop
 
@@ -24,7 +25,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="emoq sweep", description=__doc__, allow_abbrev=False
     )
     add = parser.add_argument
-    add("config", type=Path, help="file of conf/study")
+    add("config", type=config_of("study"), help="file or name of conf/study")
     add("--recipe", type=Path, default=Path(), help="egs2/<corpus>/ser2; default: here")
     add("--backend", default="local", choices=BACKENDS, help="who runs the jobs")
     return parser

@@ -55,6 +55,34 @@ def test_an_option_that_does_not_exist_is_refused(tree, call):
     assert "invalid option --no_such_option" in result.stdout
 
 
+@pytest.mark.parametrize("place", ["where the user stands", "recipe", "repository"])
+def test_a_config_is_looked_up_where_the_user_stands_then_in_the_recipe(
+    tree, call, tmp_path, monkeypatch, place
+):
+    recipe = tree / "egs2" / "mini_emo" / "ser2"
+    folder = {"where the user stands": tmp_path, "recipe": recipe, "repository": tree}
+    path = folder[place] / "conf" / "features" / "mine.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("encoder: no_such_encoder\n")
+    monkeypatch.chdir(tmp_path)
+    options = ["--stage", "3", "--stop_stage", "3", "--set_name", "none"]
+    found = call(
+        recipe / "run.sh", *options, "--feature_config", "conf/features/mine.yaml"
+    )
+    path.unlink()
+    assert "no_such_encoder" in found.stdout
+
+
+@pytest.mark.parametrize("name", ["feature", "quantizer", "probe", "ser", "study"])
+def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
+    result = call(tree / "run.sh", f"--{name}_config", "conf/none.yaml")
+    assert result.returncode == 2
+    assert "conf/none.yaml: no such file, seen from" in result.stdout
+    known = {"feature": "fbank", "quantizer": "level", "study": "quick"}
+    assert known.get(name, "probe transformer") in result.stdout
+    assert "Stage 1" not in result.stdout
+
+
 def test_a_stage_whose_earlier_stage_is_missing_says_which_to_run(tree, call):
     options = ["--stage", "5", "--stop_stage", "5", "--tag", "never_learned", *SMALL]
     result = call(tree / "run.sh", *options)

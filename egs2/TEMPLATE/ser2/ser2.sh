@@ -34,11 +34,11 @@ multi_channel=error # or first, mean
 allow_pipe=false # true: run the commands of a wav.scp
 
 # Stage 3, features
-feature_config=  # default: conf/features/fbank.yaml
+feature_config=  # path or name of conf/features; default: fbank
 model_dir=       # local model directory instead of the config's model
 
 # Stages 4-5, quantizers and units
-quantizer_config= # default: conf/quantizer/level.yaml
+quantizer_config= # path or name of conf/quantizer; default: level
 rates="2x4 16x1 64x1 64x2 64x4" # <codebook size>x<levels>
 arms="balanced specific-cosine specific-gain specific-distortion specific-linear"
 arms+=" specific-calibrated specific-soft"
@@ -53,14 +53,14 @@ seed=0           # of the control routes and the ESPnet task
 
 # Stage 6, emotion recognition
 ser_backend="probe espnet"
-probe_config=    # default: conf/ser/probe.yaml
-ser_config=      # default: conf/ser/transformer.yaml
+probe_config=    # path or name of conf/ser; default: probe
+ser_config=      # path or name of conf/ser; default: transformer
 ser_args=        # further options of ESPnet's trainer
 espnet_rate=64x1
 espnet_arms="balanced specific-distortion"
 
 # Stages 7-8, study and report (run with --stop_stage 8)
-study_config=${study_config:-} # default: conf/study/quick.yaml
+study_config=${study_config:-} # path or name of conf/study; default: quick
 study_only=      # jobs with this in their name, such as level-s0/fold1
 alignments=${alignments:-} # phone labels (a directory or a file), for the control of content
 
@@ -92,11 +92,25 @@ if [ $# -ne 0 ] || [ -z "${corpus}" ]; then
 fi
 
 conf=${EMOQ_ROOT}/conf
-feature_config=${feature_config:-${conf}/features/fbank.yaml}
-quantizer_config=${quantizer_config:-${conf}/quantizer/level.yaml}
-probe_config=${probe_config:-${conf}/ser/probe.yaml}
-ser_config=${ser_config:-${conf}/ser/transformer.yaml}
-study_config=${study_config:-${conf}/study/quick.yaml}
+# find_config <kind> <path or name>: a path as the user, this recipe or the repository sees it,
+# or the name of a preset
+find_config() {
+    # shellcheck disable=SC2086
+    ${python} -m emoq_plugin.presets "$1" "$2" || exit 2
+}
+feature_config=${feature_config:-fbank}
+# From stage 4 on only the name of the features counts: they may have been split from others.
+[ "${stage}" -gt 3 ] || feature_config=$(find_config features "${feature_config}")
+quantizer_config=$(find_config quantizer "${quantizer_config:-level}")
+probe_config=$(find_config ser "${probe_config:-probe}")
+ser_config=$(find_config ser "${ser_config:-transformer}")
+study_config=$(find_config study "${study_config:-quick}")
+for name in model_dir alignments; do
+    # shellcheck disable=SC2154 # called_from is set by run.sh
+    if [[ ${!name} = [!/]* ]] && [ -e "${called_from:-${PWD}}/${!name}" ]; then
+        printf -v "${name}" %s "${called_from:-${PWD}}/${!name}"
+    fi
+done
 feature=$(basename "${feature_config}" .yaml)
 tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
 

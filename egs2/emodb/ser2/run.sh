@@ -11,6 +11,6 @@ for place in lablaut phones; do
 done
 export alignments=${alignments:-}
 cd "$(dirname "${BASH_SOURCE[0]}")"
-export study_config=../../../conf/study/emodb.yaml
+export study_config=emodb
 
 ./ser2.sh --corpus emodb --train_on train+valid "$@"

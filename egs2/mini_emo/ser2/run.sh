@@ -2,6 +2,7 @@
 # mini_emo (synthetic, made on the spot, no download): ./run.sh
 set -euo pipefail
 
+export called_from=${PWD}
 export recipe_command="egs2/mini_emo/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -1,0 +1,82 @@
+"""Files of conf/, found by a path or by the name of a preset."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# The repository, which holds conf/<kind>/<preset>.yaml; a recipe knows its own.
+ROOT = Path(os.environ.get("EMOQ_ROOT") or Path(__file__).parents[1])
+
+
+def find_config(
+    name: str | Path, kind: str, *, places: Sequence[str | Path] = (".",)
+) -> Path:
+    """Find a file of options.
+
+    Parameters
+    ----------
+    name : str or Path
+        A path, seen from one of the places or from the repository, or the name of a
+        preset: ``fbank`` for ``conf/features/fbank.yaml``.
+    kind : str
+        Directory of the presets: `features`, `quantizer`, `ser` or `study`.
+    places : sequence of str or Path
+        Directories that a path may be seen from; the first that has it is taken.
+
+    Raises
+    ------
+    FileNotFoundError
+        With the places that were searched and the presets that exist.
+
+    Examples
+    --------
+    >>> find_config("fbank", "features") == find_config(
+    ...     "conf/features/fbank.yaml", "features", places=["/"])
+    True
+    """
+    presets = ROOT / "conf" / kind
+    tried = [Path(place) / name for place in (*places, ROOT)]
+    if Path(name).name == str(name):
+        tried += [presets / name, presets / f"{name}.yaml"]
+    for path in tried:
+        if path.is_file():
+            return path
+    known = " ".join(sorted(path.stem for path in presets.glob("*.yaml")))
+    seen_from = ", ".join(dict.fromkeys(os.path.abspath(p) for p in (*places, ROOT)))
+    raise FileNotFoundError(
+        f"{name}: no such file, seen from {seen_from}, and no preset of {presets}, "
+        f"which are: {known}"
+    )
+
+
+def config_of(kind: str) -> Callable[[str], Path]:
+    """Give the type of an option that takes a file of `conf/<kind>`, see `find_config`.
+
+    For `argparse`, which tells a wrong one before any work.
+    """
+
+    def config(name: str) -> Path:
+        try:
+            return find_config(name, kind)
+        except FileNotFoundError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return config
+
+
+def main(kind: str, name: str) -> None:
+    """Print the absolute path of a file of options, for scripts.
+
+    What called a script (`called_from`) is where its user stands.
+    """
+    stands = os.environ.get("called_from", ".")  # noqa: SIM112
+    try:
+        print(os.path.abspath(find_config(name, kind, places=[stands, "."])))
+    except FileNotFoundError as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,63 @@
+"""Files of options: by a path, from where the user stands, or by a preset's name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from emoq_plugin.bin import dump_features
+from emoq_plugin.presets import ROOT, config_of, find_config
+
+
+def test_a_path_is_seen_from_the_places_in_their_order(tmp_path):
+    name = "conf/features/fbank.yaml"
+    assert find_config(name, "features", places=[tmp_path]) == ROOT / name
+    for place in ("b", "a"):
+        path = tmp_path / place / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        places = [tmp_path / "a", tmp_path / "b"]
+        assert find_config(name, "features", places=places) == path
+    assert find_config(path, "features", places=[]) == path  # absolute
+
+
+@pytest.mark.parametrize("kind", ["features", "quantizer", "ser", "study"])
+def test_every_preset_goes_by_its_name(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    presets = sorted((ROOT / "conf" / kind).glob("*.yaml"))
+    assert presets
+    for path in presets:
+        assert config_of(kind)(path.stem) == config_of(kind)(path.name) == path
+
+
+def test_what_is_nowhere_is_refused_with_what_exists(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="x.yaml: no such file, seen from"):
+        find_config("x.yaml", "features")
+    arguments = ["--data_dir", "x", "--output_dir", "y", "--config", "wavlm"]
+    with pytest.raises(SystemExit, match="2"):
+        dump_features.main(arguments)
+    told = capsys.readouterr().err
+    assert str(tmp_path) in told and "fbank" in told and "wavlm_large" in told
+
+
+def test_scripts_get_absolute_paths_from_where_their_user_stands(tmp_path):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "here").mkdir()
+    mine = tmp_path / "conf" / "mine.yaml"
+    mine.touch()
+
+    def call(name, **variables):
+        return subprocess.run(
+            [sys.executable, "-m", "emoq_plugin.presets", "quantizer", name],
+            cwd=tmp_path / "here",
+            env={"called_from": str(tmp_path)} | variables,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert call("conf/mine.yaml").stdout == f"{mine}\n"
+    missing = call("conf/mine.yaml", called_from="")
+    assert missing.returncode == 1 and missing.stderr.startswith(
+        "Error: conf/mine.yaml"
+    )
+    assert "level" in missing.stderr
