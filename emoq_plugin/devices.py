@@ -1,6 +1,15 @@
-"""Which GPU a job takes: run.pl counts GPUs but hands out none."""
+"""Which GPU a job takes (run.pl counts GPUs but hands out none), and their memory."""
 
+import errno
 import os
+import re
+
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|bad_alloc|ALLOC_FAILED|"
+    r"(can't|cannot|could not|failed to|unable to) allocate|"
+    r"could not create a (memory|primitive)",  # oneDNN
+    re.IGNORECASE,
+)
 
 
 def pick_device(device: str, job: int) -> str:
@@ -57,3 +66,13 @@ def take_gpus(n_gpus: int, job: int) -> None:
     first = (job - 1) * n_gpus
     mine = [visible[(first + i) % count] for i in range(min(n_gpus, count))]
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory of the CPU or the GPU did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch raises a RuntimeError for the CPU, a subclass of it for a GPU.
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))

@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from emoq_plugin.devices import is_out_of_memory
+
 # Ends the name of a file that is being written; its name begins with a dot.
 PART = ".part"
 # Bytes in the name of a file that `atomic_write` writes: file systems allow 255, and
@@ -59,6 +61,32 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, remedy: str) -> Iterator[None]:
+    """Name the file where a library raises whatever it likes on what stands in it.
+
+    Parameters
+    ----------
+    path : str or Path
+    remedy : str
+        What to do; ends the message.
+
+    Raises
+    ------
+    ValueError
+        With the kind of error; files that the system cannot open, and memory that does
+        not suffice, raise what they did.
+    """
+    try:
+        yield
+    except Exception as error:
+        opening = isinstance(error, OSError) and error.filename is not None
+        if opening or is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path}: {type(error).__name__} {first}: {remedy}") from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

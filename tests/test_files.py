@@ -12,6 +12,7 @@ from emoq_plugin.files import (
     read_json,
     read_options,
     read_table,
+    reading,
     sha256_of_file,
     write_json,
     write_table,
@@ -60,6 +61,21 @@ def test_json_that_is_none_is_named_with_file_and_line(tmp_path):
     (tmp_path / "x.json").write_text('{\n"a": 1,\n}')
     with pytest.raises(ValueError, match=r"x\.json:3: not JSON"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("kind", [KeyError("a\nb"), RuntimeError("a"), EOFError("a")])
+def test_what_a_library_raises_on_a_file_names_it_and_the_remedy(kind):
+    expected = pytest.raises(
+        ValueError, match="^x.pt: [A-Za-z]+ .*a.*: bring it again$"
+    )
+    with expected, reading("x.pt", "bring it again"):
+        raise kind
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError(2, "none", "x.pt"), MemoryError()])
+def test_what_is_no_fault_of_the_content_is_raised_as_it_is(kind):
+    with pytest.raises(type(kind)), reading("x.pt", "bring it again"):
+        raise kind
 
 
 def test_a_table_comes_back_sorted_by_the_c_locale(tmp_path):

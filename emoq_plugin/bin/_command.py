@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import errno
+import dis
 import logging
 import os
 import re
@@ -10,21 +10,15 @@ import resource
 import select
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import emoq_plugin
+from emoq_plugin.devices import is_out_of_memory
 from emoq_plugin.recipe.stage import FinishedMeanwhile
 
 PACKAGE = Path(emoq_plugin.__file__).parent
 DEBUG = "EMOQ_DEBUG"
-NO_MEMORY = re.compile(
-    r"out of memory|not enough memory|bad_alloc|ALLOC_FAILED|"
-    r"(can't|cannot|could not|failed to|unable to) allocate|"
-    r"could not create a (memory|primitive)",  # oneDNN
-    re.IGNORECASE,
-)
 # Modules whose errors are about the bytes of a file.
 READERS = ("_pickle", "json", "pickle", "safetensors", "safetensors_rust", "soundfile")
 READERS += ("tarfile", "yaml", "zipfile", "zlib")
@@ -141,30 +135,22 @@ def explain(error: BaseException, own: Path = PACKAGE) -> str | None:
     return None
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory of the CPU or the GPU did not suffice."""
-    if isinstance(error, MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # torch raises a RuntimeError for the CPU, a subclass of it for a GPU.
-    return isinstance(error, RuntimeError) and bool(NO_MEMORY.search(str(error)))
-
-
 def _is_deliberate(error: BaseException, own: Path) -> bool:
     """Tell whether a `raise` statement of ours made the error, here or in a worker."""
     worker = getattr(error.__cause__, "tb", None)
     if isinstance(worker, str):  # the traceback that concurrent.futures has kept
-        frames = _WORKER_FRAME.findall(worker)
+        file, line = (_WORKER_FRAME.findall(worker) or [("", "")])[-1]
+        raised = line.startswith("raise")
     else:
-        frames = [
-            (f.filename, f.line) for f in traceback.extract_tb(error.__traceback__)
-        ]
-    if not frames:
-        return False
-    file, line = frames[-1]
-    ours = any(Path(file).is_relative_to(folder) for folder in (PACKAGE, own))
-    return ours and (line or "").startswith("raise")
+        place = error.__traceback__
+        if place is None:
+            return False
+        while place.tb_next:
+            place = place.tb_next
+        code = place.tb_frame.f_code
+        file = code.co_filename
+        raised = dis.opname[code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
+    return raised and any(Path(file).is_relative_to(at) for at in (PACKAGE, own))
 
 
 # ------------------------------------------------------------------- standard output

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.files import atomic_write, read_table, write_table
+from emoq_plugin.files import atomic_write, read_table, reading, write_table
 from emoq_plugin.recipe.stage import Stage
 
 if TYPE_CHECKING:
@@ -394,7 +394,8 @@ def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:
     else:
         import yaml
 
-        values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        with reading(config, "expected options of espnet2.bin.mt_train"):
+            values = dict(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
         values = with_units_frontend(values, units, quantizer=str(exp / "quantizer"))
         config = exp / "train.yaml"
         with atomic_write(config) as stream:

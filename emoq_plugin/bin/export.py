@@ -41,6 +41,12 @@ def work(options: argparse.Namespace) -> None:
         experts = quantizer.bank.experts
         if options.expert is None and len(experts) > 1:
             raise ValueError(f"k-means models have one expert: --expert, of {experts}")
+        if len(experts) > 1:
+            logging.warning(
+                "%s holds %s alone: the route of arm '%s' is left out, so that clips "
+                "routed to other experts get other units than here; --onnx keeps it",
+                options.kmeans, options.expert, quantizer.arm.name,
+            )  # fmt: skip
         levels = centers_of(
             quantizer.bank, options.expert or experts[0], space=options.space
         )

@@ -17,7 +17,7 @@ from emoq_plugin.espnet_adapters.units_frontend import (
     select_codebooks,
     sha256_of_codebook,
 )
-from emoq_plugin.files import read_options
+from emoq_plugin.files import read_options, reading
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.pipeline import Audio, SpeechToUnits, Units
 from emoq_plugin.units.text import CJK_FIRST
@@ -28,6 +28,7 @@ CHECKPOINTS = [
     for criterion in ("acc", "loss")
     for kind in ("ave", "ave_*best", "best")
 ]
+AGAIN = "bring the directory of the trained model again, or train it"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Transcriber:
     FileNotFoundError
         If one of the files is missing.
     ValueError
-        For another version of ESPnet, and for a quantizer whose units are not those
-        that the model was trained on.
+        For another version of ESPnet, a damaged file, and for a quantizer whose units
+        are not those that the model was trained on.
     """
 
     def __init__(
@@ -100,15 +101,22 @@ class Transcriber:
         self.tokens = conf["src_token_list"]
         check_codebooks(card, quantizer, conf)
         check_tokens(card, self.tokens)
-        self._preprocess = MTTask.build_preprocess_fn(argparse.Namespace(**conf), False)
+        with reading(directory / "config.yaml", f"with its files: {AGAIN}"):
+            namespace = argparse.Namespace(**conf)
+            self._preprocess = MTTask.build_preprocess_fn(namespace, False)
         self.speech = SpeechToUnits(quantizer, device=device, model_dir=model_dir)
-        self.text2text = Text2Text(
-            mt_train_config=directory / "config.yaml",
-            mt_model_file=find_checkpoint(directory, model_file),
-            bpemodel=conf["bpemodel"],
-            device=device,
-            **decoding_options(inference_config, vocabulary=len(conf["token_list"])),
+        checkpoint = find_checkpoint(directory, model_file)
+        decoding = decoding_options(
+            inference_config, vocabulary=len(conf["token_list"])
         )
+        with reading(checkpoint, AGAIN):
+            self.text2text = Text2Text(
+                mt_train_config=directory / "config.yaml",
+                mt_model_file=checkpoint,
+                bpemodel=conf["bpemodel"],
+                device=device,
+                **decoding,
+            )
 
     @classmethod
     def from_pretrained(cls, asr: str | Path, **options: Any) -> Self:
@@ -205,10 +213,14 @@ def read_config(directory: Path, card: Asr2Units) -> dict[str, Any]:
             f"{path} is missing: give the directory asr_... of asr2.sh that holds the "
             "trained model"
         )
-    conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    source = card.src_bpemodel or conf["src_bpemodel"]
+    with reading(path, AGAIN):
+        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
+        source = card.src_bpemodel or conf["src_bpemodel"]
+        target = conf["bpemodel"]
+        for name in ("src_token_list", "token_list"):
+            list(conf[name])
     conf["src_bpemodel"] = find_file(source, directory)
-    conf["bpemodel"] = find_file(conf["bpemodel"], directory)
+    conf["bpemodel"] = find_file(target, directory)
     return conf
 
 

@@ -149,6 +149,21 @@ def test_wrong_shapes_and_calls_are_told(frames, tmp_path, caplog):
     assert "nothing to write" in caplog.text
 
 
+def test_an_expert_that_leaves_its_arm_says_that_the_route_is_left_out(
+    tmp_path, caplog
+):
+    random = torch.Generator().manual_seed(0)
+    codebooks = [torch.randn(2, 8, DIMENSION, generator=random)]
+    norm = Normalization("corpus", torch.zeros(DIMENSION), torch.ones(DIMENSION))
+    experts = ["specific/angry", "specific/sad"]
+    bank = CodebookBank(experts, codebooks, norm, emotions=["angry", "sad"])
+    bank.save_pretrained(tmp_path / "bank")
+    options = ("--quantizer", tmp_path / "bank", "--arm", "specific-distortion")
+    options += ("--expert", "specific/sad", "--kmeans", tmp_path / "km_8.mdl")
+    run(export, *options)
+    assert "the route of arm 'specific-distortion' is left out" in caplog.text
+
+
 @pytest.mark.skipif(not ESPNET, reason="ESPnet's recipe tree is not there")
 def test_espnets_own_script_writes_our_pseudo_labels(frames, tmp_path):
     bank = make_bank()

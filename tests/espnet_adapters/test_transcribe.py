@@ -323,6 +323,25 @@ def test_a_model_of_which_the_units_are_unknown_is_refused(asr, files):
         Transcriber.from_pretrained(directory)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", b"a: [1"),
+        ("config.yaml", b"- 1"),
+        ("config.yaml", b"\xff\xfe"),
+        ("config.yaml", b"token_type: word"),
+        ("valid.acc.ave.pth", b"version https://git-lfs.github.com/spec/v1"),
+        ("valid.acc.ave.pth", b""),
+        ("valid.acc.ave.pth", b"PK\3\4 cut"),
+    ],
+)
+def test_a_damaged_file_of_the_model_is_named(asr, name, content):
+    directory = asr("multi")
+    (directory / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: .*: bring the directory"):
+        Transcriber.from_pretrained(directory)
+
+
 def test_a_model_that_was_not_trained_is_refused(asr):
     directory = asr("multi")
     for path in directory.glob("*.pth"):

@@ -1,6 +1,5 @@
 """What else stands beside the scores: units, predictions, labels, features."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ import numpy as np
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.metrics import confusion
 from emoq_plugin.evaluation.predictions import CONTINUOUS, Prediction, read_predictions
-from emoq_plugin.files import read_json, read_table
+from emoq_plugin.files import parse_json, read_json, read_table
 from emoq_plugin.recipe.report.content import EMOQ, MAIN_HEAD
 
 UNITS = "units.json"
@@ -56,7 +55,7 @@ class Leftovers:
             fold.glob(f"ser/probe/{PREDICTIONS}")
         ):
             with open(path, encoding="utf-8") as stream:
-                return json.loads(stream.readline())["utterances"]
+                return parse_json(stream.readline(), path)["utterances"]
         return []
 
     def table(self, name: str, utterance: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Finished jobs of a study, pooled over folds: what every section is made from."""
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -21,6 +20,7 @@ from emoq_plugin.evaluation.results import (
     read_cells,
     sum_by_speaker,
 )
+from emoq_plugin.files import parse_json
 from emoq_plugin.recipe.study.plan import Job, Study
 from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 from emoq_plugin.speech.store import FeatureStore
@@ -120,7 +120,7 @@ def key_of(rate: str, arm: str, head: str = RETRAINED) -> str:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a file of JSON lines."""
     with open(path, encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
+        return [parse_json(text, path, line=n) for n, text in enumerate(stream, 1)]
 
 
 def load_experiments(study: Study) -> tuple[list[Experiment], list[dict[str, str]]]:
