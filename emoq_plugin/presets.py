@@ -1,6 +1,6 @@
 """Files of conf/, found by a path or by the name of a preset."""
 
-import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -46,24 +46,17 @@ def find_config(
     known = " ".join(sorted(path.stem for path in presets.glob("*.yaml")))
     seen_from = ", ".join(dict.fromkeys(os.path.abspath(p) for p in (*places, ROOT)))
     raise FileNotFoundError(
-        f"{name}: no such file, seen from {seen_from}, and no preset of {presets}, "
-        f"which are: {known}"
+        f"{name} is missing: no such file, seen from {seen_from}, and no preset of "
+        f"{presets}, which are: {known}"
     )
 
 
 def config_of(kind: str) -> Callable[[str], Path]:
     """Give the type of an option that takes a file of `conf/<kind>`, see `find_config`.
 
-    For `argparse`, which tells a wrong one before any work.
+    For `argparse`, so that a wrong one is told before any work.
     """
-
-    def config(name: str) -> Path:
-        try:
-            return find_config(name, kind)
-        except FileNotFoundError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return config
+    return functools.partial(find_config, kind=kind)
 
 
 def main(kind: str, name: str) -> None:

@@ -54,10 +54,9 @@ def run_command(
     )
     parser, own = get_parser(), Path(work.__code__.co_filename).parent
     with readers_may_leave():
-        options = _parse(parser, arguments, passes_on=passes_on)
         start = time.monotonic()
         try:
-            work(options)
+            work(_parse(parser, arguments, passes_on=passes_on))
             _flush()
         except FinishedMeanwhile as news:
             logging.info("%s: nothing to do", news)

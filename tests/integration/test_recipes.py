@@ -77,7 +77,7 @@ def test_a_config_is_looked_up_where_the_user_stands_then_in_the_recipe(
 def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
     result = call(tree / "run.sh", f"--{name}_config", "conf/none.yaml")
     assert result.returncode == 2
-    assert "conf/none.yaml: no such file, seen from" in result.stdout
+    assert "conf/none.yaml is missing: no such file, seen from" in result.stdout
     known = {"feature": "fbank", "quantizer": "level", "study": "quick"}
     assert known.get(name, "probe transformer") in result.stdout
     assert "Stage 1" not in result.stdout
