@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -69,7 +70,7 @@ def run(command: str, *options: Any, cwd: Path) -> dict[str, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             log.seek(0)
-            raise RuntimeError(f"{' '.join(call)}:\n{log.read()[-3000:]}")
+            raise RuntimeError(f"{shlex.join(call)}:\n{log.read()[-3000:]}")
     return {
         "wall": time.monotonic() - start,
         "cpu": usage.ru_utime + usage.ru_stime,

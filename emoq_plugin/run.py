@@ -6,6 +6,7 @@
 """
 
 import runpy
+import shlex
 import sys
 
 from emoq_plugin import register
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
         runpy.run_path(kind, run_name="__main__")
     else:
         sys.exit(
-            f"{__doc__}\nfound '{' '.join(arguments)}', expected -m <module>, "
+            f"{__doc__}\nfound '{shlex.join(arguments)}', expected -m <module>, "
             "<script>, -c <code> or - before the arguments"
         )
 

@@ -7,6 +7,7 @@ waits for the jobs that still run, and then runs those that are not done.
 
 import argparse
 import logging
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def work(options: argparse.Namespace) -> None:
     command = ["./run.sh", "--stage", "7", "--stop_stage", "7"]
     command += ["--study_config", str(options.config.resolve())]
     command += ["--cmd_backend", options.backend, *options.others]
-    logging.info("%s: %s", recipe.resolve(), " ".join(command))
+    logging.info("%s: %s", recipe.resolve(), shlex.join(command))
     with interruptible():
         process = subprocess.Popen(
             command, cwd=recipe, stdin=subprocess.DEVNULL, process_group=0

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ESPNET = next(ROOT.glob(".venv/espnet-*"), os.environ.get("ESPNET_ROOT", ""))
 SMALL = [
     "--local_data_opts",
     "--n_speakers 5 --n_sentences 3",
@@ -47,6 +50,46 @@ def test_a_second_call_does_nothing_and_says_so(mini_emo, tree, call):
     assert result.returncode == 0, result.stdout[-4000:]
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert result.stdout.count("2 of 2 jobs found their result up to date") == 5
+
+
+def test_the_command_on_the_page_can_be_pasted(mini_emo):
+    page = (mini_emo / "exp" / "fbank_level" / "RESULTS.md").read_text()
+    command = page.split("```sh\n")[1].split("\n```")[0]
+    assert shlex.split(command)[-len(SMALL) :] == SMALL
+
+
+@pytest.mark.parametrize("words", ["a b", 'it\'s "$HOME"', "`x` \\ $HOME * ;", ""])
+def test_the_log_shows_the_call_as_it_can_be_pasted(tree, call, words):
+    recipe = tree / "egs2" / "emodb" / "ser2" / "run.sh"
+    result = call(recipe, "--tag", words, "--no_such_option", "1", EMODB="/a b")
+    said = result.stdout.partition(" EMODB=")[2].splitlines()[0]
+    assert shlex.split("EMODB=" + said)[-4:] == [
+        "--tag",
+        words,
+        "--no_such_option",
+        "1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words", ["a b", 'it\'s "$HOME" b', "`x` \\ $HOME * ;", "it's b"]
+)
+def test_arguments_pass_unchanged_through_the_launcher(tree, tmp_path, words):
+    driver = tree / "egs2" / "TEMPLATE" / "ser2" / "ser2.sh"
+    script = """
+        . <(sed -n '/^escaped()/,/^}/p' "$1")
+        run.pl "$2" printf "'%s\\\\n'" "$(escaped "$3")" && grep -v '^#' "$2"
+    """
+    path = f"{ESPNET}/egs2/TEMPLATE/asr1/utils:{os.environ['PATH']}"
+    log = tmp_path / "job.log"
+    found = subprocess.run(
+        ["bash", "-c", script, "bash", str(driver), str(log), words],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.removesuffix("\n") == words
 
 
 def test_an_option_that_does_not_exist_is_refused(tree, call):

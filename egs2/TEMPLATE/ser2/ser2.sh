@@ -4,7 +4,7 @@ set -euo pipefail
 
 log() {
     local fname=${BASH_SOURCE[1]##*/}
-    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+    echo "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
 }
 
 # General
@@ -74,8 +74,10 @@ tag=             # name of the experiment; default: <feature>_<quantizer>
 help_message="Usage: $0 --corpus <name> [options]; the options stand on top of $0:
 $(sed -n '/^# General/,/^tag=/p' "$0")"
 
-log "$0 $*"
-command_line="${recipe_command:-$0} $*"
+# As it can be pasted.
+command_line=${recipe_command:-$(printf %q "$0")}
+[ $# -eq 0 ] || command_line+=$(printf ' %q' "$@")
+log "${command_line}"
 given=("$@")
 . ./path.sh
 literal=()
@@ -87,7 +89,8 @@ set -- ${literal[@]+"${literal[@]}"}
 . ./cmd.sh
 
 if [ $# -ne 0 ] || [ -z "${corpus}" ]; then
-    log "Error: expected --corpus and no positional argument, found: $*\n${help_message}"
+    log "Error: expected --corpus and no positional argument, found: $*
+${help_message}"
     exit 2
 fi
 
@@ -153,6 +156,15 @@ run_job() {
     ${train_cmd} ${job_opts:-} "${name}" "$@" || status=$?
     grep -v '^#' "${name}" 2>/dev/null || true
     return "${status}"
+}
+
+# escaped <argument with blanks>: run.pl and its kin put it into double quotes, or into single
+# ones where it holds double ones, and a shell reads it again
+escaped() {
+    case $1 in
+        *\"*) echo "${1//\'/\'\\\'\'}" ;;
+        *) sed 's/[\\$`]/\\&/g' <<<"$1" ;;
+    esac
 }
 
 if runs 1; then
@@ -279,7 +291,7 @@ if runs 6; then
     run_job "${exp}/log/score.log" \
         ${python} -m emoq_plugin.bin.score --predictions ${predictions} --data_dir "${raw}" \
         --emotions "${emotions}" --corpus "${corpus}" --synthetic "${synthetic}" \
-        --tag "${tag}" --command "${command_line}" --feature_dir "${features}" \
+        --tag "${tag}" --command "$(escaped "${command_line}")" --feature_dir "${features}" \
         --quantizer_config "${quantizer_config}" --output_dir "${exp}"
     log "results: ${exp}/RESULTS.md and ${exp}/scores.json"
 fi
@@ -289,7 +301,7 @@ if runs 7; then
     study=("${python}" -m emoq_plugin.bin.study --config "${study_config}" --root "${EMOQ_ROOT}"
         --corpus "${corpus}" --synthetic "${synthetic}" --data_dir "${raw}"
         --emotions "${emotions}" --folds data/folds --dumpdir "${dumpdir}"
-        --output_dir "${study_dir}" --device "${device}" --command "${command_line}"
+        --output_dir "${study_dir}" --device "${device}"
         ${study_only:+--only "${study_only}"} ${alignments:+--alignments "${alignments}"})
     needs=$("${study[@]}" --needs)
     while read -r absent needed; do
@@ -309,7 +321,8 @@ if runs 7; then
     # shellcheck disable=SC2154 # train_cmd is set by cmd.sh
     "${study[@]}" --python "${step} ${python}" \
         --run "${train_cmd} ${gpu_opts} --max-jobs-run ${nj}" || failed=true
-    run_job "${study_dir}/log/aggregate.log" "${study[@]}" --aggregate
+    run_job "${study_dir}/log/aggregate.log" "${study[@]}" --aggregate \
+        --command "$(escaped "${command_line}")"
     if [ "${failed}" = true ]; then
         log "Error: ${study_dir}/summary.json lacks the jobs that failed: run stage 7 again"
         exit 1

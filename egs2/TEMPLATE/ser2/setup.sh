@@ -25,7 +25,7 @@ cat >"${recipe}/run.sh" <<RUN
 set -euo pipefail
 
 export called_from=\${PWD}
-export recipe_command="${variable}=<corpus> egs2/${recipe}/run.sh"
+export recipe_command="${variable}=\\\$${variable} egs2/${recipe}/run.sh"
 cd "\$(dirname "\${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus ${corpus} --train_on train+valid "\$@"

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="CREMA_D=<corpus directory> egs2/crema_d/ser2/run.sh"
+export recipe_command="CREMA_D=\$CREMA_D egs2/crema_d/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus crema_d --train_on train+valid \

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="EMNS=<corpus directory> egs2/emns/ser2/run.sh"
+export recipe_command="EMNS=\$EMNS egs2/emns/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus emns --train_on train+valid \

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="EMODB=<corpus directory> egs2/emodb/ser2/run.sh"
+export recipe_command="EMODB=\$EMODB egs2/emodb/ser2/run.sh"
 
 # Stage 7: phones are the control of content; their directory has two names.
 for place in lablaut phones; do

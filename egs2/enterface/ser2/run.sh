@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="ENTERFACE=<corpus directory> egs2/enterface/ser2/run.sh"
+export recipe_command="ENTERFACE=\$ENTERFACE egs2/enterface/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus enterface --train_on train+valid \

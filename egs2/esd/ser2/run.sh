@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="ESD=<corpus directory> egs2/esd/ser2/run.sh"
+export recipe_command="ESD=\$ESD egs2/esd/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus esd --train_on train+valid "$@"

@@ -4,7 +4,7 @@ set -euo pipefail
 
 log() {
     local fname=${BASH_SOURCE[1]##*/}
-    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+    echo "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
 }
 
 # General
@@ -22,20 +22,22 @@ EMODB=<corpus directory>: stage 3 takes that corpus instead of the synthetic min
 
 # Relative paths are meant from where the user stands.
 called_from=${PWD}
-command_line="egs2/fsdd/asr2/run.sh $*"
+command_line=egs2/fsdd/asr2/run.sh
+[ $# -eq 0 ] || command_line+=$(printf ' %q' "$@")
 for name in FSDD EMODB; do
     if [ -n "${!name:-}" ]; then
-        command_line="${name}=<corpus directory> ${command_line}"
+        command_line="${name}=\$${name} ${command_line}"
         [ ! -d "${!name}" ] || export "${name}=$(cd "${!name}" && pwd)"
     fi
 done
 cd "$(dirname "${BASH_SOURCE[0]}")"
-log "$0 $*"
+log "${command_line}"
 . ./path.sh
 . parse_options.sh
 . ./cmd.sh
 if [ $# -ne 0 ]; then
-    log "Error: no positional argument is expected, found: $*\n${help_message}"
+    log "Error: no positional argument is expected, found: $*
+${help_message}"
     exit 2
 fi
 case ${quantizer} in '' | /*) ;; *) quantizer=${called_from}/${quantizer} ;; esac

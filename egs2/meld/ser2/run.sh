@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="MELD=<corpus directory> egs2/meld/ser2/run.sh"
+export recipe_command="MELD=\$MELD egs2/meld/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus meld --train_on train+valid \

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="MSP_PODCAST=<corpus directory> egs2/msp_podcast/ser2/run.sh"
+export recipe_command="MSP_PODCAST=\$MSP_PODCAST egs2/msp_podcast/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus msp_podcast "$@"

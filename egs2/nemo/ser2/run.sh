@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="NEMO=<corpus directory> egs2/nemo/ser2/run.sh"
+export recipe_command="NEMO=\$NEMO egs2/nemo/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus nemo --train_on train+valid "$@"

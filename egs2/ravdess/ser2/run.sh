@@ -3,7 +3,7 @@
 set -euo pipefail
 
 export called_from=${PWD}
-export recipe_command="RAVDESS=<corpus directory> egs2/ravdess/ser2/run.sh"
+export recipe_command="RAVDESS=\$RAVDESS egs2/ravdess/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 ./ser2.sh --corpus ravdess --train_on train+valid \

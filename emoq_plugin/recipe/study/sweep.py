@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -186,7 +187,7 @@ def _is_queued(array: str) -> bool:
             "to ask: give the command where Slurm is"
         ) from error
     if answer.returncode and "Invalid job id" not in answer.stderr:
-        logging.warning("%s: %s", " ".join(command), answer.stderr.strip())
+        logging.warning("%s: %s", shlex.join(command), answer.stderr.strip())
         return True
     return bool(answer.stdout.strip())
 
