@@ -35,7 +35,7 @@ def word_errors(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Count word errors, with an interval over utterances.
+    """Count word errors, with an interval over utterances where there are several.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def word_errors(
         raise ValueError("the reference has no word")
     random = np.random.default_rng(seed)
     rates = []
-    for _ in range(n_resamples):
+    for _ in range(n_resamples if len(counts) > 1 else 0):
         drawn = random.integers(len(counts), size=len(counts))
         rates.append(errors[drawn].sum() / max(words[drawn].sum(), 1))
     return {
@@ -128,12 +128,15 @@ def work(options: argparse.Namespace) -> None:
         except ValueError as error:
             raise ValueError(f"{decoded}/text: {error}") from error
         write_json(decoded / "wer.json", found)
-        rate = {key: 100 * value for key, value in found["wer"].items()}
+        rate, *ends = (f"{100 * x:.1f}" for x in found["wer"].values() if x is not None)
         logging.info(
-            "%s: WER %.1f %% [%.1f, %.1f], %d errors in %d words",
-            name, rate["mean"], rate["low"], rate["high"],
-            found["errors"], found["words"],
-        )  # fmt: skip
+            "%s: WER %s %% [%s], %d errors in %d words",
+            name,
+            rate,
+            ", ".join(ends) or "one utterance: no interval",
+            found["errors"],
+            found["words"],
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -44,6 +44,23 @@ def draw_speakers(
     return draws.astype(np.float64)
 
 
+def why_no_interval(n_speakers: int) -> str | None:
+    """Say why scores of so few test speakers have neither interval nor test.
+
+    Examples
+    --------
+    >>> why_no_interval(1)
+    'one test speaker: an interval over speakers needs at least 2, score more folds'
+    >>> why_no_interval(2) is None
+    True
+    """
+    if n_speakers > 1:
+        return None
+    return (
+        "one test speaker: an interval over speakers needs at least 2, score more folds"
+    )
+
+
 def speaker_sums(
     values: np.ndarray, speakers: np.ndarray, *, n_speakers: int
 ) -> np.ndarray:
@@ -186,7 +203,7 @@ def with_everyone(draws: np.ndarray) -> np.ndarray:
 
 def percentile_interval(
     value: float, samples: np.ndarray, *, level: float = 0.95
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Give the value on all utterances with its percentile interval.
 
     With few speakers (ten, say) percentile intervals are somewhat too narrow; read an
@@ -198,14 +215,15 @@ def percentile_interval(
         The metric on all utterances, not the mean of the resamples.
     samples : (R,) array
         The metric in every resample, or the difference of two arms under the same
-        draws; NaN (undefined in a resample) is left out.
+        draws; NaN (undefined in a resample) is left out. With R = 0, of one speaker,
+        there is no interval.
     level : float, default=0.95
         Share of the resamples inside.
 
     Returns
     -------
     dict
-        `mean` (the value), `low`, `high`.
+        `mean` (the value), `low`, `high`; the last two are None without samples.
 
     Raises
     ------
@@ -213,6 +231,8 @@ def percentile_interval(
         If no resample defines the metric.
     """
     samples = np.asarray(samples, dtype=np.float64)
+    if not samples.size:
+        return {"mean": float(value), "low": None, "high": None}
     samples = samples[np.isfinite(samples)]
     if not samples.size:
         raise ValueError("the metric is undefined in every resample of the speakers")

@@ -19,6 +19,7 @@ from emoq_plugin.evaluation.intervals import (
     percentile_interval,
     speaker_confusions,
     speaker_sums,
+    why_no_interval,
     with_everyone,
 )
 from emoq_plugin.evaluation.metrics import SOFT_METRICS
@@ -158,7 +159,7 @@ class Reference:
     classes: list[int]  # classes that occur: the label set of the hard metrics
     targets: np.ndarray  # (N, C)
     speakers: np.ndarray  # (N,) index
-    draws: np.ndarray  # (R, S)
+    draws: np.ndarray  # (R, S); R is 0 where there is one speaker
     weights: np.ndarray  # (1 + R, S), `with_everyone`
     parts: dict[str, np.ndarray]  # ambiguity -> (N,) bool, empty without votes
 
@@ -195,7 +196,10 @@ def make_reference(
     voted = np.array([u in data.votes for u in utterances])
     clear = targets.max(1) > CLEAR_SHARE
     parts = {"low": voted & clear, "high": voted & ~clear} if voted.any() else {}
-    draws = draw_speakers(len(number), n_resamples, seed=seed)
+    if why_no_interval(len(number)):
+        draws = np.ones((0, len(number)))
+    else:
+        draws = draw_speakers(len(number), n_resamples, seed=seed)
     return Reference(
         emotions=emotions,
         labels=labels,
@@ -330,7 +334,8 @@ def score_experiment(
     -------
     dict
         Content of `scores.json`. Each metric is `{"mean", "low", "high"}`: the value on
-        all utterances and its 95 % interval.
+        all utterances and its 95 % interval; with one test speaker the ends are None,
+        and `interval` says why.
 
     Raises
     ------
@@ -373,8 +378,9 @@ def score_experiment(
         "interval": {
             "level": LEVEL,
             "unit": "speaker",
-            "n_resamples": n_resamples,
+            "n_resamples": len(reference.draws),
             "seed": seed,
+            "absent": why_no_interval(reference.draws.shape[1]),
         },
     }
     facts = dict(facts or {})
@@ -454,7 +460,7 @@ def _rate_order(rate: str) -> tuple:
 
 
 def _percent(triple: Mapping[str, float], *, interval: bool = False) -> str:
-    if not interval:
+    if not interval or triple["low"] is None:
         return f"{100 * triple['mean']:.1f}"
     low, high = 100 * triple["low"], 100 * triple["high"]
     return f"{100 * triple['mean']:.1f} [{low:.1f}, {high:.1f}]"
@@ -464,8 +470,12 @@ def _signed_percent(triple: Mapping[str, float] | None) -> str:
     if triple is None:
         return "-"
     # Adding 0.0 after rounding turns a negative zero into a positive one.
-    mean, low, high = (round(100 * triple[k], 1) + 0.0 for k in ("mean", "low", "high"))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    mean, *ends = (
+        f"{round(100 * triple[k], 1) + 0.0:+.1f}"
+        for k in ("mean", "low", "high")
+        if triple[k] is not None
+    )
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 
 def _number(triple: Mapping[str, float]) -> str:
@@ -574,9 +584,13 @@ def _heading(scores: Mapping[str, Any]) -> list[str]:
         f"{scores['n_utterances']} utterances ({scores['n_labelled']} with a label) of "
         f"{scores['n_speakers']} speakers, {len(scores['folds'])} test fold(s) pooled; "
         f"classes {', '.join(scores['scored_emotions'])}.",
-        f"Brackets are {interval['level']:.0%} bootstrap intervals over speakers "
-        f"({interval['n_resamples']} resamples, paired for differences to balanced RVQ "
-        "at the same rate and head).",
+        (
+            f"Without intervals: {absent}."
+            if (absent := interval.get("absent"))
+            else f"Brackets are {interval['level']:.0%} bootstrap intervals over "
+            f"speakers ({interval['n_resamples']} resamples, paired for differences to "
+            "balanced RVQ at the same rate and head)."
+        ),
         f"Soft metrics (JS, KL in nats, cosine, top-2 set) against {targets}.",
         "Arms marked as control are not results: an oracle route knows the true label.",
     ]

@@ -6,7 +6,7 @@ may be exchanged (Noreen 1989, "Computer-intensive methods for testing hypothese
 2000, "More accurate tests for the statistical significance of result differences").
 Whole speakers are exchanged, in all seeds together, so utterances of a speaker and
 seeds of an arm do not count as independent. With few speakers every exchange is tried
-and the test is exact; its smallest p-value is 2 / 2^S.
+and the test is exact; its smallest p-value is 2 / 2^S. One speaker cannot be tested.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from emoq_plugin.evaluation.intervals import SpeakerSums
+from emoq_plugin.evaluation.intervals import SpeakerSums, why_no_interval
 from emoq_plugin.evaluation.results import intervals
 
 # Up to this many speakers all exchanges are tried, above it this many random ones.
@@ -125,17 +125,26 @@ def compare(
     -------
     dict of str to dict
         By metric, `recall/<class>` included: `difference` (`mean`, `low`, `high`) and
-        `p`. A metric that is undefined on all speakers together is left out.
+        `p`, which is None with one speaker. A metric that is undefined on all speakers
+        together is left out.
     """
     one, other = mean_metrics(arm, weights), mean_metrics(reference, weights)
     table = intervals({name: one[name] - other[name] for name in one})
     recalls = table.pop("recall", {})
     table |= {f"recall/{emotion}": triple for emotion, triple in recalls.items()}
-    p_values = exchange_test(arm, reference)
+    alone = why_no_interval(len(arm[0].sizes))
+    p_values = {} if alone else exchange_test(arm, reference)
     return {
-        name: {"difference": difference, "p": p_values[name]}
+        name: {"difference": difference, "p": p_values.get(name)}
         for name, difference in table.items()
     }
+
+
+def above_zero(difference: Mapping[str, Any] | None, *, better: bool = True) -> bool:
+    """Tell whether an interval lies above zero (below, where lower is better)."""
+    if difference is None or difference["low"] is None or difference["high"] is None:
+        return False
+    return difference["low"] > 0 if better else difference["high"] < 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -157,11 +166,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def adjust(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add `p_holm` to comparisons, adjusted within each `family`."""
+    """Add `p_holm` to comparisons, adjusted within each `family`.
+
+    None where there is no `p`.
+    """
     families: dict[str, list[int]] = {}
     for n, comparison in enumerate(comparisons):
+        if comparison["p"] is None:
+            continue
         families.setdefault(comparison["family"], []).append(n)
     adjusted: dict[int, float] = {}
     for rows in families.values():
         adjusted |= zip(rows, holm([comparisons[n]["p"] for n in rows]))
-    return [dict(c, p_holm=adjusted[n]) for n, c in enumerate(comparisons)]
+    return [dict(c, p_holm=adjusted.get(n)) for n, c in enumerate(comparisons)]

@@ -52,6 +52,11 @@ def test_one_speaker_cannot_be_resampled():
         draw_speakers(2, 0)
 
 
+def test_a_value_without_resamples_has_no_interval():
+    expected = {"mean": 0.5, "low": None, "high": None}
+    assert percentile_interval(0.5, np.zeros(0)) == expected
+
+
 def test_resampled_f1_equals_f1_of_the_repeated_utterances():
     draws = draw_speakers(3, 20, seed=0)
     counts = speaker_confusions(

@@ -130,6 +130,20 @@ def test_differences_stand_where_balanced_has_the_same_rate_and_head(tmp_path):
     assert not any("difference_to_balanced" in arms[key] for key in without)
 
 
+def test_one_speaker_gives_scores_without_intervals_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SPEAKER", dict.fromkeys(UTTERANCES, "s0"))
+    scores = score(tmp_path, study())
+    arm = scores["arms"]["64x1/specific-distortion/retrained"]
+    for triple in (arm["macro_f1"], arm["difference_to_balanced"]["macro_f1"]):
+        assert np.isfinite(triple["mean"])
+        assert triple["low"] is None and triple["high"] is None
+    assert "one test speaker" in scores["interval"]["absent"]
+    page = render_results(json.loads(json.dumps(scores)))
+    assert "Without intervals: one test speaker" in page
+    assert "nan" not in page and "None" not in page
+    assert f"{100 * arm['macro_f1']['mean']:.1f} |" in page
+
+
 def test_the_order_of_utterances_and_the_seed_decide_nothing_else(tmp_path):
     cells = study()
     turned = [

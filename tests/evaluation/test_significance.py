@@ -112,6 +112,14 @@ def test_a_metric_that_nobody_defines_is_left_out():
     assert "macro_f1" not in found and found["js"]["p"] == 1.0
 
 
+def test_one_speaker_is_compared_without_interval_and_test():
+    found = compare([sums([4])], [sums([1])], with_everyone(np.ones((0, 1))))["wa"]
+    assert found["difference"] == {"mean": 0.75, "low": None, "high": None}
+    assert found["p"] is None
+    family = [{"family": "f", "p": p} for p in (0.01, None, 0.04)]
+    assert [c["p_holm"] for c in adjust(family)] == [0.02, None, 0.04]
+
+
 def test_holm_by_hand():
     # Sorted .01 .02 .03 .2 count 4, 3, 2, 1 times: .04 .06 .06 .2.
     assert holm([0.2, 0.03, 0.01, 0.02]) == pytest.approx([0.2, 0.06, 0.04, 0.06])

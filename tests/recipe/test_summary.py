@@ -1,24 +1,27 @@
 """The summary of a small study against the predictions and measures on disk."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from emoq_plugin.bin import report
+from emoq_plugin.data.folds import speaker_folds, write_folds
 from emoq_plugin.evaluation.metrics import macro_f1
 from emoq_plugin.evaluation.predictions import (
     Prediction,
     read_predictions,
     write_predictions,
 )
-from emoq_plugin.files import read_json
+from emoq_plugin.files import read_json, read_table
 from emoq_plugin.recipe.study.headline import chosen_goals, rate_goal, rate_saving
 from emoq_plugin.recipe.study.pooling import key_of, load_experiments
 from emoq_plugin.recipe.study.retained import chance_of, over_folds, relative_losses
 from emoq_plugin.recipe.study.selection import Setting, choose, select
-from tests.recipe.small_study import EMOTIONS
+from tests.recipe.small_study import EMOTIONS, STUDY
 
 ARM = "specific-distortion"
 
@@ -107,6 +110,25 @@ def test_recalls_of_all_emotions_are_one_family(summary):
     ]
     assert {c["metric"] for c in found} == {f"recall/{e}" for e in summary["emotions"]}
     assert len({c["family"] for c in found}) == 1
+
+
+def test_one_test_speaker_gives_a_summary_without_intervals_that_says_why(make_place):
+    place = make_place(STUDY.replace("[0, 1]", "[0]"))
+    folds = place.here / "data" / "folds"
+    speaker = read_table(place.here / "dump" / "raw" / "all" / "utt2spk")
+    shutil.rmtree(folds)
+    write_folds(folds, speaker_folds(speaker, n_folds=4, n_valid_speakers=1))
+    place.call("--job", 1)
+    place.call("--aggregate")
+    found = read_json(place.output / "summary.json")
+    assert "one test speaker" in found["experiments"][0]["no_interval"]
+    assert all(np.isfinite(c["difference"]["mean"]) for c in found["comparisons"])
+    assert {c["p"] for c in found["comparisons"]} == {None}
+    gain = found["targets"][0]
+    assert gain["low"] is None and not gain["reached"]
+    report.main([str(place.output), "--audio", "false"])
+    page = (place.output / "report.html").read_text()
+    assert "No interval, no test: one test speaker" in page and "nan" not in page
 
 
 def test_numbers_of_lines_are_averaged_over_seeds_then_folds():

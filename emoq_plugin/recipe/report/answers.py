@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.predictions import CONTINUOUS
 from emoq_plugin.evaluation.results import display_name, is_control
+from emoq_plugin.evaluation.significance import above_zero
 from emoq_plugin.recipe.report.blocks import number, rate_name, spell
 from emoq_plugin.recipe.report.content import (
     MAIN_HEAD,
@@ -60,6 +61,9 @@ def answer_questions(content: Content) -> list[Answer]:
         verdicts = []
         for experiment in content.experiments:
             verdict, sentences = ask(content, experiment)
+            if why := experiment.facts.get("no_interval"):
+                verdict = OPEN
+                sentences = [f"The numbers decide nothing ({why}).", *sentences]
             if len(content.experiments) > 1:
                 sentences = [f"{experiment.name}: {s}" for s in sentences]
             answer.sentences += sentences
@@ -67,7 +71,8 @@ def answer_questions(content: Content) -> list[Answer]:
         if ask is _routed and (chosen := content.summary.get("selected")):
             verdict, sentences = _selected(chosen)
             answer.sentences = sentences + answer.sentences
-            verdicts = [verdict, *verdicts]
+            alone = any(e.facts.get("no_interval") for e in content.experiments)
+            verdicts = [OPEN if alone else verdict, *verdicts]
         answer.verdict = _together(verdicts)
         answers.append(answer)
     return answers
@@ -80,14 +85,9 @@ def _together(verdicts: Sequence[str]) -> str:
     return PARTLY if kinds & {HOLDS, PARTLY} else OPEN
 
 
-def above_zero(difference: Triple | None, *, better: bool = True) -> bool:
-    """Tell whether an interval lies above zero (below, where lower is better)."""
-    if difference is None or difference["low"] is None or difference["high"] is None:
-        return False
-    return difference["low"] > 0 if better else difference["high"] < 0
-
-
 def _where(difference: Triple) -> str:
+    if difference["low"] is None or difference["high"] is None:
+        return "is not known"
     if above_zero(difference):
         return "lies above zero"
     return (

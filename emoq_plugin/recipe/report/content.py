@@ -300,6 +300,7 @@ def summary_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
         "folds": scores["folds"],
         "n_utterances": scores["n_utterances"],
         "n_speakers": scores["n_speakers"],
+        "no_interval": scores.get("interval", {}).get("absent"),
         "soft_targets": scores.get("soft_targets"),
         "leakage": list(_leakage(feature, scores["corpus"])),
     }

@@ -110,6 +110,7 @@ def _facts(experiment: Experiment) -> str:
     ]
     parts += [f"{len(folds)} test fold{'s' * (len(folds) > 1)}"] if folds else []
     parts += [f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"] if seeds else []
+    parts += [facts["no_interval"]] if facts.get("no_interval") else []
     name = " / ".join(
         str(facts[k]) for k in ("corpus", "feature", "quantizer") if facts.get(k)
     )
@@ -474,6 +475,8 @@ def targets(content: Content) -> Section:
             text, mark = ("reached", "good") if reached else ("missed", "bad")
             if triple is None:
                 text, mark = "not measured", "open"
+            elif goal.get("why_open"):
+                text, mark = goal["why_open"], "open"
             elif not reached and content.summary.get("missing"):
                 text, mark = "jobs are missing", "open"
             elif goal.get("aim_reached"):
@@ -550,9 +553,15 @@ def comparisons(content: Content) -> Section:
                 "p",
                 "p Holm",
             ]
+            alone = experiment.facts.get("no_interval")
             yield Table(
-                "Paired differences, 95 % intervals over speakers; points for shares. "
-                "p after Holm's correction counts all comparisons of its family.",
+                (
+                    f"Paired differences; points for shares. No interval, no test: {alone}."
+                    if alone
+                    else "Paired differences, 95 % intervals over speakers; points for "
+                    "shares. p after Holm's correction counts all comparisons of its "
+                    "family."
+                ),
                 header,
                 rows,
                 style="sortable",

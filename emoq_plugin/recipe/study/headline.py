@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from emoq_plugin.evaluation.intervals import why_no_interval
 from emoq_plugin.evaluation.predictions import CONTINUOUS
-from emoq_plugin.evaluation.significance import compare, with_seeds
+from emoq_plugin.evaluation.significance import above_zero, compare, with_seeds
 from emoq_plugin.recipe.study.plan import BALANCED, Study
 from emoq_plugin.recipe.study.pooling import RETRAINED, Experiment, key_of
 from emoq_plugin.recipe.study.retained import probe_samples, triple
@@ -143,9 +144,11 @@ def _goal(
     *,
     reached: bool,
     aim_reached: bool,
+    why_open: str | None = None,
 ) -> dict[str, Any]:
     triple = value if isinstance(value, Mapping) else {"mean": value}
     return {
+        "why_open": why_open,
         "what": what,
         "must": must,
         "aim": aim,
@@ -161,6 +164,8 @@ def chosen_goals(
     study: Study, emoq: Selection, selected: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Set the figures that the chosen setting is to reach beside what it reaches."""
+    # Goals that ask for an interval cannot be decided without one.
+    alone = why_no_interval(emoq.main.weights.shape[1])
     gain = selected["difference_to_balanced"]["macro_f1"]
     over = selected["difference_to_continuous"]["macro_f1"]["mean"]
     goals = [
@@ -170,8 +175,9 @@ def chosen_goals(
             ">= +0.05, interval excludes 0",
             ">= +0.12, above continuous features",
             gain,
-            reached=gain["mean"] >= 0.05 and gain["low"] > 0,
-            aim_reached=gain["mean"] >= 0.12 and gain["low"] > 0 and over > 0,
+            reached=gain["mean"] >= 0.05 and above_zero(gain),
+            aim_reached=gain["mean"] >= 0.12 and above_zero(gain) and over > 0,
+            why_open=alone,
         )
     ]
     if "difference_to_capacity" in selected:
@@ -182,8 +188,9 @@ def chosen_goals(
                 "> 0, interval excludes 0",
                 ">= +0.08",
                 above,
-                reached=above["low"] > 0,
-                aim_reached=above["mean"] >= 0.08 and above["low"] > 0,
+                reached=above_zero(above),
+                aim_reached=above["mean"] >= 0.08 and above_zero(above),
+                why_open=alone,
             )
         )
     change = selected["difference_to_balanced"]["js"]
@@ -195,8 +202,9 @@ def chosen_goals(
             "< 0, interval excludes 0",
             f"<= {-fifth:.4f} (-20 % relative)",
             change,
-            reached=change["high"] < 0,
-            aim_reached=change["high"] < 0 and change["mean"] <= -fifth,
+            reached=above_zero(change, better=False),
+            aim_reached=above_zero(change, better=False) and change["mean"] <= -fifth,
+            why_open=alone,
         )
     )
     pair = [

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from emoq_plugin.evaluation.intervals import why_no_interval
 from emoq_plugin.evaluation.predictions import CONTINUOUS, WITH_ROUTE_OF
 from emoq_plugin.evaluation.results import Cell, Reference, is_control, sum_by_speaker
 from emoq_plugin.evaluation.significance import adjust, compare, with_seeds
@@ -119,6 +120,7 @@ def experiment_facts(experiment: Experiment) -> dict[str, Any]:
         "folds": experiment.folds,
         "n_utterances": len(experiment.utterances),
         "n_speakers": experiment.reference.draws.shape[1],
+        "no_interval": why_no_interval(experiment.reference.draws.shape[1]),
         "soft_targets": "votes" if experiment.reference.parts else "one-hot",
         "leakage": experiment.notes,
     }

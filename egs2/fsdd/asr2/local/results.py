@@ -48,6 +48,18 @@ def read_recognitions(path: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def format_percent(triple: dict[str, float | None]) -> str:
+    """Write a share with its interval, where there is one.
+
+    Examples
+    --------
+    >>> format_percent({"mean": 0.1, "low": None, "high": None})
+    '10.0'
+    """
+    value, *ends = (f"{100 * x:.1f}" for x in triple.values() if x is not None)
+    return f"{value} [{', '.join(ends)}]" if ends else value
+
+
 def format_wer(found: dict[str, Any]) -> str:
     """Write a rate with interval and counts.
 
@@ -57,8 +69,7 @@ def format_wer(found: dict[str, Any]) -> str:
     >>> format_wer({"wer": rate, "errors": 10, "words": 100})
     '10.0 [5.0, 15.0] (10/100)'
     """
-    value, low, high = (100 * found["wer"][k] for k in ("mean", "low", "high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}] ({found['errors']}/{found['words']})"
+    return f"{format_percent(found['wer'])} ({found['errors']}/{found['words']})"
 
 
 def format_emotion(scores: dict[str, Any], rate: str, arm: str) -> str:
@@ -69,8 +80,7 @@ def format_emotion(scores: dict[str, Any], rate: str, arm: str) -> str:
         raise ValueError(
             f"the emotion recipe has no scores of {arm} at {rate}, only: {known}"
         )
-    value, low, high = (100 * found["macro_f1"][k] for k in ("mean", "low", "high"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return format_percent(found["macro_f1"])
 
 
 def page(options: argparse.Namespace) -> str:
