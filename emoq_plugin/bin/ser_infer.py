@@ -172,6 +172,7 @@ def infer(
         emotions=model.emotions,
         utterances=utterances,
         posteriors=predict(model, units, utterances),
+        seconds=units.seconds,
     )
     write_predictions(output, [prediction])
     stage.finish(n_utterances=len(utterances))

@@ -214,7 +214,7 @@ def run_job(study: "Study", job: "Job", *, hardware: dict[str, Any]) -> None:
                 hardware=hardware,
                 train_on="train",
                 predict=["valid"],
-                rates=config.cheap_rates(job.feature),
+                rates=study.cheap_rates(job.feature),
                 arms=["balanced", *config.candidates],
             )
     # A later call may find most parts done: the longest one tells the time.

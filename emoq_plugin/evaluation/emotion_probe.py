@@ -70,13 +70,14 @@ class ProbeTask:
         arm: str,
         name: str,
         bitrate: dict[str, float] | None,
+        seconds: float | None = None,
         routes: Mapping[str, np.ndarray] | None = None,
     ) -> Prediction:
         """Apply a head to the predicted clips."""
         rows = _stack(pooled, self.predicted)
         posteriors = head.predict_proba(rows, _stack(routes, self.predicted))
         return self.prediction(
-            posteriors, rate=rate, arm=arm, name=name, bitrate=bitrate
+            posteriors, rate=rate, arm=arm, name=name, bitrate=bitrate, seconds=seconds
         )
 
     def prediction(
@@ -87,6 +88,7 @@ class ProbeTask:
         arm: str,
         name: str,
         bitrate: dict[str, float] | None,
+        seconds: float | None = None,
     ) -> Prediction:
         """Wrap posteriors of the predicted clips."""
         return Prediction(
@@ -98,6 +100,7 @@ class ProbeTask:
             emotions=self.emotions,
             utterances=list(self.predicted),
             posteriors=posteriors,
+            seconds=seconds,
         )
 
 
@@ -214,6 +217,7 @@ def probe_arms(
             if len(beside.card["experts"]) > 1:
                 shares = {u: route_shares(beside, u) for u in task.clips}
             cell = {"rate": rate, "arm": arm, "bitrate": bitrate}
+            cell["seconds"] = units.seconds
             retrained = task.head(pooled, shares)
             yield task.predict(
                 retrained, pooled, name="retrained", routes=shares, **cell

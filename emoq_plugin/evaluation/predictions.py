@@ -46,6 +46,8 @@ class Prediction:
         Row order; no utterance stands twice.
     posteriors : (N, C) float64 array
         Rows sum to 1.
+    seconds : float, optional
+        Speech that the bitrates are of, by which folds are weighted.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Prediction:
     emotions: list[str]
     utterances: list[str]
     posteriors: np.ndarray
+    seconds: float | None = None
 
     def __post_init__(self):
         hints = get_type_hints(Prediction)
@@ -73,6 +76,8 @@ class Prediction:
         if self.head not in HEADS:
             raise ValueError(f"head is '{self.head}', expected one of {list(HEADS)}")
         self._check_bitrate()
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds is {self.seconds!r}, expected > 0")
         for field in ("emotions", "utterances"):
             names = getattr(self, field)
             if not isinstance(names, list) or not names:
@@ -149,7 +154,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     for number, line in enumerate(text.split("\n") if text else (), 1):
         fields = parse_json(line, path, line=number)
         try:
-            if not isinstance(fields, dict) or set(fields) != names:
+            if not isinstance(fields, dict) or {*fields, "seconds"} != names:
                 found = sorted(fields) if isinstance(fields, dict) else fields
                 found = reprlib.repr(found)
                 raise ValueError(f"found {found}, expected {sorted(names)}")

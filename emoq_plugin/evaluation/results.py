@@ -5,9 +5,10 @@ metric is computed once on all of them, with an interval over speakers.
 """
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Cell:
     head: str
     bitrate_bps: dict[str, float] | None
     posteriors: np.ndarray  # (N, C)
+    folds: dict[str, Prediction] = field(default_factory=dict)
 
 
 def read_cells(
@@ -120,12 +122,20 @@ def check_same_folds(cells: dict[str, dict[str, Prediction]]) -> dict[str, set[s
     return tested
 
 
-def _mean_bitrate(folds: Iterable[Prediction]) -> dict[str, float] | None:
-    """Average over folds, weighted by their utterances."""
+def mean_bitrate(folds: Iterable[Prediction]) -> dict[str, float] | None:
+    """Give the bits of all folds together by their seconds."""
     folds = list(folds)
     if any(prediction.bitrate_bps is None for prediction in folds):
         return None
-    weights = [len(prediction.utterances) for prediction in folds]
+    weights = [prediction.seconds for prediction in folds]
+    if None in weights:
+        weights = [len(prediction.utterances) for prediction in folds]
+        if any(p.bitrate_bps != folds[0].bitrate_bps for p in folds):
+            logging.warning(
+                "%s: its predictions are without 'seconds', so the bit/s of folds are "
+                "weighted by their clips: run stages 5 and 6 again",
+                folds[0].key,
+            )
     names = [n for n in folds[0].bitrate_bps if all(n in p.bitrate_bps for p in folds)]
     return {
         name: float(np.average([p.bitrate_bps[name] for p in folds], weights=weights))
@@ -142,8 +152,9 @@ def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Ce
         rate=first.rate,
         arm=CONTINUOUS if first.rate == CONTINUOUS else first.arm,
         head=first.head,
-        bitrate_bps=_mean_bitrate(folds.values()),
+        bitrate_bps=mean_bitrate(folds.values()),
         posteriors=stacked[[row[u] for u in utterances]],
+        folds=dict(folds),
     )
 
 

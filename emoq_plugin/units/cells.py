@@ -190,4 +190,6 @@ def _write_cards(
         "codebooks_sha256": bank.codebooks_sha256,
         "frame_rate_hz": frame_rate,
     }
-    write_cards(cell.writer.directory, card, {**found, **usage(cell.counts["test"])})
+    counts = cell.counts["test"]
+    found["seconds"] = counts.frames / frame_rate
+    write_cards(cell.writer.directory, card, {**found, **usage(counts)})

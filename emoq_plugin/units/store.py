@@ -160,6 +160,8 @@ class UnitStore(Mapping[str, np.ndarray]):
         `units.json`: rate, arm, experts, n_levels, codebooks_sha256, frame_rate_hz.
     bitrate : dict
         `bitrate.json`, bits/s.
+    seconds : float or None
+        Speech that the bitrates are of.
     routes : dict of str to Route
 
     Raises
@@ -178,6 +180,7 @@ class UnitStore(Mapping[str, np.ndarray]):
         if self.card["n_levels"] < 1 or not self.card["experts"]:
             raise ValueError(f"{self.directory / CARD}: no level or no expert")
         self.bitrate = _read_object(self.directory / BITRATE, {})
+        self.seconds = self.bitrate.pop("seconds", None)
         self._places = read_places(self.directory / SCP)
         experts = self.card["experts"]
         if (self.directory / ROUTES).exists():

@@ -52,7 +52,16 @@ def posteriors(utterances, *, right, seed=0):
     return rows
 
 
-def cell(fold, *, rate="64x1", arm="balanced", head="retrained", right=0.5, bits=300.0):
+def cell(
+    fold,
+    *,
+    rate="64x1",
+    arm="balanced",
+    head="retrained",
+    right=0.5,
+    bits=300.0,
+    seconds=None,
+):
     bitrate = {"nominal": 300.0, "entropy": bits, "side_info": 0.5}
     return Prediction(
         fold=fold,
@@ -63,6 +72,7 @@ def cell(fold, *, rate="64x1", arm="balanced", head="retrained", right=0.5, bits
         emotions=EMOTIONS,
         utterances=FOLDS[fold],
         posteriors=posteriors(FOLDS[fold], right=right, seed=int(fold)),
+        seconds=seconds,
     )
 
 
@@ -128,6 +138,15 @@ def test_differences_stand_where_balanced_has_the_same_rate_and_head(tmp_path):
     without = ["continuous/retrained", "64x1/balanced/retrained"]
     without.append("64x1/specific-oracle/route")
     assert not any("difference_to_balanced" in arms[key] for key in without)
+
+
+def test_bits_of_folds_are_weighted_by_seconds(tmp_path):
+    cells = [
+        cell("0", bits=100.0, seconds=10.0),  # as many clips in both folds
+        cell("1", bits=200.0, seconds=30.0),
+    ]
+    found = score(tmp_path, cells)["arms"]["64x1/balanced/retrained"]["bitrate_bps"]
+    assert found["entropy"] == (10 * 100 + 30 * 200) / 40
 
 
 def test_one_speaker_gives_scores_without_intervals_and_says_why(tmp_path, monkeypatch):

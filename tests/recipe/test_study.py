@@ -60,13 +60,15 @@ def test_the_configurations_of_this_repository_are_valid(repository, name):
     assert config.emoq in config.candidates
     for feature in config.features:
         assert (repository / "conf" / "features" / f"{feature}.yaml").exists()
-        assert config.cheap_rates(feature)
+        assert config.cheap_rates(feature, 50.0)
 
 
 def test_cheap_rates_come_by_their_bits(tmp_path):
     rates = ["64x4", "64x1", "2x4", "16x1"]
-    assert read(tmp_path, rates=rates).cheap_rates("fbank") == ["2x4", "16x1", "64x1"]
-    assert read(tmp_path, rates=rates, select_below=10).cheap_rates("fbank") == []
+    config = read(tmp_path, rates=rates, select_below=300)
+    assert config.cheap_rates("fbank", 50.0) == ["2x4", "16x1", "64x1"]
+    assert config.cheap_rates("fbank", 75.0) == ["2x4", "16x1"]
+    assert config.cheap_rates("fbank", 200.0) == []
 
 
 def test_controls_are_no_candidates(tmp_path):
@@ -284,7 +286,7 @@ def test_classes_that_the_study_does_not_expect_are_refused(cross, make_place):
 
 def test_validation_speakers_choose_among_heads_that_have_not_heard_them(make_place):
     place = make_place(
-        STUDY.replace("[0, 1]", "[0]") + "train_on: train+valid\nselect_below: 100\n"
+        STUDY.replace("[0, 1]", "[0]") + "train_on: train+valid\nselect_below: 110\n"
     )
     place.call("--job", 1)
     fold = read_folds(place.here / "data/folds")[0]

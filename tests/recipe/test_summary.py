@@ -179,13 +179,41 @@ def test_the_best_cell_on_validation_clips_is_chosen(tmp_path):
     labels = {f"u{n}": n % 3 for n in range(6)}
     targets = {u: np.eye(3)[c] for u, c in labels.items()}
     files = {q: tmp_path / q for q in "ab"}
-    best, score = choose(candidates, files, labels, targets)
+    best, score = choose(candidates, files, labels, targets, below=101)
     assert best == Setting("a", "4x2", ARM)
     truth, guess = [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 0]
     assert score == pytest.approx(macro_f1(truth, guess, labels=[0, 1, 2]))
     missing = [*candidates, Setting("b", "8x1", ARM)]
     with pytest.raises(ValueError, match="b lacks cell 8x1/specific-distortion/retr"):
-        choose(missing, files, labels, targets)
+        choose(missing, files, labels, targets, below=101)
+
+
+def test_streams_and_route_count_in_what_may_be_chosen(tmp_path):
+    better, cheap = prediction(6), prediction(3, rate="4x2")
+    bits = {"nominal": 200.0, "entropy": 90.0, "side_info": 1.0}  # two streams
+    write_predictions(tmp_path / "a", [replace(better, bitrate_bps=bits), cheap])
+    candidates = [Setting("a", rate, ARM) for rate in ("4x1", "4x2")]
+    labels = {f"u{n}": n % 3 for n in range(6)}
+    targets = {u: np.eye(3)[c] for u, c in labels.items()}
+    chosen = {
+        below: choose(candidates, {"a": tmp_path / "a"}, labels, targets, below=below)
+        for below in (201, 200, 101, 100)
+    }
+    rates = {below: found and found[0].rate for below, found in chosen.items()}
+    assert rates == {201: "4x1", 200: "4x2", 101: "4x2", 100: None}
+
+
+def test_bits_of_a_chosen_setting_are_counted_over_all_seconds(finished, experiment):
+    found = select(finished.study(), [experiment], [ARM])
+    bits = seconds = 0.0
+    for fold, (setting, _) in found.chosen.items():
+        cell = experiment.cells[setting.key][0].folds[fold]
+        seconds += cell.seconds
+        bits += cell.seconds * (
+            cell.bitrate_bps["nominal"] + cell.bitrate_bps["side_info"]
+        )
+    assert seconds == pytest.approx(48 * 20 / 50)
+    assert found.bitrate() == pytest.approx(bits / seconds)
 
 
 def test_the_choice_does_not_read_test_predictions(finished, experiment):

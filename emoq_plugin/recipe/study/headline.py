@@ -115,7 +115,7 @@ def describe_selection(
         "candidates": [
             {"quantizer": quantizer, "rate": rate, "arm": arm}
             for quantizer in emoq.experiments
-            for rate in config.cheap_rates(emoq.main.feature)
+            for rate in study.cheap_rates(emoq.main.feature)
             for arm in config.candidates
         ],
         "chosen": _choices(emoq),
@@ -171,7 +171,7 @@ def chosen_goals(
     goals = [
         _goal(
             "chosen Emo-Q minus balanced RVQ, macro-F1, same quantizer and rate "
-            f"(<= {study.config.select_below:g} bit/s), retrained heads",
+            f"(<= {study.config.select_below:g} bit/s with the route), retrained heads",
             ">= +0.05, interval excludes 0",
             ">= +0.12, above continuous features",
             gain,
@@ -254,7 +254,7 @@ def time_goal(seconds: float) -> dict[str, Any]:
 
 def examples(study: Study, main: Experiment) -> list[dict[str, Any]]:
     """Show posteriors of a few clips, the most ambiguous of each class first."""
-    reference, rates = main.reference, study.config.cheap_rates(main.feature)
+    reference, rates = main.reference, study.cheap_rates(main.feature)
     rate = (rates or study.config.rates_of(main.feature))[-1]
     keys = {CONTINUOUS: key_of(CONTINUOUS, CONTINUOUS)}
     keys |= {arm: key_of(rate, arm) for arm in (BALANCED, study.config.emoq)}

@@ -29,8 +29,6 @@ from emoq_plugin.recipe.experiment import TRAIN_ON, parse_rate, parse_rates
 from emoq_plugin.recipe.stage import Stage
 
 BALANCED = "balanced"
-# Of all features of `conf/features`; decides only which rates may be chosen.
-FRAME_RATE_HZ = 50.0
 # The name that stands for the corpora of `learn_on` together.
 JOINED = "joined"
 
@@ -60,8 +58,9 @@ class StudyConfig:
         As in stage 4.
     probe : str, default="probe"
         Name of `conf/ser/<name>.yaml`.
-    select_below : float, default=300
-        Bits/s (nominal) that a setting chosen by validation speakers may have.
+    select_below : float, default=305
+        Bits/s (nominal, all streams, with the route) that a setting chosen by
+        validation speakers may have: 64x1 at 50 Hz and a route.
     learn_on : list of str
         Corpora (recipes of `egs2`) that are learned from together; empty: the recipe's
         own corpus in its own folds.
@@ -82,7 +81,7 @@ class StudyConfig:
     crossfit: int = 0
     route_depth: int = 1
     probe: str = "probe"
-    select_below: float = 300.0
+    select_below: float = 305.0
     learn_on: list[str] = field(default_factory=list)
     test_on: dict[str, list[str]] = field(default_factory=dict)
     max_per_emotion: int = 500
@@ -162,12 +161,15 @@ class StudyConfig:
         """Arms that may be chosen as Emo-Q: no controls, and more than one expert."""
         return [arm for arm in self.arms if arm != BALANCED and not is_control(arm)]
 
-    def cheap_rates(self, feature: str) -> list[str]:
-        """Give the rates that may be chosen, at 50 Hz, the cheapest first."""
+    def cheap_rates(self, feature: str, frame_rate_hz: float) -> list[str]:
+        """Give the rates that may be chosen, the cheapest first.
+
+        One stream is counted: what an arm adds is known when it has been encoded.
+        """
         bits = {}
         for rate in self.rates_of(feature):
             size, n_levels = parse_rate(rate)
-            bits[rate] = FRAME_RATE_HZ * n_levels * log2(size)
+            bits[rate] = frame_rate_hz * n_levels * log2(size)
         return sorted((r for r in bits if bits[r] <= self.select_below), key=bits.get)
 
 
@@ -465,7 +467,7 @@ class Study:
         return {
             "rates": config.rates_of(job.feature),
             "arms": config.arms,
-            "cheap_rates": config.cheap_rates(job.feature),
+            "cheap_rates": self.cheap_rates(job.feature),
             "candidates": config.candidates,
             "train_on": config.train_on,
             "crossfit": config.crossfit,
@@ -517,6 +519,14 @@ class Study:
 
     # ------------------------------------------------------------------------- files
 
+    def cheap_rates(self, feature: str) -> list[str]:
+        """Give the rates that may be chosen, at the frame rate of the features."""
+        from emoq_plugin.speech.encoders.encoder import FeatureCard
+
+        path = self.feature_dir(feature) / "feature.json"
+        card = FeatureCard.from_json(read_json(path), path)
+        return self.config.cheap_rates(feature, card.frame_rate_hz)
+
     def chooses_apart(self, job: Job) -> bool:
         """Tell whether a job learns again without validation speakers, who then choose.
 
@@ -526,7 +536,7 @@ class Study:
         return (
             config.train_on == "train+valid"
             and job.seed == config.quantizers[job.quantizer].get("seeds", [0])[0]
-            and bool(config.cheap_rates(job.feature))
+            and bool(self.cheap_rates(job.feature))
         )
 
     def quantizer_options(self, job: Job, arms: Sequence[str]) -> dict[str, Any]:

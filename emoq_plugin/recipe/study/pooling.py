@@ -1,5 +1,6 @@
 """Finished jobs of a study, pooled over folds: what every section is made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -108,8 +109,12 @@ class Experiment:
 
     def total_bitrate(self, key: str) -> float:
         """Give nominal bits/s and those of the route."""
-        rates = self.bitrate(key) or {}
-        return rates["nominal"] + rates["side_info"]
+        return total_bits(self.bitrate(key) or {})
+
+
+def total_bits(rates: Mapping[str, float]) -> float:
+    """Give the nominal bits/s of all streams and those of the route."""
+    return rates["nominal"] + rates["side_info"]
 
 
 def key_of(rate: str, arm: str, head: str = RETRAINED) -> str:

@@ -168,7 +168,8 @@ def measure_cells(experiment: Experiment) -> Iterator[dict[str, Any]]:
             if accuracy is not None:
                 probes[probe] = {"accuracy": triple(accuracy)}
                 probes[probe]["chance"] = chance_of(experiment, probe)
-        plain = ("rate", "arm", "phone", "speaker")
+        # Bits of folds are not averaged but summed, with the scores.
+        plain = ("rate", "arm", "phone", "speaker", "bitrate_bps")
         bare = [{k: v for k, v in x.items() if k not in plain} for x in lines]
         yield {
             "experiment": experiment.name,

@@ -17,9 +17,9 @@ from emoq_plugin.data.folds import read_folds
 from emoq_plugin.evaluation.intervals import SpeakerSums
 from emoq_plugin.evaluation.metrics import jensen_shannon, scores_of_confusion
 from emoq_plugin.evaluation.predictions import CONTINUOUS, Prediction, read_predictions
-from emoq_plugin.evaluation.results import sum_by_speaker
+from emoq_plugin.evaluation.results import mean_bitrate, sum_by_speaker
 from emoq_plugin.recipe.study.plan import Study
-from emoq_plugin.recipe.study.pooling import Experiment, key_of
+from emoq_plugin.recipe.study.pooling import Experiment, key_of, total_bits
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ def choose(
     files: Mapping[str, str | Path],
     labels: Mapping[str, int],
     targets: Mapping[str, np.ndarray],
-) -> tuple[Setting, float]:
-    """Choose the candidate of highest validation macro-F1.
+    *,
+    below: float,
+) -> tuple[Setting, float] | None:
+    """Choose the candidate of highest validation macro-F1 that is cheap enough.
 
     Parameters
     ----------
@@ -85,12 +87,14 @@ def choose(
         Predictions of validation clips by quantizer.
     labels, targets : mapping
         See `validation_score`.
+    below : float
+        Bits/s of all streams and the route that a candidate may have.
 
     Returns
     -------
     setting : Setting
     macro_f1 : float
-        On validation clips.
+        On validation clips. None in place of both where no candidate is cheap enough.
 
     Raises
     ------
@@ -103,7 +107,11 @@ def choose(
         for setting in (c for c in candidates if c.quantizer == quantizer):
             if setting.key not in found:
                 raise ValueError(f"{path} lacks cell {setting.key}: run its job again")
+            if total_bits(found[setting.key].bitrate_bps) > below:
+                continue
             scores[setting] = validation_score(found[setting.key], labels, targets)
+    if not scores:
+        return None
     best = max(scores, key=lambda setting: scores[setting])
     return best, scores[best][0]
 
@@ -163,9 +171,16 @@ class Selection:
         return found
 
     def bitrate(self, arm: str | None = None) -> float:
-        """Average the total bits/s over folds."""
-        cells = self._settings(arm)
-        return float(np.mean([e.total_bitrate(s.key) for _, s, e in cells]))
+        """Give all bits by all seconds of the test clips, the mean over seeds."""
+        found = []
+        for seed in self.main.seeds:
+            folds = []
+            for fold, setting, experiment in self._settings(arm):
+                seeds = experiment.seeds
+                number = seeds.index(seed) if seed in seeds else 0
+                folds.append(experiment.cells[setting.key][number].folds[fold])
+            found.append(total_bits(mean_bitrate(folds)))
+        return float(np.mean(found))
 
 
 def select(
@@ -184,14 +199,14 @@ def select(
     Returns
     -------
     selection : Selection or None
-        None where no rate is cheap enough or validation predictions are missing.
+        None where no candidate is cheap enough or validation predictions are missing.
     """
     main = experiments[0]
     members = {e.quantizer: e for e in experiments if e.utterances == main.utterances}
     candidates = [
         Setting(quantizer, rate, arm)
         for quantizer in members
-        for rate in study.config.cheap_rates(main.feature)
+        for rate in study.cheap_rates(main.feature)
         for arm in arms
     ]
     emotions = main.reference.emotions
@@ -208,5 +223,10 @@ def select(
         clips = [u for u in valid[name] if u in data.speaker]
         labels = dict(zip(clips, data.labels(clips, emotions)))
         targets = dict(zip(clips, data.targets(clips, emotions)))
-        chosen[name] = choose(candidates, files, labels, targets)
+        best = choose(
+            candidates, files, labels, targets, below=study.config.select_below
+        )
+        if best is None:
+            return None
+        chosen[name] = best
     return Selection(main, members, chosen)
