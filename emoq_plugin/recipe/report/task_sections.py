@@ -556,7 +556,8 @@ def comparisons(content: Content) -> Section:
             alone = experiment.facts.get("no_interval")
             yield Table(
                 (
-                    f"Paired differences; points for shares. No interval, no test: {alone}."
+                    "Paired differences; points for shares. No interval, no test: "
+                    f"{alone}."
                     if alone
                     else "Paired differences, 95 % intervals over speakers; points for "
                     "shares. p after Holm's correction counts all comparisons of its "
