@@ -149,6 +149,25 @@ def parse_json(text: str, where: str | Path, *, line: int = 1) -> Any:
         raise ValueError(f"{where}:{line}: not JSON: {error}") from error
 
 
+def missing_config(path: str | Path) -> str:
+    """Say that a configuration does not exist, and which do.
+
+    Those beside it and those in the directory of `conf` with the same name.
+    """
+    path = Path(path)
+    own = Path(__file__).parents[1] / "conf"
+    places = {path.parent.resolve(), *(p for p in own.glob("*") if p.is_dir())}
+    told = [
+        f"{place} has {' '.join(names)}"
+        for place in sorted(places)
+        if place.name == path.parent.name or path.parent.resolve() == place
+        if (names := sorted(p.name for p in place.glob("*.yaml")))
+    ]
+    return f"{path} is missing: no such config; " + (
+        "; ".join(told) or f"examples are in {own}"
+    )
+
+
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file of plain values: no tags, no aliases.
 
@@ -156,9 +175,13 @@ def read_yaml(path: str | Path) -> Any:
     ------
     ValueError
         If it is not YAML or holds more than plain values.
+    FileNotFoundError
+        With those that exist.
     """
     import yaml
 
+    if not Path(path).exists():
+        raise FileNotFoundError(missing_config(path))
     text = read_text(path)
     try:
         depth = 0

@@ -1,14 +1,15 @@
 """Stage 5: encode a set with the quantizers of one fold, every arm at every rate."""
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
     UNHEARD,
-    bank_directory,
     check_no_leak,
+    find_bank,
     read_fold,
 )
 from emoq_plugin.recipe.stage import Stage
@@ -78,31 +79,35 @@ def open_bank(directory: Path, fold, data, card):
 
 
 def work(options: argparse.Namespace) -> None:
-    """Encode clip by clip; each expert and level is computed once for a clip."""
+    """Encode clip by clip; each expert and level is computed once for a clip.
+
+    Units that an earlier call has made from the same stay as they are.
+    """
     folder = options.folds / options.fold
+    banks = {rate: find_bank(options.quantizer_dir, rate) for rate in options.rates}
+    inputs = [
+        options.feature_dir,
+        options.data_dir,
+        options.emotions,
+        *(folder / part for part in ("train", "valid", "test")),
+    ]
+    settings = {
+        "route_depth": options.route_depth,
+        "beam": options.beam,
+        "seed": options.seed,
+    }
+    unheard = options.quantizer_dir / UNHEARD
     stage = Stage(
         options.output_dir,
-        inputs=[
-            options.quantizer_dir,
-            options.feature_dir,
-            options.data_dir,
-            options.emotions,
-            *(folder / part for part in ("train", "valid", "test")),
-        ],
-        settings={
-            "rates": options.rates,
-            "arms": options.arms,
-            "route_depth": options.route_depth,
-            "beam": options.beam,
-            "seed": options.seed,
-        },
+        inputs=[*inputs, *dict.fromkeys(banks.values())],
+        settings=settings | {"rates": options.rates, "arms": options.arms},
     )
     if stage.is_done():
         return
 
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.learning.fit_bank import speaker_means
-    from emoq_plugin.routing.systems import parse_arms
+    from emoq_plugin.routing.systems import Arm, parse_arms
     from emoq_plugin.speech.store import FeatureStore
     from emoq_plugin.units.cells import ClipFacts, encode_cells
 
@@ -116,23 +121,30 @@ def work(options: argparse.Namespace) -> None:
         speaker=data.speaker,
         emotion={u: emotions[n] for u, n in zip(data.utterances, targets)},
         part={u: "train" for u in fold.train} | {u: "test" for u in fold.test},
-        unheard=read_unheard(options.quantizer_dir / UNHEARD, emotions),
+        unheard=read_unheard(unheard, emotions),
     )
-    rates_of: dict[Path, list[str]] = {}
-    for rate in options.rates:
-        directory = bank_directory(options.quantizer_dir, rate, options.rates)
-        rates_of.setdefault(directory, []).append(rate)
+    cells: dict[Path, dict[tuple[str, Arm], Stage]] = {}
+    for rate, arm in product(dict.fromkeys(options.rates), arms):
+        beside = [unheard] if arm.router == "calibrated" and unheard.exists() else []
+        cell = Stage(
+            options.output_dir / rate / arm.name,
+            inputs=[*inputs, banks[rate], *beside],
+            settings=settings,
+        )
+        if not cell.is_done():
+            cells.setdefault(banks[rate], {})[rate, arm] = cell
     stage.start()
-    for directory, rates in rates_of.items():
+    for directory, missing in cells.items():
         bank = open_bank(directory, fold, data, features.card)
         if bank.normalization.kind == "speaker" and not facts.speaker_means:
             facts.speaker_means.update(speaker_means(features, data.speaker))
+        for cell in missing.values():
+            cell.withdraw()
         encode_cells(
             bank,
             features,
             facts,
-            rates=rates,
-            arms=arms,
+            pairs=list(missing),
             judges=judge_of_speaker(directory, fold, data),
             route_depth=options.route_depth,
             beam=options.beam,
@@ -140,6 +152,8 @@ def work(options: argparse.Namespace) -> None:
             quantizer_dir=directory,
             output_dir=options.output_dir,
         )
+        for cell in missing.values():
+            cell.finish()
     stage.finish(clips=len(features), cells=len(options.rates) * len(arms))
 
 

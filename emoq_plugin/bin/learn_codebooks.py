@@ -20,7 +20,11 @@ from emoq_plugin.recipe.experiment import (
     parse_rates,
     read_fold,
 )
-from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.stage import MARKER, Stage, read_marker
+
+# Within a bank: where experts are learned that it is to hold besides.
+ADDED = "added"
+LOG = "learning.jsonl"
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +61,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="file or name of conf/quantizer",
     )
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
+    add("--arms", nargs="+", help="learn only the experts that these need; all")
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
     add("--route_depth", type=int, default=1, help="levels that routers look at")
     add(
@@ -73,34 +78,39 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Learn one bank for each codebook size, with the most levels asked for."""
+    """Learn one bank for each codebook size, with the most levels asked for.
+
+    Banks and experts that an earlier call has learned from the same stay as they are.
+    """
     levels = parse_rates(options.rates)
+    if options.crossfit == 1:
+        raise ValueError("--crossfit 1 leaves no speaker to learn from: 0 or >= 2")
     if bool(options.feature_dir) == bool(options.feature_config):
         raise ValueError("give either --feature_dir or --feature_config")
-    stage = Stage(
-        options.output_dir,
-        inputs=[
-            options.feature_dir or options.feature_config,
-            options.data_dir,
-            options.emotions,
-            options.config,
-            *(options.folds / options.fold / p for p in ("train", "valid", "test")),
-        ],
-        settings={
-            "levels": levels,
-            "train_on": options.train_on,
-            "route_depth": options.route_depth,
-            "crossfit": options.crossfit,
-            "corpus": options.corpus,
-        },
-    )
+    inputs = [
+        options.feature_dir or options.feature_config,
+        options.data_dir,
+        options.emotions,
+        options.config,
+        *(options.folds / options.fold / p for p in ("train", "valid", "test")),
+    ]
+    # What every bank depends on, and what only says which are learned.
+    settings = {
+        "train_on": options.train_on,
+        "route_depth": options.route_depth,
+        "crossfit": options.crossfit,
+        "corpus": options.corpus,
+    }
+    shared = Stage(options.output_dir, inputs=inputs, settings=settings)
+    asked = {"levels": levels, "arms": options.arms and sorted(options.arms)}
+    stage = Stage(options.output_dir, inputs=inputs, settings=settings | asked)
     if stage.is_done():
         return
 
     from emoq_plugin.learning.distributed import process_group
 
     with process_group(options.device, job=options.job) as (rank, _):
-        _learn(options, levels, stage, writes=rank == 0)
+        _learn(options, levels, stage, shared.fingerprint, writes=rank == 0)
 
 
 def _features(options: argparse.Namespace, data):
@@ -116,52 +126,146 @@ def _features(options: argparse.Namespace, data):
     return EncodedOnTheFly(data, build_encoder(name, device=options.device, **conf))
 
 
+@dataclass
+class _Bank:
+    """A bank of one size: where it stands, what it holds, what it is to hold."""
+
+    place: Path
+    size: int
+    n_levels: int
+    kept: list[str]  # groups that an earlier call has learned
+    groups: list[str]  # those and the ones that are asked for
+
+    @classmethod
+    def plan(
+        cls, output: Path, rate: tuple[int, int], groups: list[str], shared: str
+    ) -> "_Bank":
+        """Take the smallest bank that was learned from the same and has the levels."""
+        size, n_levels = rate
+        fitting = [
+            (found["levels"], found["groups"])
+            for found in _learned(output, shared).values()
+            if found["size"] == size and found["levels"] >= n_levels
+        ]
+        n_levels, kept = min(fitting, default=(n_levels, []))
+        place = output / f"{size}x{n_levels}"
+        everything = [*kept, *(g for g in groups if g not in kept)]
+        return cls(place, size, n_levels, kept, everything)
+
+    @property
+    def missing(self) -> list[str]:
+        """Groups that are to be learned."""
+        return [group for group in self.groups if group not in self.kept]
+
+    def stage(self, shared: str) -> Stage:
+        """Give the stage that ends in the bank."""
+        settings = {"stage": shared, "size": self.size, "levels": self.n_levels}
+        return Stage(self.place, settings=settings | {"groups": self.groups})
+
+
+def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
+    """Give size, levels and groups of the banks that were learned from the same."""
+    markers = {p.parent.name: read_marker(p) for p in output.glob(f"*x*/{MARKER}")}
+    settings = {name: found.get("settings", {}) for name, found in markers.items()}
+    return {name: s for name, s in settings.items() if s.get("stage") == shared}
+
+
+def _groups(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
+    """Give the groups of the configuration that the arms need."""
+    from emoq_plugin.routing.systems import groups_of, parse_arms
+
+    if options.arms is None:
+        return config.groups
+    needed = groups_of(parse_arms(options.arms))
+    groups = [group for group in config.groups if group in needed]
+    if not groups:
+        raise ValueError(
+            f"{options.config}: groups are {' '.join(config.groups)}, and the arms "
+            f"{' '.join(options.arms)} need others: {' '.join(needed)}"
+        )
+    return groups
+
+
 def _learn(
-    options: argparse.Namespace, levels: dict[int, int], stage: Stage, *, writes: bool
+    options: argparse.Namespace,
+    levels: dict[int, int],
+    stage: Stage,
+    shared: str,
+    *,
+    writes: bool,
 ) -> None:
-    """Learn every bank; of several processes, the one that `writes` saves them."""
-    clips = _TrainingClips.read(options)
+    """Learn what is missing; of several processes, the one that `writes` saves it."""
+    from emoq_plugin.learning.fit_bank import QuantizerConfig
+
+    output, config = options.output_dir, QuantizerConfig.read(options.config)
+    groups = _groups(options, config)
+    plan = [_Bank.plan(output, rate, groups, shared) for rate in levels.items()]
+    missing = [bank for bank in plan if bank.missing]
+    clips = _TrainingClips.read(options, config) if missing else None
     if writes:
         stage.start()
-    fingerprint = {"stage": stage.fingerprint}
-    banks = {
-        (size, n_levels): Stage(
-            options.output_dir / f"{size}x{n_levels}",
-            settings=fingerprint | {"size": size, "levels": n_levels},
-        )
-        for size, n_levels in levels.items()
-    }
-    missing = {key: part for key, part in banks.items() if not part.is_done()}
+    for bank in plan:
+        if bank not in missing:
+            logging.info("%s is up to date: nothing to do", bank.place)
     if missing:
-        calibrated = clips.fit_calibrated(options.output_dir, writes=writes)
-    for (size, n_levels), part in missing.items():
-        part.output.mkdir(parents=True, exist_ok=True)
-        speakers = clips.card["training_speakers"]
-        # The bank itself, then those that route the training clips they have not seen.
-        places = {part.output: []} | {
-            part.output / CROSSFIT / str(j): speakers[j :: options.crossfit]
-            for j in range(options.crossfit)
-        }
-        for place, left_out in places.items():
-            depth = min(options.route_depth, n_levels)
-            sizes = [size] * (depth if left_out else n_levels)
-            bank = clips.learn(sizes, place, left_out)
-            if writes:
-                learned = clips.fit_routers(bank, left_out, depth)
-                bank.router_parameters = learned | ({} if left_out else calibrated)
-                bank.save_pretrained(place)
-        if not writes:
-            continue
-        # What an earlier call with more parts left would still route clips in stage 5.
-        for old in (part.output / CROSSFIT).glob("[0-9]*"):
-            if old not in places:
-                shutil.rmtree(old)
-        for place in places:
-            (place / "checkpoint.safetensors").unlink(missing_ok=True)
-        part.finish()
-        logging.info("%s: %d experts", part.output, len(bank.experts))
+        fits = any("specific" in bank.groups for bank in missing)
+        calibrated = clips.fit_calibrated(output, writes=writes) if fits else {}
+    for bank in missing:
+        _learn_bank(options, clips, bank, calibrated, writes=writes)
+        if writes:
+            bank.stage(shared).finish()
+            logging.info("%s: learned %s", bank.place, " ".join(bank.missing))
     if writes:
-        stage.finish()
+        stage.finish(banks=sorted(_learned(output, shared)))
+
+
+def _learn_bank(
+    options: argparse.Namespace,
+    clips: "_TrainingClips",
+    planned: _Bank,
+    calibrated: dict[str, "Tensor"],
+    *,
+    writes: bool,
+) -> None:
+    """Learn what a bank and those that route the clips it has not seen still lack."""
+    from emoq_plugin.core.bank import CodebookBank
+
+    place = planned.place
+    place.mkdir(parents=True, exist_ok=True)
+    speakers = clips.card["training_speakers"]
+    # The bank itself, then those that route the training clips they have not seen.
+    places = {place: []} | {
+        place / CROSSFIT / str(j): speakers[j :: options.crossfit]
+        for j in range(options.crossfit)
+    }
+    for where, left_out in places.items():
+        depth = min(options.route_depth, planned.n_levels)
+        sizes = [planned.size] * (depth if left_out else planned.n_levels)
+        # Killed between these banks, some may hold more than the marker says.
+        kept = CodebookBank.from_pretrained(where) if planned.kept else None
+        have = kept.groups if kept else []
+        lacking = [group for group in planned.groups if group not in have]
+        # So that the log of what is kept is not lost.
+        work = where / ADDED if kept else where
+        bank = clips.learn(sizes, work, left_out, lacking) if lacking else kept
+        if kept and lacking:
+            bank = kept.joined(bank, clips.config.groups)
+        if writes:
+            if work.is_dir() and kept:
+                with open(where / LOG, "a", encoding="utf-8") as log:
+                    log.write((work / LOG).read_text("utf-8"))
+                shutil.rmtree(work)
+            learned = clips.fit_routers(bank, left_out, depth)
+            bank.router_parameters = learned | ({} if left_out else calibrated)
+            bank.save_pretrained(where)
+    if not writes:
+        return
+    # What an earlier call with more parts left would still route clips in stage 5.
+    for old in (place / CROSSFIT).glob("[0-9]*"):
+        if old not in places:
+            shutil.rmtree(old)
+    for where in places:
+        (where / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 @dataclass
@@ -181,11 +285,12 @@ class _TrainingClips:
     device: str
 
     @classmethod
-    def read(cls, options: argparse.Namespace) -> "_TrainingClips":
+    def read(
+        cls, options: argparse.Namespace, config: "QuantizerConfig"
+    ) -> "_TrainingClips":
         """Read labels, open the features and fit the normalisation."""
         from emoq_plugin.data.directory import DataDirectory, read_emotions
         from emoq_plugin.learning.fit_bank import (
-            QuantizerConfig,
             fit_bank_normalization,
             speaker_means,
         )
@@ -193,7 +298,6 @@ class _TrainingClips:
         emotions = read_emotions(options.emotions)
         data = DataDirectory.read(options.data_dir, emotions)
         features = _features(options, data)
-        config = QuantizerConfig.read(options.config)
         fold = read_fold(options.folds, options.fold, data)
         valid = fold.valid if options.train_on == "train+valid" else ()
         learned = {*fold.train, *valid}
@@ -235,9 +339,9 @@ class _TrainingClips:
         return {u for u in self.utterances if self.data.speaker[u] in speakers}
 
     def learn(
-        self, sizes: list[int], place: Path, left_out: list[str]
+        self, sizes: list[int], place: Path, left_out: list[str], groups: list[str]
     ) -> "CodebookBank":
-        """Learn a bank without some speakers."""
+        """Learn some groups of experts without some speakers."""
         from emoq_plugin.learning.fit_bank import learn_bank
 
         speakers = set(self.card["training_speakers"]) - set(left_out)
@@ -254,6 +358,7 @@ class _TrainingClips:
             normalization=self.normalization,
             card=self.card | split,
             held_out=self.of(left_out),
+            groups=groups,
             work_dir=place,
             device=self.device,
         )

@@ -8,8 +8,8 @@ from emoq_plugin.bin._command import run_command
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import (
     TRAIN_ON,
-    bank_directory,
     check_no_leak,
+    find_bank,
     read_fold,
 )
 from emoq_plugin.recipe.stage import Stage
@@ -104,7 +104,7 @@ def work(options: argparse.Namespace) -> None:
     stage.start()
     by_bank: dict[Path, list[str]] = {}
     for rate in options.rates:
-        directory = bank_directory(options.quantizer_dir, rate, options.rates)
+        directory = find_bank(options.quantizer_dir, rate)
         by_bank.setdefault(directory, []).append(rate)
     lines, task = [], None
     for directory, rates in progress(by_bank.items(), len(by_bank), "measuring banks"):

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
+from emoq_plugin.recipe.experiment import find_bank, parse_rate
 from emoq_plugin.recipe.stage import Stage
 
 
@@ -13,14 +15,21 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quantizer", type=Path, required=True, help="directory or hub name")
     add("--arm", required=True, help="balanced or <group>-<router>")
-    add("--n_levels", type=int, help="levels to keep; all when left out")
+    add("--n_levels", type=whole(1), help="levels to keep; all when left out")
+    add(
+        "--rate",
+        help="instead: <K>x<L>, and --quantizer is exp/<tag>/fold<n>/quantizer",
+    )
     add("--output_dir", type=Path, required=True, help="of the artifact")
     return parser
 
 
 def work(options: argparse.Namespace) -> None:
     """Keep the experts of the arm and the first levels, drop everything else."""
-    source = options.quantizer
+    source, n_levels = options.quantizer, options.n_levels
+    if options.rate:
+        _, n_levels = parse_rate(options.rate)
+        source = find_bank(source, options.rate)
     if not source.is_dir():
         from emoq_plugin.core.artifact import local_directory
 
@@ -28,7 +37,7 @@ def work(options: argparse.Namespace) -> None:
     stage = Stage(
         options.output_dir,
         inputs=[source / name for name in ("config.json", "model.safetensors")],
-        settings={"arm": options.arm, "n_levels": options.n_levels},
+        settings={"arm": options.arm, "n_levels": n_levels},
     )
     if stage.is_done():
         return
@@ -36,7 +45,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.routing.quantizer import RoutedQuantizer
 
-    found = emoq_plugin.load(str(source), arm=options.arm, n_levels=options.n_levels)
+    found = emoq_plugin.load(str(source), arm=options.arm, n_levels=n_levels)
     bank = CodebookBank(
         found.bank.experts,
         found.bank.codebooks[: found.n_levels],

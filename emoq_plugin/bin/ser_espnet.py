@@ -7,7 +7,7 @@ from emoq_plugin.bin import ser_train
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.devices import take_gpus
 from emoq_plugin.presets import config_of
-from emoq_plugin.recipe.experiment import bank_directory
+from emoq_plugin.recipe.experiment import find_bank
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -44,7 +44,7 @@ def work(options: argparse.Namespace) -> None:
             f"rate {options.rate} has no units, expected one of {options.rates}"
         )
     take_gpus(options.ngpu, options.job)
-    quantizer = bank_directory(options.quantizer_dir, options.rate, options.rates)
+    quantizer = find_bank(options.quantizer_dir, options.rate)
     for arm in options.arms:
         values = {
             "units_dir": options.units_dir / options.rate / arm,

@@ -9,8 +9,8 @@ from emoq_plugin.presets import config_of
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import (
     TRAIN_ON,
-    bank_directory,
     check_no_leak,
+    find_bank,
     read_fold,
 )
 from emoq_plugin.recipe.stage import Stage
@@ -80,6 +80,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.evaluation.emotion_probe import (
+        HEAD_OPTIONS,
         ProbeTask,
         probe_arms,
         probe_continuous,
@@ -88,7 +89,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.learning.fit_bank import speaker_means
     from emoq_plugin.speech.store import FeatureStore
 
-    head = read_options(options.config, ("C", "max_iter", "route_scale"))
+    head = read_options(options.config, HEAD_OPTIONS)
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
     features = FeatureStore(options.feature_dir)
@@ -105,7 +106,7 @@ def work(options: argparse.Namespace) -> None:
     stage.start()
     by_bank: dict[Path, list[str]] = {}
     for rate in options.rates:
-        directory = bank_directory(options.quantizer_dir, rate, options.rates)
+        directory = find_bank(options.quantizer_dir, rate)
         by_bank.setdefault(directory, []).append(rate)
     predictions = []
     frozen = None

@@ -110,7 +110,7 @@ class CodebookBank(Artifact, nn.Module):
     @property
     def groups(self) -> list[str]:
         """Names of the groups of experts, in order."""
-        return list(dict.fromkeys(name.partition("/")[0] for name in self.experts))
+        return list(dict.fromkeys(map(group_of, self.experts)))
 
     def group(self, name: str) -> list[str]:
         """Give the experts of a group.
@@ -146,6 +146,29 @@ class CodebookBank(Artifact, nn.Module):
             self.normalization,
             emotions=self.emotions,
             card=self.card,
+            router_parameters=self.router_parameters,
+        )
+
+    def joined(self, other: "CodebookBank", groups: Sequence[str]) -> "CodebookBank":
+        """Give a bank with the experts of both, in the order of these groups.
+
+        Parameters
+        ----------
+        other : CodebookBank
+            Other experts, learned from the same clips under the same settings.
+        groups : sequence of str
+            All of their groups.
+        """
+        names = [*self.experts, *other.experts]
+        rows = sorted(range(len(names)), key=lambda e: groups.index(group_of(names[e])))
+        pairs = zip(self.codebooks, other.codebooks, strict=True)
+        frames = [bank.card.get("expert_frames", {}) for bank in (self, other)]
+        return CodebookBank(
+            [names[e] for e in rows],
+            [torch.cat(pair)[rows] for pair in pairs],
+            self.normalization,
+            emotions=self.emotions,
+            card=self.card | {"expert_frames": frames[0] | frames[1]},
             router_parameters=self.router_parameters,
         )
 
@@ -200,6 +223,11 @@ class CodebookBank(Artifact, nn.Module):
         if not bank.sizes or min(bank.sizes) < 1 or bank.sizes != config["sizes"]:
             raise ValueError(f"sizes are {config['sizes']}, the tensors' {bank.sizes}")
         return bank
+
+
+def group_of(expert: str) -> str:
+    """Give the group of an expert: ``specific/sad`` -> ``specific``."""
+    return expert.partition("/")[0]
 
 
 def _buffer(name: str) -> str:

@@ -17,6 +17,9 @@ from emoq_plugin.routing.routers import Route, member
 from emoq_plugin.routing.systems import decode_route
 from emoq_plugin.units.store import UnitStore
 
+# What a file of heads may say: options of `PooledClassifier`.
+HEAD_OPTIONS = ("C", "max_iter", "route_scale")
+
 
 @dataclass
 class ProbeTask:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.bank import CodebookBank, group_of
 from emoq_plugin.core.normalization import Normalization, fit_normalization
 from emoq_plugin.files import check_options, check_types, read_options
 from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
@@ -155,6 +155,7 @@ def learn_bank(
     normalization: Normalization | None = None,
     card: Mapping[str, Any] | None = None,
     held_out: Collection[str] = (),
+    groups: Collection[str] | None = None,
     work_dir: str | Path | None = None,
     device: str = "cpu",
 ) -> CodebookBank:
@@ -182,6 +183,9 @@ def learn_bank(
     held_out : collection of str, optional
         Clips that take part in the weighting (so that experts mean the same) but not
         in the learning.
+    groups : collection of str, optional
+        Those of the configuration that are learned, all when None; what an expert
+        learns from does not depend on it.
     work_dir : str or Path, optional
         For the checkpoint of every pass and `learning.jsonl`.
     device : str, default="cpu"
@@ -207,6 +211,9 @@ def learn_bank(
         seed=settings.seed,
         equal_budget=config.frame_budget == "equal",
     )
+    if groups is not None:
+        learned = [e for e, name in enumerate(experts) if group_of(name) in groups]
+        experts, weights = [experts[e] for e in learned], weights[:, learned]
     left_out = set(held_out)
     kept = np.array([u not in left_out for u in utterances])
     weights = weights * kept[:, None]

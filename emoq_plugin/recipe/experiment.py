@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, check_speaker_disjoint, read_folds
+from emoq_plugin.recipe.stage import MARKER, read_marker
 
 TRAIN_ON = ("train", "train+valid")
 # Beside a bank: those learned without some of its training speakers, to route them.
@@ -52,10 +53,29 @@ def parse_rates(rates: Sequence[str]) -> dict[int, int]:
     return levels
 
 
-def bank_directory(quantizer_dir: str | Path, rate: str, rates: Sequence[str]) -> Path:
-    """Give the directory of the bank that serves a rate."""
-    size, _ = parse_rate(rate)
-    return Path(quantizer_dir) / f"{size}x{parse_rates(rates)[size]}"
+def find_bank(quantizer_dir: str | Path, rate: str) -> Path:
+    """Find the bank that serves a rate: of those with enough levels the smallest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing was learned there.
+    ValueError
+        If no bank serves the rate, with those that were learned.
+    """
+    size, n_levels = parse_rate(rate)
+    marker = Path(quantizer_dir) / MARKER
+    if not marker.is_file():
+        state = "has no finished result" if marker.parent.is_dir() else "is missing"
+        raise FileNotFoundError(f"{quantizer_dir} {state}: run the earlier stage first")
+    banks = {name: parse_rate(name) for name in read_marker(marker).get("banks", ())}
+    fitting = [n for n, (k, depth) in banks.items() if k == size and depth >= n_levels]
+    if not fitting:
+        raise ValueError(
+            f"{quantizer_dir} has no codebooks for the rate {rate}, these were "
+            f"learned: {' '.join(banks)}"
+        )
+    return Path(quantizer_dir) / min(fitting, key=lambda name: banks[name])
 
 
 def read_fold(folds: str | Path, name: str, data: DataDirectory) -> Fold:

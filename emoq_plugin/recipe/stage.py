@@ -13,7 +13,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emoq_plugin.files import PART, read_json, sha256_of_file, write_json
+from emoq_plugin.files import (
+    PART,
+    missing_config,
+    read_json,
+    sha256_of_file,
+    write_json,
+)
 
 MARKER = ".done.json"
 LOCK = ".lock"
@@ -28,7 +34,7 @@ class FinishedMeanwhile(Exception):
     """Another process has finished the work that this one was about to begin."""
 
 
-def _read_marker(path: Path) -> dict[str, Any]:
+def read_marker(path: Path) -> dict[str, Any]:
     """Read a marker; a damaged one is like none."""
     try:
         found = read_json(path)
@@ -43,7 +49,7 @@ def _read_marker(path: Path) -> dict[str, Any]:
 def _identity(path: Path) -> Any:
     if path.is_dir():
         marker = path / MARKER
-        if fingerprint := _read_marker(marker).get("fingerprint"):
+        if fingerprint := read_marker(marker).get("fingerprint"):
             return fingerprint
         state = "is damaged" if marker.exists() else "is missing"
         raise FileNotFoundError(
@@ -51,6 +57,8 @@ def _identity(path: Path) -> Any:
             "run the earlier stage first"
         )
     if not path.exists():
+        if path.suffix == ".yaml":
+            raise FileNotFoundError(missing_config(path))
         raise FileNotFoundError(f"{path} is missing: run the earlier stage first")
     return sha256_of_file(path)
 
@@ -125,7 +133,7 @@ class Stage:
         self._stale = True
         if not self.marker.exists():
             return False
-        found = _read_marker(self.marker)
+        found = read_marker(self.marker)
         if found.get("fingerprint") != self.fingerprint:
             logging.info(
                 "%s is stale (%s): doing it again", self.output, self._why(found)
@@ -171,7 +179,7 @@ class Stage:
 
     def withdraw(self) -> None:
         """Remove an outdated marker; see `start`."""
-        found = _read_marker(self.marker).get("fingerprint")
+        found = read_marker(self.marker).get("fingerprint")
         if self._stale and found == self.fingerprint:
             raise FinishedMeanwhile(f"{self.output}: another process has finished it")
         self.marker.unlink(missing_ok=True)

@@ -175,6 +175,10 @@ ROUTERS: dict[str, Router] = {
 CONTROLS = ("oracle", "random", "wrong")
 # Routers that search the first levels of every expert.
 SEARCHING = ("cosine", "gain", "distortion", "soft")
+# Routers that are fitted to the group `specific` when codebooks are learned.
+FITTED = ("linear", "calibrated", "soft")
+# Routers that name a class, which must then be that of an expert.
+OF_CLASS = ("linear", "calibrated", "oracle", "wrong")
 
 
 def get_router(name: str) -> Router:

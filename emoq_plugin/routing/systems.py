@@ -1,6 +1,6 @@
 """Arms of an experiment: `balanced`, or a group of experts with a router."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,14 @@ from emoq_plugin.core.bank import BALANCED, CodebookBank
 from emoq_plugin.core.clip_encoding import ClipEncoding, extend
 from emoq_plugin.core.encoding import decode_frames, encode_frames
 from emoq_plugin.core.rvq import check_codes
-from emoq_plugin.routing.routers import SEARCHING, Facts, Route, get_router, side_bits
+from emoq_plugin.routing.routers import (
+    FITTED,
+    SEARCHING,
+    Facts,
+    Route,
+    get_router,
+    side_bits,
+)
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,22 @@ def decode_route(bank: CodebookBank, codes: Tensor, route: Route) -> Tensor:
         check_codes(part, tables)
         features = features + weight * decode_frames(part, tables)
     return features
+
+
+def groups_of(arms: Iterable[Arm]) -> list[str]:
+    """Name the groups of experts that must be learned for some arms.
+
+    Examples
+    --------
+    >>> groups_of([Arm.parse("biased95-gain"), Arm.parse("biased95-linear")])
+    ['biased95', 'balanced', 'specific']
+    """
+    needed = []
+    for arm in arms:
+        needed.append(arm.group)
+        needed += [BALANCED] if arm.router == "gain" else []
+        needed += ["specific"] if arm.router in FITTED else []
+    return list(dict.fromkeys(needed))
 
 
 def parse_arms(names: Sequence[str]) -> list[Arm]:

@@ -72,8 +72,7 @@ def encode_cells(
     features: FeatureStore,
     facts: ClipFacts,
     *,
-    rates: Sequence[str],
-    arms: Sequence[Arm],
+    pairs: Sequence[tuple[str, Arm]],
     judges: Mapping[str, CodebookBank],
     route_depth: int,
     beam: int,
@@ -81,16 +80,15 @@ def encode_cells(
     quantizer_dir: Path,
     output_dir: Path,
 ) -> None:
-    """Write `<output_dir>/<rate>/<arm>` for all arms and rates of one bank.
+    """Write `<output_dir>/<rate>/<arm>` for some arms and rates of one bank.
 
     Parameters
     ----------
     bank : CodebookBank
     features : FeatureStore
     facts : ClipFacts
-    rates : sequence of str
-        `<K>x<L>`, which the bank serves.
-    arms : sequence of Arm
+    pairs : sequence of (str, Arm)
+        `<K>x<L>`, which the bank serves, and the arm.
     judges : mapping of str to CodebookBank
         By training speaker, the bank without that speaker, which routes its clips.
     route_depth : int
@@ -108,8 +106,8 @@ def encode_cells(
     ValueError
         If the bank lacks an arm's experts.
     """
-    cells = [Cell.make(rate, arm, output_dir) for rate in rates for arm in arms]
-    for arm in arms:
+    cells = [Cell.make(rate, arm, output_dir) for rate, arm in pairs]
+    for _, arm in pairs:
         arm.experts(bank)  # an unknown group is told before any work
     with contextlib.ExitStack() as stack:
         for cell in cells:

@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from emoq_plugin.bin import encode_units, learn_codebooks, ser_probe
+from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.recipe.stage import Stage
@@ -155,11 +157,11 @@ def test_the_stages_write_what_they_promise(experiment):
 
 
 def test_a_class_with_fewer_frames_than_codewords(experiment, refused):
-    message = refused(experiment.learn, "--rates", "4x1", "64x1")
+    message = refused(experiment.learn, "--rates", "2x1", "64x1")
     assert "expert 'specific/angry' has" in message
     assert "fewer than the codebook size K = 64: lower K" in message
     # The bank that was learned before the fault stays.
-    assert (experiment.root / "exp/quantizer/4x1/.done.json").exists()
+    assert (experiment.root / "exp/quantizer/2x1/.done.json").exists()
 
 
 def test_a_class_without_training_clips(experiment, refused):
@@ -285,7 +287,7 @@ def test_codebooks_of_another_fold(experiment, refused):
 def test_a_damaged_bank(experiment, refused):
     path = experiment.root / "exp/quantizer/4x2/model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    message = refused(experiment.encode, "--arms", "balanced")
+    message = refused(experiment.encode, "--seed", 1)
     assert "quantizer/4x2: damaged artifact" in message
 
 
@@ -330,3 +332,77 @@ def test_cross_fitting_routes_training_clips_by_experts_that_have_not_seen_them(
     experiment.learn("--crossfit", 0)
     experiment.encode()
     assert read_table(units / ARMS[1] / "utt2route") == routes
+
+
+def contents(folder, *names):
+    """Give the bytes of the files of some directories, and when they were written."""
+    files = [p for name in names for p in sorted((folder / name).rglob("*"))]
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files if p.is_file()}
+
+
+def test_a_rate_that_is_added_keeps_what_is_there(experiment):
+    exp, units = experiment.root / "exp/quantizer", experiment.root / "dump/units/all"
+    before = contents(exp, "4x2") | contents(units, *RATES)
+    more = ["--rates", "2x1", "4x2"]  # and one is left out
+    for stage in (experiment.learn, experiment.encode, experiment.probe):
+        stage(*more)
+    assert (exp / "2x1/model.safetensors").exists()
+    assert (units / "2x1/balanced/units.json").exists()
+    assert contents(exp, "4x2") | contents(units, *RATES) == before
+    experiment.learn()  # the first call again
+    experiment.encode()
+    assert contents(exp, "4x2") | contents(units, *RATES) == before
+
+
+@pytest.mark.parametrize("crossfit", [0, 2])
+def test_arms_say_what_is_learned_and_more_of_them_keep_what_is_there(
+    experiment, crossfit
+):
+    bank = experiment.root / "exp/quantizer/4x2"
+    shutil.rmtree(bank.parent)
+    options = ["--crossfit", crossfit, "--arms"]
+    experiment.learn(*options, "balanced")
+    assert CodebookBank.from_pretrained(bank).groups == ["balanced"]
+    log = (bank / "learning.jsonl").read_text()
+    places = [bank, *sorted(bank.glob("crossfit/*"))]
+    assert len(places) == 1 + crossfit
+    before = [CodebookBank.from_pretrained(place) for place in places]
+    experiment.learn(*options, *ARMS)
+    for place, old in zip(places, before):
+        new = CodebookBank.from_pretrained(place)
+        assert new.groups == ["balanced", "specific"]
+        for a, b in zip(new.stacked(["balanced"]), old.codebooks):
+            assert torch.equal(a, b)
+        assert set(new.card["expert_frames"]) == set(new.experts)
+        assert not (place / "added").exists()
+    grown = (bank / "learning.jsonl").read_text()
+    assert grown.startswith(log) and "specific" in grown.removeprefix(log)
+    whole = contents(bank, ".")
+    assert whole
+    experiment.learn(*options, "balanced")  # fewer: nothing is lost
+    assert contents(bank, ".") == whole
+    experiment.encode()
+
+
+def test_experts_that_are_added_are_those_that_are_learned_together(experiment):
+    bank = experiment.root / "exp/quantizer/4x2"
+    together = CodebookBank.from_pretrained(bank)
+    shutil.rmtree(bank.parent)
+    experiment.learn("--arms", "balanced")
+    experiment.learn("--arms", *ARMS)
+    apart = CodebookBank.from_pretrained(bank)
+    assert apart.experts == together.experts[: len(apart.experts)]
+    for a, b in zip(apart.codebooks, together.stacked(apart.experts)):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def test_units_that_are_added_keep_the_others(experiment):
+    units = experiment.root / "dump/units/all"
+    cells = [f"{rate}/{arm}" for rate in RATES for arm in ARMS]
+    before = contents(units, *cells)
+    experiment.encode("--arms", *ARMS, "specific-oracle")
+    assert (units / "4x1/specific-oracle/units.json").exists()
+    assert contents(units, *cells) == before
+    experiment.encode("--seed", 7)
+    again = (units / "4x1/balanced/.done.json").stat().st_mtime_ns
+    assert again > before[units / "4x1/balanced/.done.json"][1]

@@ -7,12 +7,13 @@ import pytest
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.recipe.experiment import (
-    bank_directory,
     check_no_leak,
+    find_bank,
     parse_rate,
     parse_rates,
     read_fold,
 )
+from emoq_plugin.recipe.stage import Stage
 
 SPEAKER = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 FOLD = Fold("1", ("a1", "a2"), ("b1",), ("c1",))
@@ -31,9 +32,17 @@ def make_data(speaker=SPEAKER):
 def test_levels_are_nested_so_a_bank_serves_all_its_rates():
     rates = ["64x1", "64x4", "2x24", "64x2"]
     assert parse_rates(rates) == {64: 4, 2: 24}
-    for rate in ("64x1", "64x2", "64x4"):
-        assert bank_directory("exp", rate, rates) == Path("exp/64x4")
-    assert bank_directory("exp", "2x24", rates) == Path("exp/2x24")
+
+
+def test_a_rate_is_served_by_the_smallest_bank_that_has_its_levels(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run the earlier stage first"):
+        find_bank(tmp_path, "64x1")
+    Stage(tmp_path).finish(banks=["2x24", "64x4", "64x1"])
+    found = {rate: find_bank(tmp_path, rate).name for rate in ("64x1", "64x2", "2x3")}
+    assert found == {"64x1": "64x1", "64x2": "64x4", "2x3": "2x24"}
+    for rate in ("8x1", "64x8"):
+        with pytest.raises(ValueError, match=f"{rate}, these were learned: 2x24 64x4"):
+            find_bank(tmp_path, rate)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,19 @@ done
 feature=$(basename "${feature_config}" .yaml)
 tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
 
+# Everything that can be wrong with the options is told here, before any work.
+packed_from=${expdir}/${tag}/fold${pack_fold}/quantizer
+checked=()
+for name in corpus stage stop_stage nj ngpu set_name first_fold last_fold sample_rate \
+    min_seconds max_seconds on_error multi_channel feature_config model_dir \
+    quantizer_config rates arms route_depth crossfit learn_nodes learn_procs cmd_backend \
+    train_on seed ser_backend probe_config ser_config ser_args espnet_rate espnet_arms \
+    study_config alignments pack_rate pack_arm pack_fold tag; do
+    checked+=("--${name}=${!name}")
+done
+# shellcheck disable=SC2086
+${python} -m emoq_plugin.bin.check_options "${checked[@]}" --pack_dir "${packed_from}" || exit 2
+
 raw=${dumpdir}/raw/${set_name}
 features=${dumpdir}/${feature}/${set_name}
 units=${dumpdir}/units/${tag}
@@ -227,10 +240,6 @@ if runs 4; then
         if [ "$((learn_nodes * learn_procs))" -gt 1 ]; then
             learn_opts="--num-nodes ${learn_nodes} --ntasks-per-node ${learn_procs}"
         fi
-    elif [ "${learn_nodes}" -gt 1 ]; then
-        log "Error: --learn_nodes ${learn_nodes} needs --cmd_backend slurm," \
-            "found ${cmd_backend}: use --learn_procs"
-        exit 2
     elif [ "${learn_procs}" -gt 1 ]; then
         launcher="${python} -m torch.distributed.run --standalone --nproc_per_node ${learn_procs}"
     fi
@@ -239,7 +248,8 @@ if runs 4; then
         "${exp}/log/learn_codebooks.JOB.log" \
         ${launcher} -m emoq_plugin.bin.learn_codebooks ${fold_opts} --job JOB \
         --feature_dir "${features}" \
-        --config "${quantizer_config}" --rates ${rates} --train_on "${train_on}" \
+        --config "${quantizer_config}" --rates ${rates} --arms ${arms} \
+        --train_on "${train_on}" \
         --route_depth "${route_depth}" --crossfit "${crossfit}" --corpus "${corpus}" \
         --device "${device}" \
         --output_dir "${exp}/foldJOB/quantizer" ${or_fail}
@@ -270,7 +280,7 @@ if runs 6; then
                 --arms ${arms} --train_on "${train_on}" --config "${probe_config}" \
                 --output_dir "${exp}/foldJOB/ser/probe"
             predictions+=" $(seq -f "${exp}/fold%g/ser/probe/posteriors.jsonl" "${first_fold}" "${last_fold}")"
-        elif [ "${backend}" = espnet ]; then
+        else
             # shellcheck disable=SC2086
             run_jobs "${first_fold}" "${last_fold}" "${exp}/log/ser_espnet.JOB.log" \
                 ${python} -m emoq_plugin.bin.ser_espnet ${fold_opts} \
@@ -282,9 +292,6 @@ if runs 6; then
                 predictions+=" $(seq -f "${exp}/fold%g/ser/espnet/${espnet_rate}_${arm}/posteriors.jsonl" \
                     "${first_fold}" "${last_fold}")"
             done
-        else
-            log "Error: ser_backend '${backend}', expected probe or espnet"
-            exit 2
         fi
     done
     # shellcheck disable=SC2086
@@ -339,9 +346,8 @@ if runs 9; then
     log "Stage 9: pack ${pack_arm} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
     # shellcheck disable=SC2086
     run_job "${exp}/log/pack.log" \
-        ${python} -m emoq_plugin.bin.pack --arm "${pack_arm}" --n_levels "${pack_rate#*x}" \
-        --quantizer "${exp}/fold${pack_fold}/quantizer/${pack_rate%x*}"x* \
-        --output_dir "${packed}"
+        ${python} -m emoq_plugin.bin.pack --arm "${pack_arm}" --rate "${pack_rate}" \
+        --quantizer "${packed_from}" --output_dir "${packed}"
 fi
 
 log "Successfully finished. [elapsed=${SECONDS}s]"

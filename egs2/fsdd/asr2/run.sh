@@ -42,6 +42,16 @@ ${help_message}"
 fi
 case ${quantizer} in '' | /*) ;; *) quantizer=${called_from}/${quantizer} ;; esac
 arms="balanced biased95-distortion specific-distortion"
+checked=(--last_stage 5 --nj "${nj}" --rates "${rate} ${best_rate}" --arms "${arms}"
+    --stage "${stage}" --stop_stage "${stop_stage}")
+[ -z "${quantizer}" ] || checked+=(--pack_dir "${quantizer}" --pack_rate "${rate}")
+python3 -m emoq_plugin.bin.check_options "${checked[@]}" || exit 2
+
+# bank <quantizers of a fold> <rate>: the directory that serves it
+bank() {
+    python3 -c 'import sys; from emoq_plugin.recipe.experiment import find_bank
+print(find_bank(*sys.argv[1:]))' "$@"
+}
 
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
 
@@ -71,15 +81,15 @@ if runs 4; then
     mkdir -p exp
     {
         # The longest first.
-        own=exp/codebooks/fold1/quantizer/${best_rate}
+        own=$(bank exp/codebooks/fold1/quantizer "${best_rate}")
         echo "fsdd_${best_rate} seen ${own} balanced ${best_rate#*x} ${seen}"
         echo "fsdd_${best_rate} unseen ${own} balanced ${best_rate#*x} ${unseen}"
-        own=$(echo exp/codebooks/fold1/quantizer/"${rate%x*}"x*)
-        bank=$(echo "${quantizer}/${rate%x*}"x*)
+        own=$(bank exp/codebooks/fold1/quantizer "${rate}")
+        emotional=$(bank "${quantizer}" "${rate}")
         for split in seen unseen; do
             echo "fsdd_${rate} ${split} ${own} balanced ${rate#*x} ${!split}"
             for arm in ${arms}; do
-                echo "${arm}_${rate} ${split} ${bank} ${arm} ${rate#*x} ${!split}"
+                echo "${arm}_${rate} ${split} ${emotional} ${arm} ${rate#*x} ${!split}"
             done
         done
     } >exp/experiments

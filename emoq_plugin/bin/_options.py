@@ -1,0 +1,61 @@
+"""Types of options: numbers within bounds."""
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Give the type of a whole number.
+
+    Examples
+    --------
+    >>> whole(1)("6")
+    6
+    """
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or (most is not None and value > most):
+            bounds = f"of at least {least}" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(
+                f"'{text}', expected a whole number {bounds}"
+            )
+        return value
+
+    return read
+
+
+def number(least: float) -> Callable[[str], float]:
+    """Give the type of a finite number.
+
+    Examples
+    --------
+    >>> number(0)("0.5")
+    0.5
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(
+                f"'{text}', expected a number of at least {least:g}"
+            )
+        return value
+
+    return read
+
+
+def optional(kind: Callable[[str], object]) -> Callable[[str], object]:
+    """Give the type whose empty value is None, as scripts spell an option not given."""
+
+    def read(text: str) -> object:
+        return kind(text) if text else None
+
+    return read
