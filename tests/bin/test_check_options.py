@@ -1,0 +1,178 @@
+"""Options of a recipe: what later stages refuse is told before the first one."""
+
+import logging
+
+import pytest
+
+from emoq_plugin.bin import check_options, learn_codebooks
+from emoq_plugin.bin.check_options import main
+from emoq_plugin.recipe.stage import Stage
+
+DEFAULTS = {
+    "corpus": "toy",
+    "stage": "1",
+    "stop_stage": "6",
+    "nj": "2",
+    "ngpu": "0",
+    "set_name": "all",
+    "first_fold": "1",
+    "last_fold": "",
+    "sample_rate": "16000",
+    "min_seconds": "0.1",
+    "max_seconds": "60",
+    "feature_config": "conf/features/fbank.yaml",
+    "quantizer_config": "conf/quantizer/level.yaml",
+    "probe_config": "conf/ser/probe.yaml",
+    "ser_config": "conf/ser/transformer.yaml",
+    "study_config": "conf/study/quick.yaml",
+    "rates": "2x4 16x1 64x1 64x4",
+    "arms": "balanced specific-distortion biased95-linear",
+    "ser_backend": "probe espnet",
+    "ser_args": "",
+    "espnet_rate": "64x1",
+    "espnet_arms": "balanced specific-distortion",
+    "pack_rate": "64x1",
+    "pack_arm": "specific-distortion",
+    "pack_fold": "1",
+    "tag": "fbank_level",
+}
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, caplog, capsys):
+    """Give what the check says of some options; they stand in an empty recipe."""
+    (tmp_path / "conf").symlink_to(
+        check_options.__file__.rpartition("/emoq")[0] + "/conf"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def run(**options):
+        arguments = [f"--{n}={v}" for n, v in (DEFAULTS | options).items()]
+        caplog.clear()
+        with caplog.at_level(logging.ERROR):
+            try:
+                main([*arguments, "--pack_dir=exp/quantizer"])
+            except SystemExit as stop:
+                assert stop.code in (1, 2)
+                return caplog.text + capsys.readouterr().err
+        return ""
+
+    return run
+
+
+def test_the_defaults_of_the_recipes_are_right(call):
+    assert call() == call(stop_stage="9") == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("stage", "six", "--stage: 'six', expected a whole number"),
+        ("stop_stage", "3.5", "--stop_stage: '3.5', expected a whole number"),
+        ("stage", "8", "--stage 8 --stop_stage 6: no stage would run"),
+        ("nj", "0", "--nj: '0', expected a whole number of at least 1"),
+        ("ngpu", "one", "--ngpu: 'one'"),
+        ("last_fold", "x", "--last_fold: 'x'"),
+        ("first_fold", "3", "--first_fold 3 comes after --last_fold 2"),
+        ("max_seconds", "long", "--max_seconds: 'long', expected a number"),
+        ("max_seconds", "0.05", "--min_seconds 0.1 is not below --max_seconds 0.05"),
+        ("min_seconds", "nan", "--min_seconds: 'nan'"),
+        ("crossfit", "1", "--crossfit 1"),
+        ("learn_nodes", "2", "needs --cmd_backend slurm"),
+        ("on_error", "skip", "--on_error: invalid choice: 'skip'"),
+        ("train_on", "all", "--train_on: invalid choice: 'all'"),
+        ("rates", "64x1 64-2", "--rates: rate '64-2' is not <K>x<L>"),
+        ("rates", "", "--rates is empty"),
+        ("arms", "balanced specific-nearest", "--arms: unknown router 'nearest'"),
+        ("arms", "blanced", "--arms: 'blanced' is no arm"),
+        ("arms", "specific", "--arms: 'specific' is no arm"),
+        ("arms", "balanced-cosine", "'balanced-cosine' is no arm"),
+        ("arms", "balanced specfic-cosine", "'specfic-cosine' needs the experts 'spec"),
+        ("arms", "balanced biased50-cosine", "learned are only balanced specific bia"),
+        ("arms", "balanced capacity-oracle", "the experts of 'capacity' are none"),
+        ("espnet_rate", "64x2", "--espnet_rate 64x2 is not among --rates 2x4 16x1"),
+        (
+            "espnet_arms",
+            "balanced biased95-soft",
+            "'biased95-soft' is not among --arms",
+        ),
+        ("ser_backend", "prob", "--ser_backend 'prob', expected probe or espnet"),
+        ("ser_args", "--x 'y", "--ser_args: No closing quotation"),
+        ("quantizer_config", "conf/quantizer/levle.yaml", "no such config; "),
+        ("quantizer_config", "conf/quantizer/levle.yaml", "corpus.yaml level.yaml"),
+        ("feature_config", "hubert", "--feature_config hubert is missing: no such"),
+        ("study_config", "conf/study/x.yaml", "emodb.yaml paper.yaml quick.yaml"),
+        ("model_dir", "nowhere", "--model_dir nowhere: no such directory"),
+        ("tag", "a b", "--tag 'a b': expected a name"),
+        ("tag", "x" * 200, "at most 150 letters"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_told_at_once(call, option, value, told):
+    more = {"last_fold": "2"} if option == "first_fold" else {}
+    assert told in call(**{option: value}, **more)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"pack_rate": "8x1"}, "--pack_rate 8x1 is not learned at --rates 2x4 16x1"),
+        ({"pack_rate": "16x2"}, "--pack_rate 16x2 is not learned"),
+        ({"pack_rate": "64"}, "--pack_rate: rate '64' is not <K>x<L>"),
+        ({"pack_arm": "capacity-cosine"}, "--pack_arm: 'capacity-cosine' needs"),
+        ({"pack_arm": "specific-typo"}, "--pack_arm: unknown router 'typo'"),
+        ({"pack_fold": "3", "last_fold": "2"}, "--pack_fold 3 is not among the folds"),
+        ({"alignments": "nowhere"}, "--alignments nowhere: no such directory or file"),
+    ],
+)
+def test_stages_7_and_9_are_checked_when_they_run(call, options, told):
+    assert told in call(stop_stage="9", **options)
+    assert call(**options) == ""
+
+
+def test_rates_without_the_default_of_the_espnet_task_need_another(call):
+    assert "--espnet_rate 64x1 is not among" in call(rates="16x1")
+    assert call(rates="16x1", espnet_rate="16x1") == ""
+    assert call(rates="16x1", ser_backend="probe") == ""
+    assert call(rates="16x1", stop_stage="5") == ""
+
+
+def test_a_quantizer_that_is_there_says_what_can_be_packed(call, tmp_path):
+    at_9 = {"stage": "9", "stop_stage": "9"}
+    assert "exp/quantizer is missing: run the earlier stage" in call(**at_9)
+    quantizer = tmp_path / "exp" / "quantizer"
+    (quantizer / "8x2").mkdir(parents=True)
+    config = '{"experts": ["balanced", "specific/sad"]}'
+    (quantizer / "8x2" / "config.json").write_text(config)
+    Stage(quantizer).finish(banks=["8x2"])
+    assert "rate 64x1, these were learned: 8x2" in call(**at_9)
+    assert call(**at_9, pack_rate="8x1") == ""
+    said = call(**at_9, pack_rate="8x1", pack_arm="capacity-cosine")
+    assert "'capacity-cosine' needs the experts 'capacity', learned are only" in said
+
+
+def test_folds_that_do_not_exist_are_told_once_they_are_made(call, tmp_path):
+    for fold in "123":
+        (tmp_path / "data" / "folds" / fold).mkdir(parents=True)
+    assert call(stage="2", last_fold="3") == ""
+    assert "--last_fold 4: data/folds has 3 folds" in call(stage="2", last_fold="4")
+    assert call(last_fold="4") == ""  # stage 1 makes others
+
+
+def test_a_configuration_that_is_missing_is_no_earlier_stage(tmp_path, caplog):
+    (tmp_path / "mine.yaml").write_text("norm: clip\n")
+    Stage(tmp_path).finish()
+    options = {
+        "feature_dir": tmp_path,
+        "data_dir": tmp_path,
+        "emotions": tmp_path / "mine.yaml",
+        "folds": tmp_path,
+        "fold": "1",
+        "config": tmp_path / "mien.yaml",
+        "rates": "4x1",
+        "corpus": "toy",
+        "output_dir": tmp_path / "out",
+    }
+    with pytest.raises(SystemExit):
+        learn_codebooks.main([f"--{name}={value}" for name, value in options.items()])
+    assert "mien.yaml is missing: no such config; " in caplog.text
+    assert "mine.yaml" in caplog.text and "earlier stage" not in caplog.text
