@@ -126,6 +126,39 @@ def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
     assert "Stage 1" not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--stage", "six"], "--stage: 'six', expected a whole number"),
+        (["--arms", "balanced specific-distorsion"], "router 'distorsion'"),
+        (["--rates", "16x1"], "--espnet_rate 64x1 is not among --rates 16x1"),
+        (["--stop_stage", "9", "--pack_rate", "9x9"], "--pack_rate 9x9 is not learned"),
+        (["--quantizer_config", "conf/no.yaml"], "conf/no.yaml is missing: no such"),
+    ],
+)
+def test_a_faulty_option_is_told_before_any_work(tree, call, options, told):
+    recipe = tree / "egs2" / "mini_emo" / "ser2"
+    places = ("data", "dump", "exp")
+    before = [(recipe / name).exists() for name in places]
+    result = call(recipe / "run.sh", *options)
+    assert result.returncode == 2 and told in result.stdout
+    assert "Stage" not in result.stdout
+    assert [(recipe / name).exists() for name in places] == before
+
+
+def test_the_digits_check_their_options_too(tree, call, tmp_path):
+    recipe = tree / "egs2" / "fsdd" / "asr2" / "run.sh"
+    for options, told in (
+        (["--stage", "six"], "--stage: 'six', expected a whole number"),
+        (["--stage", "6", "--stop_stage", "7"], "there are 1 to 5"),
+        (["--rate", "64"], "rate '64' is not <K>x<L>"),
+        (["--quantizer", str(tmp_path / "none")], "none is missing"),
+    ):
+        result = call(recipe, *options, FSDD=str(tmp_path))
+        assert result.returncode == 2 and told in result.stdout, result.stdout
+        assert "Stage" not in result.stdout
+
+
 def test_a_stage_whose_earlier_stage_is_missing_says_which_to_run(tree, call):
     options = ["--stage", "5", "--stop_stage", "5", "--tag", "never_learned", *SMALL]
     result = call(tree / "run.sh", *options)
