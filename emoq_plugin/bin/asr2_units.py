@@ -16,6 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoq_plugin import routing, speech
+from emoq_plugin import units as units_code
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import atomic_write, read_table, reading, write_table
 from emoq_plugin.recipe.stage import Stage
@@ -108,6 +110,7 @@ def work(options: argparse.Namespace) -> None:
                 "tgt_lang": options.tgt_lang,
                 "multi_channel": options.multi_channel,
             },
+            code=[speech, routing, units_code],
         )
         if not stage.is_done():
             shutil.rmtree(output, ignore_errors=True)

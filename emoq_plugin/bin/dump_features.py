@@ -87,8 +87,9 @@ def split_by_duration(
 
 def _stages(options: argparse.Namespace, name: str, conf: dict[str, Any]):
     """Give the stage of the whole set and a function that gives the stage of a job."""
-    files = encoder_class(name, **conf).input_files(**conf)
-    settings = {"encoder": name, "conf": dict(conf)}
+    encoder = encoder_class(name, **conf)
+    files = encoder.input_files(**conf)
+    settings = {"encoder": name, "conf": dict(conf), "version": encoder.VERSION}
     if files:
         # The content of a local model counts, not the place where it stands.
         settings["conf"].pop("model", None)

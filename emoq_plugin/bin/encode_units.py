@@ -4,6 +4,7 @@ import argparse
 from itertools import product
 from pathlib import Path
 
+from emoq_plugin import routing, units
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
@@ -101,6 +102,7 @@ def work(options: argparse.Namespace) -> None:
         options.output_dir,
         inputs=[*inputs, *dict.fromkeys(banks.values())],
         settings=settings | {"rates": options.rates, "arms": options.arms},
+        code=[routing, units],
     )
     if stage.is_done():
         return
@@ -130,6 +132,7 @@ def work(options: argparse.Namespace) -> None:
             options.output_dir / rate / arm.name,
             inputs=[*inputs, banks[rate], *beside],
             settings=settings,
+            code=[routing, units],
         )
         if not cell.is_done():
             cells.setdefault(banks[rate], {})[rate, arm] = cell

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import soundfile
 
+from emoq_plugin import data as data_code
+from emoq_plugin import speech
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.data.directory import (
     DataDirectory,
@@ -163,6 +165,7 @@ def _stage(data: DataDirectory, options: argparse.Namespace) -> Stage:
             **{name: getattr(options, name) for name in names.split()},
             "audio": digest.hexdigest(),
         },
+        code=[data_code, speech],
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emoq_plugin import learning, routing
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import (
@@ -101,9 +102,10 @@ def work(options: argparse.Namespace) -> None:
         "crossfit": options.crossfit,
         "corpus": options.corpus,
     }
-    shared = Stage(options.output_dir, inputs=inputs, settings=settings)
+    common = {"inputs": inputs, "code": [learning, routing]}
+    shared = Stage(options.output_dir, settings=settings, **common)
     asked = {"levels": levels, "arms": options.arms and sorted(options.arms)}
-    stage = Stage(options.output_dir, inputs=inputs, settings=settings | asked)
+    stage = Stage(options.output_dir, settings=settings | asked, **common)
     if stage.is_done():
         return
 

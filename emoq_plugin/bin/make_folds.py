@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from emoq_plugin import data
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import PARTS, speaker_folds, write_folds
@@ -42,6 +43,7 @@ def work(options: argparse.Namespace) -> None:
             "n_folds": options.n_folds,
             "n_valid_speakers": options.n_valid_speakers,
         },
+        code=[data],
     )
     if stage.is_done():
         return

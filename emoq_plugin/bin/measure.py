@@ -4,6 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import (
@@ -69,6 +70,7 @@ def work(options: argparse.Namespace) -> None:
             "n_permutations": options.n_permutations,
             "seed": options.seed,
         },
+        code=[evaluation],
     )
     if stage.is_done():
         return

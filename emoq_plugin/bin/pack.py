@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from emoq_plugin import routing
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin._options import whole
 from emoq_plugin.recipe.experiment import find_bank, parse_rate
@@ -38,6 +39,7 @@ def work(options: argparse.Namespace) -> None:
         options.output_dir,
         inputs=[source / name for name in ("config.json", "model.safetensors")],
         settings={"arm": options.arm, "n_levels": n_levels},
+        code=[routing],
     )
     if stage.is_done():
         return

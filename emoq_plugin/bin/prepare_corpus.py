@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from emoq_plugin import data as data_code
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.data import corpora
 from emoq_plugin.data.corpora.archives import is_packed, unpack
@@ -169,6 +170,7 @@ def write(
             "n_valid_speakers": options.n_valid_speakers,
             "clips": hashlib.sha256(listing.encode()).hexdigest(),
         },
+        code=[data_code],
     )
     beside = [output / "emotions", output / "folds"]
     if stage.is_done() and all(path.exists() for path in beside):

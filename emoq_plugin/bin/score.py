@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
 from emoq_plugin.presets import config_of
@@ -90,6 +91,7 @@ def work(options: argparse.Namespace) -> None:
             name: getattr(options, name)
             for name in ("corpus", "tag", "synthetic", "n_resamples", "seed")
         },
+        code=[evaluation],
         # The directory of an experiment holds other results with their own markers.
         marker=".score.done.json",
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import batched, groupby
 from pathlib import Path
 
+from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.files import read_table, read_yaml
 from emoq_plugin.recipe.stage import Stage
@@ -147,6 +148,7 @@ def infer(
         output.parent,
         inputs=[exp_dir, *units_files(units_dir), fold_dir / part],
         settings={"set": part, "fold": fold_dir.name},
+        code=[evaluation],
         marker=f".{output.name}.done.json",
     )
     if stage.is_done() and output.exists():

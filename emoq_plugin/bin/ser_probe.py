@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.files import read_options
 from emoq_plugin.presets import config_of
@@ -68,6 +69,7 @@ def work(options: argparse.Namespace) -> None:
             "train_on": options.train_on,
             "predict": options.predict,
         },
+        code=[evaluation],
     )
     if stage.is_done():
         return

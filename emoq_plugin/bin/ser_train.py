@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from emoq_plugin import evaluation
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.files import read_json, write_json
@@ -218,6 +219,7 @@ def work(options: argparse.Namespace) -> None:
             options.config,
         ],
         settings={"seed": options.seed, "ser_args": options.ser_args},
+        code=[evaluation],
     )
     if not stage.is_done():
         with contextlib.suppress(FinishedMeanwhile):

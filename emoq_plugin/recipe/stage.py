@@ -11,6 +11,7 @@ import socket
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from emoq_plugin.files import (
@@ -83,6 +84,10 @@ class Stage:
         fingerprint).
     settings : mapping
         Options that change the result; anything JSON can hold.
+    code : iterable of modules
+        Packages whose algorithms the result comes from, each with its `VERSION`: where
+        one was corrected (and its version raised), results of before are not up to
+        date.
     marker : str, default=".done.json"
         Name of the marker; work that is split into jobs has one for each job.
 
@@ -111,6 +116,7 @@ class Stage:
         *,
         inputs: Iterable[str | Path] = (),
         settings: Mapping[str, Any] | None = None,
+        code: Iterable[ModuleType] = (),
         marker: str = MARKER,
     ):
         self.output = Path(output)
@@ -122,6 +128,8 @@ class Stage:
             self._status[str(path)] = _status(path)  # before it is read
             self.inputs[str(path)] = _identity(path)
         self.settings = dict(settings or {})
+        if versions := {m.__name__.rpartition(".")[2]: m.VERSION for m in code}:
+            self.settings["code"] = versions
         # Of paths only the name counts, so that a moved experiment stays valid.
         named = [[Path(path).name, str(v)] for path, v in self.inputs.items()]
         facts = [sorted(named), self.settings]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from emoq_plugin import evaluation, learning, routing
+from emoq_plugin import units as unit_code
 from emoq_plugin.bin import encode_units, learn_codebooks, ser_probe
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.data.folds import Fold, write_folds
@@ -406,3 +408,28 @@ def test_units_that_are_added_keep_the_others(experiment):
     experiment.encode("--seed", 7)
     again = (units / "4x1/balanced/.done.json").stat().st_mtime_ns
     assert again > before[units / "4x1/balanced/.done.json"][1]
+
+
+@pytest.mark.parametrize(
+    ("package", "redone"),
+    [
+        (learning, {"quantizer", "units", "ser"}),
+        (routing, {"quantizer", "units", "ser"}),
+        (unit_code, {"units", "ser"}),
+        (evaluation, {"ser"}),
+    ],
+)
+def test_results_of_code_that_was_corrected_are_made_again(
+    experiment, monkeypatch, package, redone
+):
+    places = {
+        "quantizer": experiment.root / "exp/quantizer/4x2",
+        "units": experiment.root / "dump/units/all/4x1/balanced",
+        "ser": experiment.root / "exp/ser",
+    }
+    before = {n: contents(place, ".") for n, place in places.items()}
+    monkeypatch.setattr(package, "VERSION", package.VERSION + 1)
+    for stage in (experiment.learn, experiment.encode, experiment.probe):
+        stage()
+    changed = {n for n, place in places.items() if contents(place, ".") != before[n]}
+    assert changed == redone

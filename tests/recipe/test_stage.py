@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from emoq_plugin import learning, units
 from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
 
 HOLDER = """
@@ -70,6 +71,18 @@ def test_a_changed_input_makes_it_stale_and_is_told(folder, caplog):
         assert not stage(folder).is_done()
     assert "/test" in caplog.text
     assert "/train" not in caplog.text
+
+
+def test_corrected_code_makes_it_stale_and_is_told(folder, caplog, monkeypatch):
+    def made():
+        return Stage(folder, code=[learning, units])
+
+    made().finish()
+    assert made().is_done()
+    monkeypatch.setattr(learning, "VERSION", learning.VERSION + 1)
+    with caplog.at_level(logging.INFO):
+        assert not made().is_done()
+    assert "code: {'learning': 1, 'units': 1} -> {'learning': 2" in caplog.text
 
 
 def test_inputs_that_changed_places_make_it_stale(folder):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from emoq_plugin import data as data_code
 from emoq_plugin.data.directory import DataDirectory, read_emotions, write_lines
 from emoq_plugin.data.folds import Fold, read_folds, write_folds
 from emoq_plugin.files import read_table, write_json, write_table
@@ -104,6 +105,7 @@ def join_data(
             "test_on": {corpus: list(c) for corpus, c in test_on.items()},
             "max_per_emotion": max_per_emotion,
         },
+        code=[data_code],
     )
     if stage.is_done():
         return

@@ -10,6 +10,7 @@ from math import log2
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from emoq_plugin import evaluation, learning, routing, units
 from emoq_plugin.data.alignments import alignment_files
 from emoq_plugin.data.directory import read_emotions
 from emoq_plugin.data.folds import read_folds
@@ -507,7 +508,13 @@ class Study:
             files += [self.folds / fold / part for part in ("train", "valid", "test")]
         marker = self.marker(job)
         settings = self.settings(job)
-        return Stage(marker.parent, inputs=files, settings=settings, marker=marker.name)
+        return Stage(
+            marker.parent,
+            inputs=files,
+            settings=settings,
+            code=[learning, routing, units, evaluation],
+            marker=marker.name,
+        )
 
     @cached_property
     def _alignments_sha256(self) -> str | None:

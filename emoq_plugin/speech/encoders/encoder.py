@@ -97,6 +97,8 @@ class Encoder(ABC):
     is given the device to compute on.
     """
 
+    # Raised by an encoder whose frames come out otherwise than before.
+    VERSION: int = 1
     card: FeatureCard
     minimum_samples: int
     # Frame t depends on no samples but the `minimum_samples` from t times the shift on.
