@@ -8,6 +8,7 @@ enter it at stage 7, one argument a line).
 import argparse
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 from emoq_plugin import routing, speech
 from emoq_plugin import units as units_code
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.files import atomic_write, read_table, reading, write_table
+from emoq_plugin.bin._options import number, whole
+from emoq_plugin.files import (
+    atomic_write,
+    missing_config,
+    read_table,
+    reading,
+    write_table,
+)
 from emoq_plugin.recipe.stage import Stage
 
 if TYPE_CHECKING:
@@ -57,7 +65,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quantizer", type=Path, required=True, help="directory or hub name")
     add("--arm", help="of a bank: balanced or <group>-<router>")
-    add("--n_levels", type=int, help="levels of the stream; all when left out")
+    add("--n_levels", type=whole(1), help="levels of the stream; all when left out")
     add("--sets", nargs="+", required=True, help="the training set first")
     add("--data_dir", type=Path, default=Path("data"), help="holds <set>/wav.scp")
     add("--asr_exp", type=Path, help="of the model; default: exp/asr_<src_lang>")
@@ -67,16 +75,23 @@ def get_parser() -> argparse.ArgumentParser:
     add("--stream", choices=["single", "multi"], help="default: by the levels")
     add("--deduplicate", type=str2bool, help="default: true for a single stream")
     add("--speed_perturb_factors", nargs="*", default=[], help="of the training set")
-    add("--min_wav_duration", type=float, default=0.1, help="s, of the training set")
-    add("--max_wav_duration", type=float, default=30.0, help="s, of the training set")
-    add("--src_nbpe", type=int, default=500, help="BPE pieces of a single stream")
+    add(
+        "--min_wav_duration", type=number(0), default=0.1, help="s, of the training set"
+    )
+    add(
+        "--max_wav_duration",
+        type=number(0),
+        default=30.0,
+        help="s, of the training set",
+    )
+    add("--src_nbpe", type=whole(1), default=500, help="BPE pieces of a single stream")
     add("--asr_config", type=Path, help="of mt_train; needed for --stream multi")
     add("--python", default=PYTHON, help="command that asr2.sh runs ESPnet with")
     add("--allow_pipe", type=str2bool, default=False, help="run commands in wav.scp")
     add("--multi_channel", default="error", choices=["error", "first", "mean"])
     add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
     add("--model_dir", help="local directory of the encoder's model")
-    add("--nj", type=int, default=1, help="processes on the CPU")
+    add("--nj", type=whole(1), default=1, help="processes on the CPU")
     return parser
 
 
@@ -84,6 +99,18 @@ def work(options: argparse.Namespace) -> None:
     """Pack the quantizer, encode every set, write card and options."""
     from emoq_plugin.espnet_adapters.asr2 import read_recordings
 
+    for factor in options.speed_perturb_factors:
+        if not re.fullmatch(r"\d+(\.\d+)?", factor) or not float(factor):
+            raise ValueError(
+                f"--speed_perturb_factors '{factor}', expected such as 0.9"
+            )
+    if options.min_wav_duration >= options.max_wav_duration:
+        raise ValueError(
+            f"--min_wav_duration {options.min_wav_duration:g} is not below "
+            f"--max_wav_duration {options.max_wav_duration:g}"
+        )
+    if options.asr_config and not options.asr_config.is_file():
+        raise FileNotFoundError(missing_config(options.asr_config))
     if repeated := {s for s in options.sets if options.sets.count(s) > 1}:
         raise ValueError(f"--sets names '{repeated.pop()}' twice")
     for name in options.sets:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.files import read_table, write_json
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions")
@@ -23,8 +24,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--asr_exp", type=Path, required=True, help="experiment of asr2.sh")
     add("--sets", nargs="+", required=True, help="sets that were decoded")
     add("--data_dir", type=Path, default=Path("data"), help="holds <set>/text")
-    add("--n_resamples", type=int, default=1000, help="of the bootstrap")
-    add("--seed", type=int, default=0, help="of the bootstrap")
+    add("--n_resamples", type=whole(1), default=1000, help="of the bootstrap")
+    add("--seed", type=whole(0), default=0, help="of the bootstrap")
     return parser
 
 

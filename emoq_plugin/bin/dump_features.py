@@ -12,6 +12,7 @@ import numpy as np
 
 from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.bin._options import whole
 from emoq_plugin.devices import pick_device
 from emoq_plugin.files import read_json, read_table
 from emoq_plugin.presets import config_of
@@ -47,11 +48,11 @@ def get_parser() -> argparse.ArgumentParser:
         help="file or name of conf/features",
     )
     add("--model_dir", help="local model directory, instead of the config's model")
-    add("--nj", type=int, default=1, help="number of jobs")
-    add("--job", type=int, default=1, help="number of this job, from 1")
+    add("--nj", type=whole(1), default=1, help="number of jobs")
+    add("--job", type=whole(1), default=1, help="number of this job, from 1")
     add("--merge", type=str2bool, default=False, help="join finished jobs")
     add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
-    add("--num_threads", type=int, default=1, help="threads of one job on the CPU")
+    add("--num_threads", type=whole(1), default=1, help="threads of one job on the CPU")
     return parser
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emoq_plugin import routing, units
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
     UNHEARD,
@@ -28,9 +29,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., as in stage 4")
     add("--arms", nargs="+", required=True, help="balanced, <group>-<router> ...")
-    add("--route_depth", type=int, default=1, help="levels that routers look at")
-    add("--beam", type=int, default=1, help="code sequences kept for a frame")
-    add("--seed", type=int, default=0, help="of the controls random and wrong")
+    add("--route_depth", type=whole(1), default=1, help="levels that routers look at")
+    add("--beam", type=whole(1), default=1, help="code sequences kept for a frame")
+    add("--seed", type=whole(0), default=0, help="of the controls random and wrong")
     add("--output_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
     return parser
 

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -13,7 +14,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quantizer", required=True, help="artifact directory or hub name")
     add("--arm", help="of a bank: balanced or <group>-<router>")
-    add("--n_levels", type=int, help="levels to write; all when left out")
+    add("--n_levels", type=whole(1), help="levels to write; all when left out")
     add("--expert", help="kmeans: expert to write, needed if the arm has several")
     add(
         "--space",

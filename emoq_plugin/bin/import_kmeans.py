@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.files import read_json
 
 
@@ -13,7 +14,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="import_kmeans", description=__doc__)
     add = parser.add_argument
     add("model", type=Path, help="km_<K>.mdl (levels: km_<K>_RVQ_<l>.mdl beside it)")
-    add("--n_levels", type=int, default=1, help="of residual quantization")
+    add("--n_levels", type=whole(1), default=1, help="of residual quantization")
     add("--feature_card", type=Path, help="feature.json of dump/<feature>/<set>")
     add("--output_dir", type=Path, required=True, help="of the artifact")
     return parser

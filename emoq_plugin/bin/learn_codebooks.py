@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from emoq_plugin import learning, routing
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
@@ -64,17 +65,17 @@ def get_parser() -> argparse.ArgumentParser:
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
     add("--arms", nargs="+", help="learn only the experts that these need; all")
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
-    add("--route_depth", type=int, default=1, help="levels that routers look at")
+    add("--route_depth", type=whole(1), default=1, help="levels that routers look at")
     add(
         "--crossfit",
-        type=int,
+        type=whole(0),
         default=0,
         help="parts that route each other; 0: experts route clips they have seen",
     )
     add("--corpus", required=True, help="name for the artifact's card")
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
     add("--device", default="cpu", choices=["cpu", "cuda"])
-    add("--job", type=int, default=1, help="number of this job; GPUs go by turns")
+    add("--job", type=whole(1), default=1, help="number of this job; GPUs go by turns")
     return parser
 
 

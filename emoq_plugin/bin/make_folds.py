@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emoq_plugin import data
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import PARTS, speaker_folds, write_folds
 from emoq_plugin.files import read_table
@@ -17,9 +18,12 @@ def get_parser() -> argparse.ArgumentParser:
     """Give the options of this command."""
     parser = argparse.ArgumentParser(prog="make_folds", description=__doc__)
     parser.add_argument("--data_dir", required=True, help="directory with utt2spk")
-    parser.add_argument("--n_folds", type=int, default=5)
+    parser.add_argument("--n_folds", type=whole(1), default=5)
     parser.add_argument(
-        "--n_valid_speakers", type=int, default=1, help="held out of each training part"
+        "--n_valid_speakers",
+        type=whole(0),
+        default=1,
+        help="held out of each training part",
     )
     parser.add_argument(
         "--group_file",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import (
     TRAIN_ON,
@@ -36,9 +37,19 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         help="phones: directory of .lablaut files, CTM, or <utt> <start> <end> <phone>",
     )
-    add("--min_phone_count", type=int, default=50, help="merge rarer phones into one")
-    add("--n_permutations", type=int, default=100, help="of the labels, for the null")
-    add("--seed", type=int, default=0, help="of the permutations")
+    add(
+        "--min_phone_count",
+        type=whole(1),
+        default=50,
+        help="merge rarer phones into one",
+    )
+    add(
+        "--n_permutations",
+        type=whole(1),
+        default=100,
+        help="of the labels, for the null",
+    )
+    add("--seed", type=whole(0), default=0, help="of the permutations")
     add("--output_dir", type=Path, required=True, help="gets measures.jsonl")
     return parser
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.bin._options import whole
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
@@ -46,9 +47,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--quantizer_config", type=config_of("quantizer"), help="YAML that is shown"
     )
     parser.add_argument(
-        "--n_resamples", type=int, default=1000, help="of the bootstrap"
+        "--n_resamples", type=whole(1), default=1000, help="of the bootstrap"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
     return parser
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emoq_plugin.bin import ser_train
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.devices import take_gpus
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import find_bank
@@ -29,8 +30,8 @@ def get_parser() -> argparse.ArgumentParser:
         required=True,
         help="file or name of conf/ser",
     )
-    add("--ngpu", type=int, default=0, help="GPUs")
-    add("--job", type=int, default=1, help="number of this job; GPUs go by turns")
+    add("--ngpu", type=whole(0), default=0, help="GPUs")
+    add("--job", type=whole(1), default=1, help="number of this job; GPUs go by turns")
     add("--seed", default="0", help="of the training")
     add("--ser_args", default="", help="further options of ESPnet's trainer")
     add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/espnet")

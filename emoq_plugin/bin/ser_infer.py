@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
+from emoq_plugin.bin._options import whole
 from emoq_plugin.files import read_table, read_yaml
 from emoq_plugin.recipe.stage import Stage
 
@@ -30,7 +31,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--set", default="test", help="list of utterances to predict")
     parser.add_argument("--output", type=Path, required=True, help="posteriors.jsonl")
-    parser.add_argument("--ngpu", type=int, default=0, help="0 predicts on the CPU")
+    parser.add_argument(
+        "--ngpu", type=whole(0), default=0, help="0 predicts on the CPU"
+    )
     return parser
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from emoq_plugin import evaluation
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
+from emoq_plugin.bin._options import whole
 from emoq_plugin.files import read_json, write_json
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
@@ -47,8 +48,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=config_of("ser"), default="transformer", help="of conf/ser"
     )
-    parser.add_argument("--ngpu", type=int, default=0, help="0 trains on the CPU")
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation, order")
+    parser.add_argument("--ngpu", type=whole(0), default=0, help="0 trains on the CPU")
+    parser.add_argument(
+        "--seed", type=whole(0), default=0, help="of initialisation, order"
+    )
     parser.add_argument(
         "--resume", type=str2bool, default=True, help="go on from the last epoch"
     )

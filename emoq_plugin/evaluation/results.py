@@ -596,7 +596,7 @@ def _heading(scores: Mapping[str, Any]) -> list[str]:
         f"{scores['n_speakers']} speakers, {len(scores['folds'])} test fold(s) pooled; "
         f"classes {', '.join(scores['scored_emotions'])}.",
         (
-            f"Without intervals: {absent}."
+            f"Without intervals ({absent})."
             if (absent := interval.get("absent"))
             else f"Brackets are {interval['level']:.0%} bootstrap intervals over "
             f"speakers ({interval['n_resamples']} resamples, paired for differences to "

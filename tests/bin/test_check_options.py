@@ -4,7 +4,16 @@ import logging
 
 import pytest
 
-from emoq_plugin.bin import check_options, learn_codebooks
+from emoq_plugin.bin import (
+    asr2_units,
+    check_options,
+    dump_features,
+    encode_units,
+    learn_codebooks,
+    measure,
+    pack,
+    score,
+)
 from emoq_plugin.bin.check_options import main
 from emoq_plugin.recipe.stage import Stage
 
@@ -176,3 +185,39 @@ def test_a_configuration_that_is_missing_is_no_earlier_stage(tmp_path, caplog):
         learn_codebooks.main([f"--{name}={value}" for name, value in options.items()])
     assert "mien.yaml is missing: no such config; " in caplog.text
     assert "mine.yaml" in caplog.text and "earlier stage" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        (learn_codebooks, "route_depth", "0"),
+        (learn_codebooks, "crossfit", "-1"),
+        (encode_units, "beam", "0"),
+        (measure, "min_phone_count", "many"),
+        (dump_features, "nj", "0"),
+        (score, "n_resamples", "0"),
+        (asr2_units, "min_wav_duration", "nan"),
+        (pack, "n_levels", "0"),
+    ],
+)
+def test_numbers_of_the_commands_have_bounds(command, option, value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main([f"--{option}={value}"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert f"--{option}: '{value}', expected a" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--speed_perturb_factors", "0.9", "fast"], "'fast', expected such as 0.9"),
+        (["--speed_perturb_factors", "0.0"], "'0.0', expected such as 0.9"),
+        (["--min_wav_duration", "40"], "40 is not below --max_wav_duration 30"),
+        (["--asr_config", "conf/no.yaml"], "conf/no.yaml is missing: no such config"),
+    ],
+)
+def test_options_of_asr2_are_told_before_the_quantizer_is_read(options, told, caplog):
+    with pytest.raises(SystemExit):
+        asr2_units.main(["--quantizer", "none", "--sets", "train", *options])
+    assert told in caplog.text

@@ -158,7 +158,7 @@ def test_one_speaker_gives_scores_without_intervals_and_says_why(tmp_path, monke
         assert triple["low"] is None and triple["high"] is None
     assert "one test speaker" in scores["interval"]["absent"]
     page = render_results(json.loads(json.dumps(scores)))
-    assert "Without intervals: one test speaker" in page
+    assert "Without intervals (one test speaker" in page
     assert "nan" not in page and "None" not in page
     assert f"{100 * arm['macro_f1']['mean']:.1f} |" in page
 
