@@ -1,6 +1,7 @@
 """Stage 5: encode a set with the quantizers of one fold, every arm at every rate."""
 
 import argparse
+import logging
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from emoq_plugin.recipe.experiment import (
     find_bank,
     read_fold,
 )
-from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.stage import Stage, read_marker
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -126,6 +127,8 @@ def work(options: argparse.Namespace) -> None:
         part={u: "train" for u in fold.train} | {u: "test" for u in fold.test},
         unheard=read_unheard(unheard, emotions),
     )
+    stage.start()
+    # Looked for once other processes are kept out.
     cells: dict[Path, dict[tuple[str, Arm], Stage]] = {}
     for rate, arm in product(dict.fromkeys(options.rates), arms):
         beside = [unheard] if arm.router == "calibrated" and unheard.exists() else []
@@ -135,9 +138,10 @@ def work(options: argparse.Namespace) -> None:
             settings=settings,
             code=[routing, units],
         )
-        if not cell.is_done():
+        if read_marker(cell.marker).get("fingerprint") == cell.fingerprint:
+            logging.info("%s stays as it is", cell.output)
+        else:
             cells.setdefault(banks[rate], {})[rate, arm] = cell
-    stage.start()
     for directory, missing in cells.items():
         bank = open_bank(directory, fold, data, features.card)
         if bank.normalization.kind == "speaker" and not facts.speaker_means:

@@ -170,7 +170,11 @@ def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
     """Give size, levels and groups of the banks that were learned from the same."""
     markers = {p.parent.name: read_marker(p) for p in output.glob(f"*x*/{MARKER}")}
     settings = {name: found.get("settings", {}) for name, found in markers.items()}
-    return {name: s for name, s in settings.items() if s.get("stage") == shared}
+    return {
+        name: known
+        for name, known in settings.items()
+        if isinstance(known, dict) and known.get("stage") == shared
+    }
 
 
 def _groups(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
@@ -209,7 +213,7 @@ def _learn(
         stage.start()
     for bank in plan:
         if bank not in missing:
-            logging.info("%s is up to date: nothing to do", bank.place)
+            logging.info("%s stays as it is", bank.place)
     if missing:
         fits = any("specific" in bank.groups for bank in missing)
         calibrated = clips.fit_calibrated(output, writes=writes) if fits else {}
