@@ -40,6 +40,8 @@ model_dir=       # local model directory instead of the config's model
 # Stages 4-5, quantizers and units
 quantizer_config= # path or name of conf/quantizer; default: level
 rates="2x4 16x1 64x1 64x2 64x4" # <codebook size>x<levels>
+# Stage 4 learns only the experts that the arms need. A rate or an arm that is added later
+# keeps what is there.
 arms="balanced specific-cosine specific-gain specific-distortion specific-linear"
 arms+=" specific-calibrated specific-soft"
 arms+=" biased95-distortion capacity-distortion"
