@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from os.path import isfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from emoq_plugin import speech
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.data.directory import (
     DataDirectory,
+    by_recording,
     fault_report,
     place_of_audio,
     read_emotions,
@@ -30,12 +32,12 @@ from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.audio import (
     MULTI_CHANNEL,
+    Recording,
     fits_as_it_is,
-    is_pipe,
-    read_audio,
     resample,
     write_audio,
 )
+from emoq_plugin.speech.pipes import is_pipe
 
 
 @dataclass(frozen=True)
@@ -76,22 +78,31 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def format_recording(
+    group: tuple[str, list[str]], *, data: DataDirectory, options: argparse.Namespace
+) -> list[Outcome]:
+    """Check the utterances of one recording, which is opened once."""
+    name, utterances = group
+    recording = Recording(data.wav[name], allow_pipe=options.allow_pipe)
+    return [
+        format_utterance(u, recording, data=data, options=options) for u in utterances
+    ]
+
+
 def format_utterance(
-    utterance: str, *, data: DataDirectory, options: argparse.Namespace
+    utterance: str,
+    recording: Recording,
+    *,
+    data: DataDirectory,
+    options: argparse.Namespace,
 ) -> Outcome:
     """Check one utterance; write a file only where the original does not fit."""
-    recording, *segment = data.segments.get(utterance, (utterance,))
-    entry = data.wav[recording]
+    segment = data.part(utterance)
     written = Path(options.output_dir) / "wav" / f"{utterance}{AUDIO_SUFFIX}"
     if written.exists():  # by an interrupted run with the same settings
         return Outcome(utterance, str(written), soundfile.info(written).frames)
     try:
-        samples, rate = read_audio(
-            entry,
-            segment=tuple(segment) or None,
-            allow_pipe=options.allow_pipe,
-            multi_channel=options.multi_channel,
-        )
+        samples, rate = recording.read(segment, multi_channel=options.multi_channel)
     except (ValueError, OSError) as error:
         place = place_of_audio(data, utterance)
         return Outcome(utterance, fault=f"{place}: {utterance}: {error}")
@@ -102,8 +113,8 @@ def format_utterance(
     if seconds > options.max_seconds:
         reason = f"too long: {seconds:.3f} s, at most {options.max_seconds} s"
         return Outcome(utterance, dropped=reason)
-    if not segment and fits_as_it_is(entry, options.sample_rate):
-        return Outcome(utterance, entry, len(samples))
+    if not segment and fits_as_it_is(recording.entry, options.sample_rate):
+        return Outcome(utterance, recording.entry, len(samples))
     samples = resample(samples, rate, options.sample_rate)
     write_audio(written, samples, options.sample_rate)
     return Outcome(utterance, str(written), len(samples))
@@ -178,14 +189,13 @@ def _forget_other_settings(folder: Path, fingerprint: str) -> None:
 
 
 def _format_all(data: DataDirectory, options: argparse.Namespace) -> list[Outcome]:
-    one = partial(format_utterance, data=data, options=options)
-    if options.nj <= 1:
-        outcomes = map(one, data.utterances)
-        return list(progress(outcomes, len(data.utterances), "formatting"))
+    one = partial(format_recording, data=data, options=options)
+    groups = by_recording(data).items()
     # libsndfile and soxr let go of Python's lock.
-    with ThreadPoolExecutor(options.nj) as pool:
-        outcomes = pool.map(one, data.utterances)
-        return list(progress(outcomes, len(data.utterances), "formatting"))
+    with ThreadPoolExecutor(max(1, options.nj)) as pool:
+        each = chain.from_iterable(pool.map(one, groups))
+        outcomes = list(progress(each, len(data.utterances), "formatting"))
+    return sorted(outcomes, key=lambda outcome: outcome.utterance)
 
 
 def _write(

@@ -9,6 +9,7 @@ from os.path import isfile
 from emoq_plugin.bin._command import run_command, str2bool
 from emoq_plugin.data.directory import (
     DataDirectory,
+    by_recording,
     entry_faults,
     fault_report,
     parse,
@@ -19,7 +20,8 @@ from emoq_plugin.data.directory import (
 from emoq_plugin.data.folds import Fold, fold_faults, read_folds
 from emoq_plugin.data.tree import told
 from emoq_plugin.progress import progress
-from emoq_plugin.speech.audio import is_pipe, read_audio
+from emoq_plugin.speech.audio import Recording
+from emoq_plugin.speech.pipes import is_pipe
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -44,23 +46,20 @@ def audio_faults(
     data: DataDirectory, *, sample_rate: int | None, allow_pipe: bool
 ) -> list[str]:
     """Decode every utterance and list what is not usable mono audio."""
-    faults = []
-    for u in progress(data.utterances, len(data.utterances), "decoding"):
-        recording, *segment = data.segments.get(u, (u,))
-        entry = data.wav.get(recording, "")
+    faults = {}
+    groups = by_recording(data).items()
+    for name, utterances in progress(groups, len(groups), "decoding"):
+        entry = data.wav.get(name, "")
         # Missing files and refused commands are listed by `entry_faults` already.
         if not (isfile(entry) or (allow_pipe and is_pipe(entry))):
             continue
-        try:
-            read_audio(
-                entry,
-                segment=tuple(segment) or None,
-                sample_rate=sample_rate,
-                allow_pipe=allow_pipe,
-            )
-        except (ValueError, OSError) as error:
-            faults.append(f"{place_of_audio(data, u)}: {u}: {error}")
-    return faults
+        recording = Recording(entry, allow_pipe=allow_pipe)
+        for u in utterances:
+            try:
+                recording.read(data.part(u), sample_rate=sample_rate)
+            except (ValueError, OSError) as error:
+                faults[u] = f"{place_of_audio(data, u)}: {u}: {error}"
+    return [faults[u] for u in data.utterances if u in faults]
 
 
 def work(options: argparse.Namespace) -> None:

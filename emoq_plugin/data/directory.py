@@ -16,7 +16,7 @@ from emoq_plugin.files import (
     unmarked,
     write_table,
 )
-from emoq_plugin.speech.audio import is_pipe
+from emoq_plugin.speech.pipes import is_pipe
 
 # Table name -> attribute; further utt2* tables are kept as they are, in `extra`.
 TABLES = {
@@ -199,6 +199,10 @@ class DataDirectory:
             lines=self.lines,
         )
 
+    def part(self, utterance: str) -> tuple[float, float] | None:
+        """Give start and end of an utterance in its recording, seconds."""
+        return self.segments[utterance][1:] if utterance in self.segments else None
+
     def write(self, path: str | Path) -> None:
         """Write every table, sorted; tables that are empty now are removed."""
         path = Path(path)
@@ -335,6 +339,16 @@ def entry_faults(data: DataDirectory, allow_pipe: bool = False) -> list[str]:
         elif not isfile(entry):  # False too for a name that is too long
             faults.append(f"{where}: audio file of '{key}' is missing: {entry}")
     return faults
+
+
+def by_recording(data: DataDirectory) -> dict[str, list[str]]:
+    """List the utterances of each recording, so that it is opened once for all."""
+    groups: dict[str, list[str]] = {}
+    for u in data.utterances:
+        groups.setdefault(data.segments[u][0] if u in data.segments else u, []).append(
+            u
+        )
+    return groups
 
 
 def write_lines(path: str | Path, items: Sequence[str]) -> None:

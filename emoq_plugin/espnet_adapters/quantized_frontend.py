@@ -10,7 +10,7 @@ from espnet2.train.class_choices import ClassChoices
 from emoq_plugin.core.rvq import pad_clips
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
-from emoq_plugin.speech.audio import resample
+from emoq_plugin.speech.audio import resample, scale
 from emoq_plugin.speech.pipeline import build_from_card
 
 NAME = "emoq_quantized"
@@ -58,9 +58,10 @@ class CardFrontend(AbsFrontend):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode (B, N) samples, each clip for itself, to (B, T, D)."""
         waves = [
-            resample(w[:n].cpu().numpy(), self.input_fs, self.encoder.sample_rate)
-            for w, n in zip(input, input_lengths.tolist())
+            scale(w[:n].cpu().numpy(), f"clip {i} of the batch")
+            for i, (w, n) in enumerate(zip(input, input_lengths.tolist()))
         ]
+        waves = [resample(w, self.input_fs, self.encoder.sample_rate) for w in waves]
         clips = [torch.from_numpy(f).to(input.device) for f in self.encoder(waves)]
         lengths = torch.tensor([len(clip) for clip in clips], device=input.device)
         return pad_clips(clips, value=0.0, n_frames=int(lengths.max())), lengths

@@ -1,8 +1,7 @@
 """Reading audio: mono float32 samples, every unusable recording refused by name."""
 
-import io
 import math
-import subprocess
+from io import BytesIO
 from os.path import isfile
 from pathlib import Path
 
@@ -11,6 +10,9 @@ import soundfile
 import soxr
 
 from emoq_plugin.files import atomic_write
+from emoq_plugin.speech.completeness import what_is_missing
+from emoq_plugin.speech.mp3 import count_frames
+from emoq_plugin.speech.pipes import is_pipe, run_pipe
 
 # -80 dB of full scale, three steps of 16-bit audio: only digital silence is below.
 SILENCE_PEAK = 1e-4
@@ -21,11 +23,11 @@ MAX_OVERSHOOT_SECONDS = 0.5
 MAX_VALUES = 2**29
 MIN_RATE = 1000  # Hz; resampling makes what is slower grow without bound
 MULTI_CHANNEL = ("error", "first", "mean")
-
-
-def is_pipe(entry: str) -> bool:
-    """Tell whether an entry of wav.scp is a command (`sph2pipe x.sph |`)."""
-    return entry.rstrip().endswith("|")
+# A filter overshoots a step by 9 % (Gibbs), resampled speech at full scale by no more.
+MAX_PEAK = 1.1
+# Subtypes whose values nothing bounds; decoders of MP3 and Ogg overshoot too, but from
+# recordings within full scale.
+FLOATS = ("FLOAT", "DOUBLE")
 
 
 def read_audio(
@@ -55,7 +57,7 @@ def read_audio(
     Returns
     -------
     samples : (N,) float32 array
-        Within -1 .. 1 for integer formats.
+        Within -1 .. 1.
     rate : int, Hz
 
     Raises
@@ -63,19 +65,80 @@ def read_audio(
     FileNotFoundError
         If the file is missing.
     ValueError
-        If the audio is unreadable, truncated, empty, silent, not finite, too long for
-        memory, at another rate, has several channels, or is shorter than the segment;
-        the entry is named.
+        If the audio is unreadable, truncated, empty, silent, not finite, out of range,
+        too long for memory, at another rate, has several channels, or is shorter than
+        the segment; or if a command fails or writes an error. The entry is named.
     """
-    if multi_channel not in MULTI_CHANNEL:
-        raise ValueError(
-            f"multi_channel '{multi_channel}', expected one of {MULTI_CHANNEL}"
-        )
-    try:
-        with soundfile.SoundFile(_source(entry, allow_pipe)) as stream:
+    recording = Recording(entry, allow_pipe=allow_pipe)
+    return recording.read(segment, sample_rate=sample_rate, multi_channel=multi_channel)
+
+
+class Recording:
+    """An entry of wav.scp, read in parts; a command runs once, for the first of them.
+
+    Parameters
+    ----------
+    entry : str
+        Path of an audio file (spaces allowed) or, with `allow_pipe`, a command that
+        ends in `|` and writes audio to its standard output.
+    allow_pipe : bool, default=False
+        Run commands; they are refused otherwise, as a data directory may be foreign.
+    """
+
+    def __init__(self, entry: str, *, allow_pipe: bool = False):
+        self.entry = entry
+        self._allow_pipe = allow_pipe
+        self._loaded: tuple[str | bytes, str] | None = None
+        self._failure: Exception | None = None
+
+    def read(
+        self,
+        segment: tuple[float, float] | None = None,
+        *,
+        sample_rate: int | None = None,
+        multi_channel: str = "error",
+    ) -> tuple[np.ndarray, int]:
+        """Read all or a part; see `read_audio`."""
+        if multi_channel not in MULTI_CHANNEL:
+            raise ValueError(
+                f"multi_channel '{multi_channel}', expected one of {MULTI_CHANNEL}"
+            )
+        entry = self.entry
+        try:
+            samples, rate, subtype = self._samples(segment)
+        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless
+            raise ValueError(f"{entry}: unreadable audio: {error}") from error
+        if sample_rate is not None and rate != sample_rate:
+            raise ValueError(
+                f"{entry}: {rate} Hz, expected {sample_rate} Hz: resample it (stage 2)"
+            )
+        if samples.shape[1] > 1 and multi_channel == "error":
+            raise ValueError(
+                f"{entry}: {samples.shape[1]} channels, expected one: "
+                "choose --multi_channel first or mean in stage 2"
+            )
+        mono = samples.mean(axis=1) if multi_channel == "mean" else samples[:, 0]
+        check_samples(mono, entry)
+        if subtype in FLOATS:
+            check_range(mono, MAX_PEAK, entry)
+        return np.ascontiguousarray(np.clip(mono, -1.0, 1.0), dtype=np.float32), rate
+
+    def _samples(
+        self, segment: tuple[float, float] | None
+    ) -> tuple[np.ndarray, int, str]:
+        """Decode a part: (N, channels) float32, Hz, libsndfile's subtype."""
+        entry = self.entry
+        source, fault = self._load()
+        with _open(source) as stream:
             rate, channels = stream.samplerate, stream.channels
             if rate < MIN_RATE:
                 raise ValueError(f"{entry}: {rate} Hz, expected at least {MIN_RATE}")
+            # A part that a cut file still holds is whole.
+            if fault and (segment is None or segment[1] * rate > stream.frames):
+                raise ValueError(
+                    f"{entry}: truncated audio or a wrong header: {fault}, "
+                    f"{stream.frames / rate:.3f} s: copy or convert it again"
+                )
             start, stop = _frames(entry, segment, rate, stream.frames)
             if (stop - start) * channels > MAX_VALUES:
                 raise ValueError(
@@ -84,25 +147,25 @@ def read_audio(
                 )
             stream.seek(start)
             samples = stream.read(stop - start, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless
-        raise ValueError(f"{entry}: unreadable audio: {error}") from error
-    if len(samples) + MAX_OVERSHOOT_SECONDS * rate < stop - start:
-        raise ValueError(
-            f"{entry}: truncated audio, ends after {len(samples)} of {stop - start} "
-            "samples: copy it again"
-        )
-    if sample_rate is not None and rate != sample_rate:
-        raise ValueError(
-            f"{entry}: {rate} Hz, expected {sample_rate} Hz: resample it (stage 2)"
-        )
-    if channels > 1 and multi_channel == "error":
-        raise ValueError(
-            f"{entry}: {channels} channels, expected one: "
-            "choose --multi_channel first or mean in stage 2"
-        )
-    mono = samples.mean(axis=1) if multi_channel == "mean" else samples[:, 0]
-    check_samples(mono, entry)
-    return np.ascontiguousarray(mono, dtype=np.float32), rate
+            subtype = stream.subtype
+        if len(samples) + MAX_OVERSHOOT_SECONDS * rate < stop - start:
+            raise ValueError(
+                f"{entry}: truncated audio, ends after {len(samples)} of "
+                f"{stop - start} samples: copy it again"
+            )
+        return samples, rate, subtype
+
+    def _load(self) -> tuple[str | bytes, str]:
+        """Give path or content, and what is missing in it; once for all parts."""
+        if self._failure is not None:
+            raise self._failure
+        if self._loaded is None:
+            try:
+                self._loaded = _complete(_fetch(self.entry, self._allow_pipe))
+            except Exception as failure:
+                self._failure = failure
+                raise
+        return self._loaded
 
 
 def check_samples(samples: np.ndarray, where: str) -> None:
@@ -136,6 +199,70 @@ def check_samples(samples: np.ndarray, where: str) -> None:
         )
 
 
+def check_range(samples: np.ndarray, limit: float, where: str) -> None:
+    """Refuse samples that no gain explains, such as 16-bit numbers.
+
+    Parameters
+    ----------
+    samples : (N,) float array
+    limit : float
+        Full scale is 1.
+    where : str
+        Name for the message.
+
+    Raises
+    ------
+    ValueError
+        If one is larger.
+    """
+    peak = float(np.abs(samples).max(initial=0))
+    if peak > limit:
+        raise ValueError(
+            f"{where}: values up to {peak:.6g}, expected -1 .. 1: divide 16-bit "
+            "numbers by 32768, others by their full scale"
+        )
+
+
+def scale(samples: np.ndarray, where: str) -> np.ndarray:
+    """Bring samples to float32 of full scale 1, by what their type says.
+
+    Parameters
+    ----------
+    samples : (N,) array
+        int8, int16, int32 and uint8 (128 is zero) have the full scale of the type.
+    where : str
+        Name for the message.
+
+    Returns
+    -------
+    (N,) float32 array
+
+    Raises
+    ------
+    ValueError
+        For another shape, or a type that tells no scale.
+
+    Examples
+    --------
+    >>> scale(np.array([-32768, 16384], np.int16), "a").tolist()
+    [-1.0, 0.5]
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1:
+        raise ValueError(f"{where}: shape {samples.shape}, expected mono (N,)")
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i" and samples.dtype.itemsize <= 4:
+        full = -float(np.iinfo(samples.dtype).min)
+        return (samples / full).astype(np.float32)
+    raise ValueError(
+        f"{where}: samples of type {samples.dtype} tell no full scale: give float in "
+        "-1 .. 1, int16, int32 or uint8"
+    )
+
+
 def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
     """Resample with soxr (quality HQ) and keep within -1 .. 1.
 
@@ -167,7 +294,7 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
     samples : (N,) float array
     rate : int, Hz
     """
-    memory = io.BytesIO()  # libsndfile does not pass on that a disk is full
+    memory = BytesIO()  # libsndfile does not pass on that a disk is full
     form = Path(path).suffix[1:].upper()
     soundfile.write(memory, samples, rate, format=form, subtype="PCM_16")
     with atomic_write(path, "wb") as stream:
@@ -190,7 +317,8 @@ def fits_as_it_is(entry: str, sample_rate: int) -> bool:
     )
 
 
-def _source(entry: str, allow_pipe: bool) -> str | io.BytesIO:
+def _fetch(entry: str, allow_pipe: bool) -> str | bytes:
+    """Give the path of an entry, or what its command writes."""
     if not is_pipe(entry):
         if not isfile(entry):
             raise FileNotFoundError(f"{entry}: audio file is missing")
@@ -200,12 +328,21 @@ def _source(entry: str, allow_pipe: bool) -> str | io.BytesIO:
             f"{entry}: a command in wav.scp, refused: "
             "allow it with --allow_pipe true if you trust this data directory"
         )
-    command = entry.rstrip()[:-1]
-    done = subprocess.run(command, shell=True, capture_output=True, check=False)
-    if done.returncode != 0:
-        message = done.stderr.decode(errors="replace").strip()
-        raise ValueError(f"{entry}: exit status {done.returncode}: {message}")
-    return io.BytesIO(done.stdout)
+    return run_pipe(entry)
+
+
+def _open(source: str | bytes) -> soundfile.SoundFile:
+    return soundfile.SoundFile(source if isinstance(source, str) else BytesIO(source))
+
+
+def _complete(source: str | bytes) -> tuple[str | bytes, str]:
+    """Give the source with a right header, where that helps, and what is missing."""
+    with _open(source) as stream:
+        if stream.format != "MP3":
+            return source, what_is_missing(stream, source)
+    if isinstance(source, str):
+        source = Path(source).read_bytes()
+    return count_frames(source)
 
 
 def _frames(

@@ -13,7 +13,14 @@ import torch
 
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.routing.routers import CONTROLS, Route
-from emoq_plugin.speech.audio import check_samples, read_audio, resample
+from emoq_plugin.speech.audio import (
+    MAX_PEAK,
+    check_range,
+    check_samples,
+    read_audio,
+    resample,
+    scale,
+)
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
 from emoq_plugin.speech.encoders.registry import build_encoder, encoder_class
 from emoq_plugin.units.text import deduplicate, to_cjk
@@ -167,7 +174,8 @@ class SpeechToUnits:
 
         Parameters
         ----------
-        audio : str, Path, or ((N,) float array, Hz)
+        audio : str, Path, or ((N,) array, Hz)
+            Samples are float in -1 .. 1, or integers of a type that tells full scale.
         multi_channel : {"error", "first", "mean"}, default="error"
 
         Returns
@@ -180,8 +188,9 @@ class SpeechToUnits:
             For audio that cannot be used, see `data.audio.read_audio`.
         """
         if isinstance(audio, tuple):
-            samples, rate = np.asarray(audio[0], np.float32), audio[1]
+            samples, rate = scale(audio[0], "samples"), audio[1]
             check_samples(samples, "samples")
+            check_range(samples, MAX_PEAK, "samples")
         else:
             samples, rate = read_audio(str(audio), multi_channel=multi_channel)
         return resample(samples, rate, self.encoder.sample_rate)
@@ -311,15 +320,17 @@ class StreamingEncoder:
 
         Parameters
         ----------
-        samples : (N,) float32 array
-            At the encoder's sampling rate.
+        samples : (N,) array
+            At the encoder's sampling rate; types as in `SpeechToUnits.read`.
 
         Returns
         -------
         codes : (T, L) int64 array
             T may be 0.
         """
-        rest = np.concatenate([self._rest, np.asarray(samples, np.float32)])
+        samples = scale(samples, "samples")
+        check_range(samples, MAX_PEAK, "samples")
+        rest = np.concatenate([self._rest, samples])
         window = self._speech.encoder.minimum_samples
         n_frames = max(0, 1 + (len(rest) - window) // self._shift)
         self._rest = rest[n_frames * self._shift :]

@@ -110,6 +110,31 @@ def test_commands_in_wav_scp_are_refused_unless_allowed(corpus, stage2, caplog):
     assert stage2(allow_pipe="true").utterances == corpus.utterances
 
 
+@pytest.mark.parametrize("nj", [1, 3])
+def test_a_command_runs_once_for_all_segments(corpus, stage2, nj):
+    count, audio = corpus.root / "count", corpus.root / "long.wav"
+    soundfile.write(audio, corpus.tone(4.0), RATE)
+    entry = f"echo x >> '{count}'; cat '{audio}' |"
+    corpus.table("wav.scp", [f"rec{n} {entry}" for n in (1, 2)])
+    u = corpus.utterances
+    # Alternating, so that two neighbours are never of one recording.
+    lines = [f"{x} rec{1 + n % 2} {n / 4} {n / 4 + 0.25}" for n, x in enumerate(u)]
+    corpus.table("segments", lines)
+    data = stage2(allow_pipe="true", nj=nj)
+    assert count.read_text() == "x\n" * 2
+    assert data.utterances == u
+    tone = corpus.tone(4.0)
+    for n, x in enumerate(u):
+        read, _ = soundfile.read(data.wav[x])
+        start = round(n / 4 * RATE)
+        np.testing.assert_allclose(read, tone[start : start + RATE // 4], atol=1e-4)
+    validate_data_dir.main(
+        [f"--data_dir={corpus.path}", f"--emotions={corpus.emotions_file}"]
+        + ["--check_audio=true", "--allow_pipe=true"]
+    )
+    assert count.read_text() == "x\n" * 4
+
+
 def test_a_second_call_does_nothing_until_something_changes(corpus, stage2, caplog):
     caplog.set_level(logging.INFO)
     stage2()

@@ -59,6 +59,15 @@ def test_a_wave_gives_the_same_frames_in_any_company(encoder):
         np.testing.assert_allclose(two, alone, **CLOSE)
 
 
+def test_numbers_of_16_bits_are_scaled_or_refused_but_never_taken_as_they_are(encoder):
+    [wave] = make_waves([8000])
+    integers = np.rint(wave / np.abs(wave).max() * 32767).astype(np.int16)
+    [expected] = encoder([(integers / 32768).astype(np.float32)])
+    np.testing.assert_array_equal(encoder([integers])[0], expected)
+    with pytest.raises(ValueError, match="utterance 'u': values up to 32767, expected"):
+        encoder([integers.astype(np.float32)], utterances=["u"])
+
+
 def test_a_louder_neighbour_is_not_heard(encoder):
     wave, quiet, other = make_waves([2000, 2000, 3000])
     loud = [wave, 8 * quiet, 8 * other]

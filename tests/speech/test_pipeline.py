@@ -51,6 +51,18 @@ def test_lists_samples_and_files_give_the_same_units(folder, quantizer):
     assert together[2].seconds == pytest.approx(0.5)  # resampled from 8 kHz
 
 
+def test_samples_are_scaled_where_their_type_says_so_and_refused_elsewhere(
+    folder, quantizer
+):
+    path = folder / "audio" / "a.wav"
+    integers, rate = soundfile.read(path, dtype="int16")
+    units = quantizer.units(path)
+    assert np.array_equal(quantizer.units((integers, rate)).codes, units.codes)
+    for wrong in (integers.astype(np.float32), integers.astype(np.int64)):
+        with pytest.raises(ValueError, match="samples.*(expected -1 .. 1|int64 tell)"):
+            quantizer.units((wrong, rate))
+
+
 def test_a_soft_route_tells_its_weights(folder):
     soft = emoq_plugin.load(str(folder / "quantizer"), arm="specific-soft", n_levels=1)
     units = soft.units(folder / "audio" / "a.wav")
@@ -178,13 +190,15 @@ def pieces(wave, sizes=(1, 399, 5, 320, 2000)):
         start, at = start + sizes[at % len(sizes)], at + 1
 
 
-@pytest.mark.parametrize("kind", ["corpus", "speaker"])
-def test_pieces_give_the_codes_of_the_whole(folder, kind):
+@pytest.mark.parametrize("kind, dtype", [("corpus", "i2"), ("speaker", "f4")])
+def test_pieces_give_the_codes_of_the_whole(folder, kind, dtype):
     speech = SpeechToUnits(RoutedQuantizer(make_bank(kind), "balanced"))
     wave = speech.read(folder / "audio" / "a.wav")
     mean = speech.speaker_mean([(wave, RATE)]) if kind == "speaker" else None
     stream = StreamingEncoder(speech, speaker_mean=mean)
-    found = np.concatenate([stream.push(piece) for piece in pieces(wave)])
+    # As a sound card gives them: the file has 16 bits.
+    given = wave if dtype == "f4" else np.rint(wave * 32768).astype(dtype)
+    found = np.concatenate([stream.push(piece) for piece in pieces(given)])
     [whole] = speech([(wave, RATE)], speaker_mean=mean)
     assert np.array_equal(found, whole.codes)
 

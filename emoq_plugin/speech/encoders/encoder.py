@@ -12,6 +12,10 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from emoq_plugin.files import check_types
+from emoq_plugin.speech.audio import check_range, scale
+
+# Noise and reverberation that training adds stay below, 16-bit numbers do not.
+LOUDEST = 16.0
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,9 @@ class Encoder(ABC):
 
         Parameters
         ----------
-        waves : sequence of (N,) float32 array
-            At `sample_rate`, in [-1, 1].
+        waves : sequence of (N,) array
+            At `sample_rate`; float in [-1, 1], or integers of a type that tells full
+            scale.
         utterances : sequence of str, optional
             Names for error messages.
 
@@ -137,14 +142,12 @@ class Encoder(ABC):
         Raises
         ------
         ValueError
-            If a wave is not mono, not finite or shorter than one frame.
+            If a wave is not mono, not finite, out of range or shorter than one frame.
         """
         names = utterances or [f"wave {i}" for i in range(len(waves))]
-        for name, wave in zip(names, waves, strict=True):
-            if wave.ndim != 1:
-                raise ValueError(
-                    f"utterance '{name}': shape {wave.shape}, expected mono (N,)"
-                )
+        scaled = []
+        for name, given in zip(names, waves, strict=True):
+            wave = scale(given, f"utterance '{name}'")
             if len(wave) < self.minimum_samples:
                 raise ValueError(
                     f"utterance '{name}': {len(wave)} samples, shorter than one frame "
@@ -153,4 +156,6 @@ class Encoder(ABC):
                 )
             if not np.isfinite(wave).all():
                 raise ValueError(f"utterance '{name}': the audio holds NaN or infinity")
-        return self.encode([np.asarray(wave, np.float32) for wave in waves])
+            check_range(wave, LOUDEST, f"utterance '{name}'")
+            scaled.append(wave)
+        return self.encode(scaled)
