@@ -37,6 +37,7 @@ from emoq_plugin.speech.audio import (
     resample,
     write_audio,
 )
+from emoq_plugin.speech.band import BANDS, RATES, band_facts, band_of
 from emoq_plugin.speech.pipes import is_pipe
 
 
@@ -47,6 +48,8 @@ class Outcome:
     utterance: str
     entry: str = ""
     n_samples: int = 0
+    rate: int = 0  # of the recording, Hz
+    band: int = 0  # highest frequency in it, Hz
     dropped: str = ""
     fault: str = ""
 
@@ -100,7 +103,10 @@ def format_utterance(
     segment = data.part(utterance)
     written = Path(options.output_dir) / "wav" / f"{utterance}{AUDIO_SUFFIX}"
     if written.exists():  # by an interrupted run with the same settings
-        return Outcome(utterance, str(written), soundfile.info(written).frames)
+        with soundfile.SoundFile(written) as stream:
+            if stream.comment:  # none from before there were any
+                rate, band = map(int, stream.comment.split())
+                return Outcome(utterance, str(written), stream.frames, rate, band)
     try:
         samples, rate = recording.read(segment, multi_channel=options.multi_channel)
     except (ValueError, OSError) as error:
@@ -113,11 +119,12 @@ def format_utterance(
     if seconds > options.max_seconds:
         reason = f"too long: {seconds:.3f} s, at most {options.max_seconds} s"
         return Outcome(utterance, dropped=reason)
+    band = band_of(samples, rate, options.sample_rate)
     if not segment and fits_as_it_is(recording.entry, options.sample_rate):
-        return Outcome(utterance, recording.entry, len(samples))
+        return Outcome(utterance, recording.entry, len(samples), rate, band)
     samples = resample(samples, rate, options.sample_rate)
-    write_audio(written, samples, options.sample_rate)
-    return Outcome(utterance, str(written), len(samples))
+    write_audio(written, samples, options.sample_rate, comment=f"{rate} {band}")
+    return Outcome(utterance, str(written), len(samples), rate, band)
 
 
 def work(options: argparse.Namespace) -> None:
@@ -219,7 +226,14 @@ def _write(
     formatted = data.subset(kept)
     formatted.segments = {}
     formatted.wav = {u: o.entry for u, o in kept.items()}
+    formatted.extra |= {
+        RATES: {u: str(o.rate) for u, o in kept.items()},
+        BANDS: {u: str(o.band) for u, o in kept.items()},
+    }
     formatted.write(output)
+    audio = band_facts(formatted, sample_rate=options.sample_rate)
+    if "note" in audio:
+        logging.warning("%s: %s", data.path, audio["note"])
     write_table(output / "utt2num_samples", {u: o.n_samples for u, o in kept.items()})
     speakers = set(formatted.speaker.values())
     for name in further_tables(data.path, "spk2"):

@@ -301,6 +301,7 @@ class _TrainingClips:
             fit_bank_normalization,
             speaker_means,
         )
+        from emoq_plugin.speech.band import band_facts
 
         emotions = read_emotions(options.emotions)
         data = DataDirectory.read(options.data_dir, emotions)
@@ -319,6 +320,9 @@ class _TrainingClips:
 
         card = {
             "corpus": options.corpus,
+            "audio": band_facts(
+                data, utterances, sample_rate=features.card.sample_rate
+            ),
             "fold": fold.name,
             "seed": config.learning.get("seed", 0),
             "feature": features.card.to_json(),

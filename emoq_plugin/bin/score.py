@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command, str2bool
@@ -10,9 +11,13 @@ from emoq_plugin.bin._options import whole
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.speech.band import BANDS, RATES, band_facts
+
+if TYPE_CHECKING:
+    from emoq_plugin.data.directory import DataDirectory
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
-TABLES = ("utt2spk", "utt2emo", "utt2votes")
+TABLES = ("utt2spk", "utt2emo", "utt2votes", RATES, BANDS)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -67,15 +72,18 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _facts(options: argparse.Namespace) -> dict[str, object]:
+def _facts(options: argparse.Namespace, data: "DataDirectory") -> dict[str, object]:
     """Gather what tells a reader how the numbers were made."""
-    facts: dict[str, object] = {"environment": environment()}
+    facts: dict[str, Any] = {"environment": environment()}
     if options.command:
         facts["command"] = options.command
     if options.feature_dir:
         facts["feature"] = read_json(options.feature_dir / "feature.json")
     if options.quantizer_config:
         facts["quantizer"] = read_yaml(options.quantizer_config)
+    rate = facts.get("feature", {}).get("sample_rate")
+    if audio := band_facts(data, sample_rate=rate):
+        facts["audio"] = audio
     return facts
 
 
@@ -103,14 +111,15 @@ def work(options: argparse.Namespace) -> None:
 
     stage.start()
     emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(options.data_dir, emotions)
     scores = score_experiment(
         options.predictions,
-        DataDirectory.read(options.data_dir, emotions),
+        data,
         emotions=emotions,
         corpus=options.corpus,
         tag=options.tag,
         synthetic=options.synthetic,
-        facts=_facts(options),
+        facts=_facts(options, data),
         n_resamples=options.n_resamples,
         seed=options.seed,
     )

@@ -222,6 +222,8 @@ def describe(config: dict[str, Any]) -> str:
             bits = sum(map(math.log2, config["sizes"][: config["n_levels"]]))
             rate = bits * feature["frame_rate_hz"]
             lines.append(f"| codes | {rate:g} bit/s for each expert of the route |")
+    if note := card.get("audio", {}).get("note"):
+        lines.append(f"| audio | {note} |")
     for name in ("corpus", "synthetic", "fold", "seed", "training_utterances"):
         if name in card:
             lines.append(f"| {name.replace('_', ' ')} | {card[name]} |")

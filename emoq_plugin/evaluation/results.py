@@ -611,6 +611,8 @@ def _heading(scores: Mapping[str, Any]) -> list[str]:
             f"No utterance is labelled {', '.join(absent)}: hard metrics average over "
             "the other classes, and predicting it is an error."
         )
+    if note := scores.get("audio", {}).get("note"):
+        lines.append(f"Audio: {note}.")
     if "emotion2vec" in json.dumps(scores.get("feature")).lower():
         lines.append(
             "The encoder emotion2vec was tuned on many emotion corpora: this test set "

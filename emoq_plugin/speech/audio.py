@@ -284,7 +284,9 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
     return (np.rint(steps) / 32768).astype(np.float32)
 
 
-def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
+def write_audio(
+    path: str | Path, samples: np.ndarray, rate: int, *, comment: str = ""
+) -> None:
     """Write 16-bit audio, atomically; the suffix tells the format.
 
     Parameters
@@ -293,10 +295,17 @@ def write_audio(path: str | Path, samples: np.ndarray, rate: int) -> None:
         Ends in `.flac` or `.wav`.
     samples : (N,) float array
     rate : int, Hz
+    comment : str, optional
+        Kept in the file.
     """
     memory = BytesIO()  # libsndfile does not pass on that a disk is full
     form = Path(path).suffix[1:].upper()
-    soundfile.write(memory, samples, rate, format=form, subtype="PCM_16")
+    with soundfile.SoundFile(
+        memory, "w", rate, channels=1, format=form, subtype="PCM_16"
+    ) as sound:
+        if comment:
+            sound.comment = comment
+        sound.write(samples)
     with atomic_write(path, "wb") as stream:
         stream.write(memory.getbuffer())
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
@@ -21,11 +22,14 @@ from emoq_plugin.speech.audio import (
     resample,
     scale,
 )
+from emoq_plugin.speech.band import band_of
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
 from emoq_plugin.speech.encoders.registry import build_encoder, encoder_class
 from emoq_plugin.units.text import deduplicate, to_cjk
 
 BATCH_FILES = 16
+# Speech that is played at 0.9 of its speed, as in training, has lost nothing.
+NARROW = 0.85
 
 
 @dataclass(frozen=True)
@@ -168,9 +172,16 @@ class SpeechToUnits:
             )
         self.quantizer = quantizer.to(device)
         self.device = device
+        learned = quantizer.bank.card.get("audio", {}).get("bands_hz", {})
+        whole = self.encoder.sample_rate // 2
+        self._band = max(map(int, learned), default=whole)
+        self._told: set[int] = set()
 
     def read(self, audio: Audio, *, multi_channel: str = "error") -> np.ndarray:
         """Read a file, or take samples, at the encoder's sampling rate.
+
+        The first recording of a narrower band than the quantizer was learned on, such
+        as telephone speech, is named in the log.
 
         Parameters
         ----------
@@ -193,7 +204,20 @@ class SpeechToUnits:
             check_range(samples, MAX_PEAK, "samples")
         else:
             samples, rate = read_audio(str(audio), multi_channel=multi_channel)
+        where = "samples" if isinstance(audio, tuple) else audio
+        self._tell_narrow(band_of(samples, rate, self.encoder.sample_rate), rate, where)
         return resample(samples, rate, self.encoder.sample_rate)
+
+    def _tell_narrow(self, band: int, rate: int, where: str | Path) -> None:
+        if band >= NARROW * self._band or band in self._told:
+            return
+        self._told.add(band)
+        logging.warning(
+            "%s: a recording of %d Hz with no sound above %d Hz, the quantizer knows "
+            "speech up to %d Hz: the same speech in a narrower band takes other codes "
+            "and other experts (said once for all such)",
+            *(where, rate, band, self._band),
+        )
 
     def features(
         self, waves: Sequence[np.ndarray], *, names: Sequence[str] | None = None

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from emoq_plugin.bin import format_data
+from emoq_plugin.data.directory import DataDirectory
+
 RATE = 16000
 
 
@@ -62,3 +65,18 @@ def copy(miniature, tmp_path, caplog):
         return Path(shutil.copytree(miniature(name), tmp_path / name))
 
     return make
+
+
+@pytest.fixture
+def stage2(corpus):
+    def run(**options):
+        options = {
+            "data_dir": corpus.path,
+            "emotions": corpus.emotions_file,
+            "output_dir": corpus.root / "dump",
+            **options,
+        }
+        format_data.main([f"--{k}={v}" for k, v in options.items()])
+        return DataDirectory.read(corpus.root / "dump", corpus.emotions)
+
+    return run

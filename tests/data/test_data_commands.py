@@ -6,26 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoq_plugin.bin import format_data, make_folds, validate_data_dir
-from emoq_plugin.data.directory import DataDirectory
+from emoq_plugin.bin import make_folds, validate_data_dir
 from emoq_plugin.data.folds import read_folds
 
 RATE = 16000
-
-
-@pytest.fixture
-def stage2(corpus):
-    def run(**options):
-        options = {
-            "data_dir": corpus.path,
-            "emotions": corpus.emotions_file,
-            "output_dir": corpus.root / "dump",
-            **options,
-        }
-        format_data.main([f"--{k}={v}" for k, v in options.items()])
-        return DataDirectory.read(corpus.root / "dump", corpus.emotions)
-
-    return run
 
 
 def fails(caplog, work, *arguments, **options):

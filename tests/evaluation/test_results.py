@@ -342,6 +342,23 @@ def call(tmp_path):
     ).split()
 
 
+def test_the_page_says_that_the_band_of_recordings_differs(tmp_path, call):
+    main(call)
+    page = tmp_path / "exp" / "RESULTS.md"
+    assert "Audio:" not in page.read_text("utf-8")
+    data = tmp_path / "data" / "all"
+    first, *rest = UTTERANCES
+    for table, low, high in (("utt2rate", 8000, 16000), ("utt2band", 4000, 8000)):
+        lines = [f"{first} {low}\n", *(f"{u} {high}\n" for u in rest)]
+        (data / table).write_text("".join(lines))
+    main(call)
+    counts = {"4000": 1, "8000": len(rest)}
+    assert read_json(tmp_path / "exp" / "scores.json")["audio"]["bands_hz"] == counts
+    text = page.read_text("utf-8")
+    assert f"several sampling rates: 8000 Hz 1, 16000 Hz {len(rest)}" in text
+    assert f"4000 Hz 1, 8000 Hz {len(rest)}: the same speech" in text
+
+
 def test_the_command_writes_both_files_once(tmp_path, call):
     main(call)
     scores = read_json(tmp_path / "exp" / "scores.json")

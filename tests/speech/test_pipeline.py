@@ -63,6 +63,24 @@ def test_samples_are_scaled_where_their_type_says_so_and_refused_elsewhere(
             quantizer.units((wrong, rate))
 
 
+def test_a_recording_of_a_narrower_band_than_the_quantizer_knows_is_named_once(
+    folder, tmp_path, caplog
+):
+    paths = [folder / "audio" / "a.wav", folder / "audio" / "deep" / "c.wav"]
+    SpeechToUnits(RoutedQuantizer(make_bank(), "balanced")).read(paths[0])
+    assert not caplog.messages
+    wide = SpeechToUnits(RoutedQuantizer(make_bank(), "balanced"))
+    list(wide([*paths, paths[1]]))
+    [said] = caplog.messages
+    assert "c.wav: a recording of 8000 Hz with no sound above 4000 Hz" in said
+    caplog.clear()
+    learned = make_bank(audio={"bands_hz": {"4000": 3}, "note": "of telephones"})
+    SpeechToUnits(RoutedQuantizer(learned, "balanced")).read(paths[1])
+    assert not caplog.messages
+    learned.save_pretrained(tmp_path)
+    assert "of telephones" in (tmp_path / "README.md").read_text("utf-8")
+
+
 def test_a_soft_route_tells_its_weights(folder):
     soft = emoq_plugin.load(str(folder / "quantizer"), arm="specific-soft", n_levels=1)
     units = soft.units(folder / "audio" / "a.wav")
