@@ -10,9 +10,11 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from itertools import chain, groupby, tee
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ from emoq_plugin.recipe.stage import Stage
 
 if TYPE_CHECKING:
     from emoq_plugin.espnet_adapters.asr2 import Asr2Units
+    from emoq_plugin.speech.pipeline import SpeechToUnits
 
 PYTHON = "python3 -m emoq_plugin.run"
 TABLES = ("wav.scp", "segments", "text", "utt2spk")
@@ -288,11 +291,19 @@ def _encode_all(
     from emoq_plugin.progress import progress
 
     texts = read_table(source / "text")
+    recordings = read_recordings(source)
     names = sorted(
-        u for u in read_recordings(source) if kept.seconds is None or texts[u]
+        (u for u in recordings if kept.seconds is None or texts[u]),
+        key=lambda u: (recordings[u][0], u),
     )
-    size = -(-len(names) // options.nj)
-    parts = [names[at : at + size] for at in range(0, len(names), size or 1)]
+    # All of a recording in one part, which opens it once.
+    groups = [list(group) for _, group in groupby(names, lambda u: recordings[u][0])]
+    groups.sort()  # by utterance, so that a speaker stays together
+    size = -(-len(groups) // options.nj)
+    parts = [
+        list(chain.from_iterable(groups[at : at + size]))
+        for at in range(0, len(groups), size or 1)
+    ]
     calls = [(options, units, source, part, kept) for part in parts]
     if options.nj == 1:
         total = len(names) * len(kept.factors)
@@ -319,63 +330,82 @@ def encode_part(
     names: list[str],
     kept: Kept,
 ) -> Iterator[tuple[str, Any, float, float]]:
-    """Encode some recordings of a set, each at every speed.
-
-    A recording played `factor` times as fast is one of `factor` times its rate.
-    """
+    """Encode some recordings of a set, each at every speed."""
     import emoq_plugin
     from emoq_plugin.devices import pick_device
-    from emoq_plugin.espnet_adapters.asr2 import read_recordings
-    from emoq_plugin.speech.audio import read_audio
     from emoq_plugin.speech.pipeline import SpeechToUnits
 
     quantizer = emoq_plugin.load(str(options.quantizer))
     speech = SpeechToUnits(
         quantizer, device=pick_device(options.device, 1), model_dir=options.model_dir
     )
-    recordings = read_recordings(source)
+    if quantizer.bank.normalization.kind != "speaker":
+        waves = _Waves(options, source, kept)
+        yield from _encode(speech, units, waves.read(names, kept.factors), None)
+        return
     speaker = read_table(source / "utt2spk")
-    by_speaker = quantizer.bank.normalization.kind == "speaker"
+    for who in dict.fromkeys(speaker[u] for u in names):
+        # Of one speaker all is kept open: it is read for the mean and at each speed.
+        waves = _Waves(options, source, kept, n_open=None)
+        spoken = [u for u in waves.recordings if speaker[u] == who]
+        chosen = [u for u in names if speaker[u] == who]
+        for factor in kept.factors:
+            all_of = (wave for _, wave in waves.read(spoken, [factor]))
+            mean = speech.speaker_mean(all_of)
+            yield from _encode(speech, units, waves.read(chosen, [factor]), mean)
 
-    def waves(
-        chosen: list[str], factor: float, taken: list[str]
-    ) -> Iterator[tuple[Any, int]]:
-        for name in chosen:
-            entry, segment = recordings[name]
+
+def _encode(
+    speech: "SpeechToUnits",
+    units: "Asr2Units",
+    waves: Iterable[tuple[str, tuple[Any, int]]],
+    mean: Any,
+) -> Iterator[tuple[str, Any, float, float]]:
+    names, given = tee(waves)  # a batch is read before its units are there
+    encoded = speech((wave for _, wave in given), speaker_mean=mean)
+    for found, (name, _) in zip(encoded, names):
+        ids = units.source(found.codes, found.route)
+        yield name, ids, found.seconds, found.bits
+
+
+class _Waves:
+    """Reads recordings of a set; a command runs once for all that are kept open."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        source: Path,
+        kept: Kept,
+        *,
+        n_open: int | None = 1,
+    ):
+        from emoq_plugin.espnet_adapters.asr2 import read_recordings
+        from emoq_plugin.speech.audio import Recording
+
+        self.recordings = read_recordings(source)
+        self._options, self._source, self._kept = options, source, kept
+        opened = partial(Recording, allow_pipe=options.allow_pipe)
+        self._open = lru_cache(n_open)(opened)
+
+    def read(
+        self, names: Iterable[str], factors: Iterable[str]
+    ) -> Iterator[tuple[str, tuple[Any, int]]]:
+        """Give (name, (samples, Hz)) of each at every speed, by recording.
+
+        A recording played `factor` times as fast is one of `factor` times its rate.
+        """
+        for name in sorted(names, key=lambda u: (self.recordings[u][0], u)):
+            entry, segment = self.recordings[name]
             try:
-                samples, rate = read_audio(
-                    entry,
-                    segment=segment or None,
-                    allow_pipe=options.allow_pipe,
-                    multi_channel=options.multi_channel,
+                samples, rate = self._open(entry).read(
+                    segment or None, multi_channel=self._options.multi_channel
                 )
             except (ValueError, OSError) as error:
-                raise ValueError(f"{source}: '{name}': {error}") from error
-            rate = round(rate * factor)
-            if kept.takes(len(samples) / rate):
-                taken.append(name)
-                yield samples, rate
-
-    for factor in kept.factors:
-        speed = float(factor)
-        groups = {"": names}
-        if by_speaker:
-            groups = {s: [u for u in names if speaker[u] == s]
-                      for s in dict.fromkeys(speaker[u] for u in names)}  # fmt: skip
-        for who, chosen in groups.items():
-            mean = None
-            if by_speaker:
-                all_of = [u for u in recordings if speaker[u] == who]
-                mean = speech.speaker_mean(waves(all_of, speed, []))
-            taken: list[str] = []  # grows before the units are there
-            encoded = speech(waves(chosen, speed, taken), speaker_mean=mean)
-            for at, found in enumerate(encoded):
-                ids = units.source(found.codes, found.route)
-                name = f"{_prefix(factor)}{taken[at]}"
-                yield name, ids, found.seconds, found.bits
-
-
-# ------------------------------------------------------------ what asr2.sh is told
+                raise ValueError(f"{self._source}: '{name}': {error}") from error
+            for factor in factors:
+                played = round(rate * float(factor))
+                if self._kept.takes(len(samples) / played):
+                    yield f"{_prefix(factor)}{name}", (samples, played)
 
 
 def _finish(options: argparse.Namespace, units: "Asr2Units") -> None:

@@ -221,6 +221,28 @@ def test_processes_do_not_change_the_units(recipe, norm):
     assert one == two and told["--src_lang"] == "one"
 
 
+@pytest.mark.parametrize("norm", ["level", "speaker"])
+def test_a_command_runs_once_for_its_segments_at_every_speed(recipe, norm):
+    save_bank(Path("bank"), norm=norm)
+    names = read_table("data/train/text")
+    wav = {u: f"echo x >> count; cat {u}.wav |" for u in names}
+    write_table("data/train/wav.scp", wav)
+    parts = {f"{u}-{at}": f"{u} 0.{at} 0.{at + 2}" for u in names for at in (0, 2)}
+    for table, values in (("segments", parts), ("text", dict.fromkeys(parts, "one"))):
+        write_table(f"data/train/{table}", values)
+    write_table("data/train/utt2spk", {u: u[0] for u in parts})
+    options = ["--speed_perturb_factors", "0.9", "1.0"]
+    told = bridge(*options, "--src_lang", "piped", "--allow_pipe", "true")
+    assert Path("count").read_text() == "x\n" * len(names)
+    write_table("data/train/wav.scp", {u: f"{u}.wav" for u in names})
+    plain = bridge(*options, "--src_lang", "plain")
+    piped, files = (
+        read_table(f"{t['--dumpdir']}/raw/train_sp/text.rm.{t['--src_lang']}")
+        for t in (told, plain)
+    )
+    assert piped == files and len(files) == 2 * len(parts)
+
+
 def test_segments_are_cut(recipe):
     told = bridge("--deduplicate", "false")
     [(u, whole), *_] = read_table(told["--src_bpe_train_text"]).items()

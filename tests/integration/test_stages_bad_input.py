@@ -302,6 +302,26 @@ def test_units_that_are_truncated(experiment, refused):
     assert "run stage 5 again" in message
 
 
+def test_the_card_counts_what_was_learned_on_by_rate_and_band(experiment):
+    raw = experiment.root / "dump/raw/all"
+    names = list(read_table(raw / "wav.scp"))
+    narrow = {u: u.startswith("s0") for u in names}
+    write_table(raw / "utt2rate", {u: 8000 if narrow[u] else 48000 for u in names})
+    write_table(raw / "utt2band", {u: 4000 if narrow[u] else 8000 for u in names})
+    Stage(raw, settings={"again": 1}).finish()
+    experiment.learn()
+    bank = experiment.root / "exp/quantizer/4x2"
+    card = json.loads((bank / "config.json").read_text())["card"]
+    audio = card["audio"]
+    note = audio.pop("note")
+    assert audio == {
+        "sampling_rates_hz": {"48000": 6, "8000": 6},  # speakers 0 and 1
+        "bands_hz": {"4000": 6, "8000": 6},
+    }
+    assert "4000 Hz 6, 8000 Hz 6: the same speech" in note
+    assert note in (bank / "README.md").read_text()
+
+
 def test_an_arm_that_was_not_encoded(experiment, refused):
     message = refused(experiment.probe, "--arms", "specific-oracle")
     assert "specific-oracle/units.json is missing: run stage 5" in message
