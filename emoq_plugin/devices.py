@@ -1,8 +1,10 @@
-"""Which GPU a job takes (run.pl counts GPUs but hands out none), and their memory."""
+"""Which GPU a job takes (run.pl hands out none), memory, products in full float32."""
 
+import contextlib
 import errno
 import os
 import re
+from collections.abc import Iterator
 
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|bad_alloc|ALLOC_FAILED|"
@@ -10,6 +12,33 @@ _NO_MEMORY = re.compile(
     r"could not create a (memory|primitive)",  # oneDNN
     re.IGNORECASE,
 )
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute in plain float32, whatever autocast and TF32 are set to outside.
+
+    Units are exchanged between machines and stored: a training script that saves time
+    by short numbers must not move them. The settings belong to the whole process and
+    come back at the end.
+    """
+    import torch
+
+    backends = torch.backends
+    kinds = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    kinds += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        with (
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            yield
+    finally:
+        for kind, precision in zip(kinds, before):
+            kind.fp32_precision = precision
 
 
 def pick_device(device: str, job: int) -> str:
@@ -34,6 +63,12 @@ def pick_device(device: str, job: int) -> str:
     if count == 0:
         raise ValueError("--device cuda: no GPU is visible, use --device cpu or auto")
     return f"cuda:{(job - 1) % count}"
+
+
+def processes_together() -> int:
+    """Count the processes that torchrun or srun started for one job, this one too."""
+    known = os.environ
+    return int(known.get("WORLD_SIZE") or known.get("SLURM_STEP_NUM_TASKS") or 1)
 
 
 def take_gpus(n_gpus: int, job: int) -> None:

@@ -231,6 +231,35 @@ def check_options(values: Any, known: Collection[str], where: str | Path) -> Non
         )
 
 
+@contextlib.contextmanager
+def errors_of(where: str | Path) -> Iterator[None]:
+    """Let each ValueError of a block begin with what it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def check_ranges(values: Any, rules: Sequence[tuple[str, bool, str]]) -> None:
+    """Refuse attributes out of range.
+
+    Parameters
+    ----------
+    values : object
+    rules : sequence of (name of an attribute, whether it is right, what is expected)
+
+    Raises
+    ------
+    ValueError
+        With the first name that is not right, its value and what is expected.
+    """
+    for name, right, expected in rules:
+        if not right:
+            raise ValueError(
+                f"{name} is {getattr(values, name)!r}, expected {expected}"
+            )
+
+
 def check_types(
     values: Mapping[str, Any], hints: Mapping[str, Any], where: str | Path
 ) -> None:

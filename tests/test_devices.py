@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from emoq_plugin.devices import pick_device, take_gpus
+from emoq_plugin.devices import exact_float32, pick_device, take_gpus
 
 
 @pytest.fixture
@@ -55,3 +55,25 @@ def test_a_gpu_where_there_is_none_is_an_error(gpus):
     take_gpus(0, 1)
     with pytest.raises(ValueError, match="--ngpu 1: no GPU is visible"):
         take_gpus(1, 1)
+
+
+def precisions():
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    return [kind.fp32_precision for kind in (*kinds, torch.backends.mkldnn.matmul)]
+
+
+@pytest.mark.parametrize("outside", ["highest", "high", "medium"])
+def test_short_numbers_of_matrix_products_stay_outside(outside):
+    kept = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(outside)
+    try:
+        before = precisions()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with exact_float32():
+                assert precisions() == ["ieee"] * 3
+                assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        assert precisions() == before
+        assert torch.get_float32_matmul_precision() == outside
+    finally:
+        torch.set_float32_matmul_precision(kept)

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emoq_plugin.core.artifact import Artifact, fingerprint_of_tensors
-from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.core.normalization import Float32Module, Normalization
 from emoq_plugin.core.rvq import ResidualQuantizer
 from emoq_plugin.files import check_types
 
@@ -22,7 +22,7 @@ CONFIG_TYPES = {
 }
 
 
-class CodebookBank(Artifact, nn.Module):
+class CodebookBank(Artifact, Float32Module):
     """All codebooks that were learned together.
 
     Experts are named ``balanced`` or ``<group>/<member>``: ``specific/angry``,
@@ -67,12 +67,13 @@ class CodebookBank(Artifact, nn.Module):
                     f"codebooks of level {level} have shape {tuple(codebook.shape)}, "
                     f"expected {expected} (experts, codewords, dimension)"
                 )
-            self.register_buffer(f"codebook_{level}", codebook.contiguous())
+            self.register_buffer(f"codebook_{level}", codebook.float().contiguous())
         self.experts = list(experts)
         self.n_levels = len(codebooks)
         self.normalization = normalization
         self.emotions = list(emotions)
         self.card = dict(card or {})
+        self._router_names: list[str] = []
         self.router_parameters = dict(router_parameters or {})
 
     @property
@@ -82,6 +83,14 @@ class CodebookBank(Artifact, nn.Module):
 
     @router_parameters.setter
     def router_parameters(self, values: Mapping[str, Tensor]) -> None:
+        values = dict(values)  # may be those that are removed next
+        if len({_buffer(name) for name in values}) < len(values):
+            raise ValueError(
+                f"router parameters {sorted(values)}: two names differ only in '.' "
+                "and '_'"
+            )
+        for name in self._router_names:
+            delattr(self, _buffer(name))
         self._router_names = list(values)
         for name, value in values.items():
             self.register_buffer(_buffer(name), value)

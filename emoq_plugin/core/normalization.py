@@ -1,6 +1,7 @@
 """What is subtracted before quantizing: a declared part of every quantizer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,22 @@ from torch import Tensor, nn
 KINDS = ("corpus", "clip", "level", "speaker")
 
 
-class Normalization(nn.Module):
+class Float32Module(nn.Module):
+    """Keeps its buffers float32 under `half`, `double` and the like.
+
+    Rounded codebooks would give other codes, and no longer have their SHA-256.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        def exact(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            same = moved.dtype == tensor.dtype
+            return moved if same else tensor.to(moved.device)
+
+        return super()._apply(exact, recurse)
+
+
+class Normalization(Float32Module):
     """Removes an offset of the clip or speaker, then standardises by corpus statistics.
 
     Decides whether distortion measures emotion, or speaker and loudness.
@@ -75,8 +91,21 @@ class Normalization(nn.Module):
         return frames.new_zeros(())
 
     def forward(self, frames: Tensor, speaker_mean: Tensor | None = None) -> Tensor:
-        """Normalise one clip: (T, D) to (T, D)."""
-        return (frames - self.offset(frames, speaker_mean) - self.mean) / self.scale
+        """Normalise one clip: (T, D) of any float type to (T, D) float32.
+
+        Raises
+        ------
+        ValueError
+            For frames that are NaN, infinite or too large, with the first such frame:
+            the nearest codeword of NaN would be code 0.
+        """
+        frames = frames.float()
+        offset = self.offset(frames, speaker_mean)
+        normalised = (frames - offset - self.mean) / self.scale
+        # NaN and infinity anywhere reach the norm, and so do squares that overflow.
+        if not torch.linalg.vector_norm(normalised).isfinite():
+            raise ValueError(_what_is_not_finite(frames, speaker_mean))
+        return normalised
 
     def inverse(self, frames: Tensor) -> Tensor:
         """Return to the scale of the features, without the removed offset.
@@ -84,6 +113,16 @@ class Normalization(nn.Module):
         The offset is not part of the code stream, so nobody can put it back.
         """
         return frames * self.scale + self.mean
+
+
+def _what_is_not_finite(frames: Tensor, speaker_mean: Tensor | None) -> str:
+    bad = (~frames.isfinite()).any(dim=1)
+    if bad.any():
+        return f"frame {int(bad.int().argmax())} of the features is NaN or infinite"
+    if speaker_mean is not None and not speaker_mean.isfinite().all():
+        return "the speaker's mean frame is NaN or infinite"
+    largest, frame = frames.abs().amax(dim=1).max(dim=0)
+    return f"frame {frame} of the features holds {largest:.3g}, too large to quantize"
 
 
 def fit_normalization(

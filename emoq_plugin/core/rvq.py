@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emoq_plugin.core.encoding import decode_frames, encode_frames
-from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.core.normalization import Float32Module, Normalization
+from emoq_plugin.devices import exact_float32
+from emoq_plugin.files import errors_of
 
 # Stands where a batch is padded; no codeword has this index.
 PADDING = -1
@@ -45,7 +47,7 @@ def clips_of(batch: Tensor, lengths: Tensor | None) -> list[Tensor]:
     Raises
     ------
     ValueError
-        If the batch has another rank or a length exceeds T.
+        If the batch has another rank or a length is negative or exceeds T.
     """
     if batch.dim() != 3:
         raise ValueError(
@@ -53,22 +55,33 @@ def clips_of(batch: Tensor, lengths: Tensor | None) -> list[Tensor]:
         )
     if lengths is None:
         return list(batch)
-    if len(lengths) != len(batch) or int(lengths.max()) > batch.shape[1]:
+    fit = (lengths >= 0) & (lengths <= batch.shape[1])
+    if len(lengths) != len(batch) or not fit.all():
         raise ValueError(
             f"lengths {lengths.tolist()} do not fit a batch {tuple(batch.shape)}"
         )
     return [clip[: int(n)] for clip, n in zip(batch, lengths)]
 
 
-def pad_clips(clips: Sequence[Tensor], *, value: float, n_frames: int) -> Tensor:
-    """Stack clips (T_b, X) into (B, n_frames, X), padded with `value`."""
-    batch = clips[0].new_full((len(clips), n_frames, clips[0].shape[1]), value)
+def pad_clips(
+    clips: Sequence[Tensor],
+    *,
+    value: float,
+    n_frames: int,
+    width: int,
+    device: torch.device,
+) -> Tensor:
+    """Stack clips (T_b, width) into (B, n_frames, width), padded with `value`.
+
+    int64 for a whole number, else float32; B may be 0.
+    """
+    batch = torch.full((len(clips), n_frames, width), value, device=device)
     for row, clip in zip(batch, clips):
         row[: len(clip)] = clip
     return batch
 
 
-class ResidualQuantizer(nn.Module):
+class ResidualQuantizer(Float32Module):
     """Residual vector quantizer over normalised features.
 
     Each level quantizes what the levels before left over (Juang and Gray 1982,
@@ -126,6 +139,7 @@ class ResidualQuantizer(nn.Module):
             )
         return self.codebooks[:n_levels]
 
+    @exact_float32()
     def encode_clip(
         self,
         frames: Tensor,
@@ -160,7 +174,8 @@ class ResidualQuantizer(nn.Module):
 
         Parameters
         ----------
-        x : (B, T, D) float32 Tensor
+        x : (B, T, D) float Tensor
+            B may be 0.
         lengths : (B,) Tensor, optional
             Frames of each clip; what lies behind is padding and changes nothing.
         n_levels : int, optional
@@ -171,19 +186,38 @@ class ResidualQuantizer(nn.Module):
         -------
         codes : (B, T, L) int64 Tensor
             `PADDING` (-1) where padded.
+
+        Raises
+        ------
+        ValueError
+            For frames that are NaN or infinite, with clip and frame.
         """
         means = [None] * len(x) if speaker_mean is None else speaker_mean
-        codes = [
-            self.encode_clip(clip, n_levels=n_levels, speaker_mean=mean)
-            for clip, mean in zip(clips_of(x, lengths), means)
-        ]
-        return pad_clips(codes, value=PADDING, n_frames=x.shape[1])
+        codes = []
+        for i, (clip, mean) in enumerate(zip(clips_of(x, lengths), means)):
+            with errors_of(f"utterance {i} of the batch"):
+                codes.append(
+                    self.encode_clip(clip, n_levels=n_levels, speaker_mean=mean)
+                )
+        return pad_clips(
+            codes,
+            value=PADDING,
+            n_frames=x.shape[1],
+            width=len(self.first_levels(n_levels)),
+            device=x.device,
+        )
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode (B, T, L) codes to (B, T, D) features, zero where padded."""
         lengths = (codes[..., 0] != PADDING).sum(dim=1)
         clips = [self.decode_clip(c) for c in clips_of(codes, lengths)]
-        return pad_clips(clips, value=0.0, n_frames=codes.shape[1])
+        return pad_clips(
+            clips,
+            value=0.0,
+            n_frames=codes.shape[1],
+            width=self.codebooks[0].shape[1],
+            device=codes.device,
+        )
 
     def forward(
         self,
@@ -200,7 +234,7 @@ class ResidualQuantizer(nn.Module):
             features=self.decode(codes),
             codes=codes,
             route=codes.new_zeros((len(x), 1)),
-            weights=x.new_ones((len(x), 1)),
+            weights=torch.ones((len(x), 1), device=x.device),
             bits=frames.double() * self.bits_per_frame(n_levels),
         )
 

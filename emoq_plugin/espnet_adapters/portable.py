@@ -10,7 +10,6 @@ import emoq_plugin
 from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.files import check_options
 from emoq_plugin.routing.quantizer import RoutedQuantizer
-from emoq_plugin.routing.routers import CONTROLS
 
 MAX_VALUES = 2**29  # of one tensor, 2 GiB; a configuration may claim anything
 OPTIONS = ("path", "arm", "codebooks_sha256", "saved")
@@ -57,13 +56,7 @@ class PortableQuantizer(torch.nn.Module):
             self.source = f"the quantizer {conf['path']}"
         else:
             raise ValueError("quantizer: found no 'path', expected a directory or name")
-        bank, router = self.routed.bank, self.routed.arm.router
-        if router in CONTROLS:
-            raise ValueError(
-                f"arm '{self.routed.arm.name}' is a control that needs labels or "
-                "draws by name: choose another router"
-            )
-        if bank.normalization.kind == "speaker":
+        if self.routed.bank.normalization.kind == "speaker":
             raise ValueError(
                 "this quantizer removes the speaker's mean frame, but ESPnet tells a "
                 "frontend no speaker: learn one with corpus, clip or level"

@@ -63,8 +63,15 @@ class CardFrontend(AbsFrontend):
         ]
         waves = [resample(w, self.input_fs, self.encoder.sample_rate) for w in waves]
         clips = [torch.from_numpy(f).to(input.device) for f in self.encoder(waves)]
-        lengths = torch.tensor([len(clip) for clip in clips], device=input.device)
-        return pad_clips(clips, value=0.0, n_frames=int(lengths.max())), lengths
+        counts = [len(clip) for clip in clips]
+        frames = pad_clips(
+            clips,
+            value=0.0,
+            n_frames=max(counts, default=0),
+            width=self.output_size(),
+            device=input.device,
+        )
+        return frames, torch.tensor(counts, dtype=torch.long, device=input.device)
 
 
 class QuantizedFrontend(AbsFrontend):
@@ -243,7 +250,7 @@ class QuantizedFrontend(AbsFrontend):
             If the upstream's frame rate is not that of the quantizer's features.
         """
         features, lengths = self.upstream(input, input_lengths)
-        if input.dim() == 2:
+        if input.dim() == 2 and len(input):
             self._check_frame_rate(int(input_lengths.max()), int(lengths.max()))
         quantized = self.quantizer(features, lengths, n_levels=self.n_levels)
         if self.embedding:

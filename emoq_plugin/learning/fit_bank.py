@@ -11,11 +11,23 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank, group_of
-from emoq_plugin.core.normalization import Normalization, fit_normalization
-from emoq_plugin.files import check_options, check_types, read_options
+from emoq_plugin.core.normalization import (
+    KINDS,
+    Normalization,
+    fit_normalization,
+)
+from emoq_plugin.files import (
+    check_options,
+    check_ranges,
+    check_types,
+    errors_of,
+    read_options,
+)
 from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import UtteranceSource
-from emoq_plugin.learning.weighting import expert_weights
+from emoq_plugin.learning.weighting import check_groups, expert_weights
+
+BUDGETS = ("all", "equal")
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,18 @@ class QuantizerConfig:
     calibrated: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.frame_budget not in ("all", "equal"):
-            raise ValueError(
-                f"frame_budget is '{self.frame_budget}', expected 'all' or 'equal'"
-            )
-        if self.chunk_frames < 1:
-            raise ValueError(f"chunk_frames is {self.chunk_frames}, expected >= 1")
+        check_groups(self.groups)
+        check_ranges(
+            self,
+            [
+                ("norm", self.norm in KINDS, f"one of {KINDS}"),
+                ("frame_budget", self.frame_budget in BUDGETS, f"one of {BUDGETS}"),
+                ("chunk_frames", self.chunk_frames >= 1, "at least 1"),
+                ("memory_mb", 0 <= self.memory_mb < np.inf, "a number from 0"),
+            ],
+        )
+        with errors_of("learning"):
+            LearningSettings(**self.learning)
 
     @classmethod
     def read(cls, path: str | Path) -> "QuantizerConfig":
@@ -63,7 +81,8 @@ class QuantizerConfig:
         Raises
         ------
         ValueError
-            For an unknown option, with those that exist, or a value of another type.
+            For an unknown option, with those that exist, or a value of another type or
+            out of range.
         """
         values = read_options(path, cls.__dataclass_fields__)
         learning = values.get("learning") or {}
@@ -71,7 +90,8 @@ class QuantizerConfig:
         check_options(learning, known, f"{path}: learning")
         check_types(learning, get_type_hints(LearningSettings), f"{path}: learning")
         check_types({**values, "learning": learning}, get_type_hints(cls), path)
-        return cls(**{**values, "learning": learning})
+        with errors_of(path):
+            return cls(**{**values, "learning": learning})
 
 
 class NormalizedClips:
@@ -107,7 +127,8 @@ class NormalizedClips:
                 yield name, self.kept[name]
                 continue
             raw = torch.from_numpy(self.features[name])
-            frames = self.normalization(raw, self.speaker_means(name)).numpy()
+            with errors_of(f"utterance '{name}'"):
+                frames = self.normalization(raw, self.speaker_means(name)).numpy()
             if frames.nbytes <= self.room:
                 self.room -= frames.nbytes
                 self.kept[name] = frames
@@ -272,5 +293,14 @@ def fit_bank_normalization(
 ) -> Normalization:
     """Learn the corpus statistics from the training clips."""
     dimension = features[utterances[0]].shape[1]
-    clips = ((torch.from_numpy(features[u]), means(u)) for u in utterances)
-    return fit_normalization(config.norm, clips, dimension=dimension)
+    read: list[str] = []
+
+    def clips() -> Iterator[tuple[Tensor, Tensor | None]]:
+        for utterance in utterances:
+            read[:] = [utterance]
+            yield torch.from_numpy(features[utterance]), means(utterance)
+
+    try:
+        return fit_normalization(config.norm, clips(), dimension=dimension)
+    except ValueError as error:
+        raise ValueError(f"utterance '{read[0]}': {error}") from error

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from emoq_plugin.core.encoding import decode_frames, encode_frames
-from emoq_plugin.files import atomic_write
+from emoq_plugin.files import atomic_write, check_ranges
 from emoq_plugin.learning.distributed import (
     join_reservoir,
     join_statistics,
@@ -29,6 +30,10 @@ from emoq_plugin.learning.lloyd import CodeCache, lloyd_pass, update
 from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
 from emoq_plugin.learning.stopping import HeldSigterm
+
+ALGORITHMS = ("lloyd", "ema")
+INITS = ("k-means++", "random")
+LAST_SEED = 2**32  # torch and NumPy take these, also when epochs are added
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,21 @@ class LearningSettings:
     patience: int = 5
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("algorithm", ("lloyd", "ema")),
-            ("init", ("k-means++", "random")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is '{getattr(self, name)}', expected one of {allowed}"
-                )
+        finite = math.inf
+        check_ranges(
+            self,
+            [
+                ("algorithm", self.algorithm in ALGORITHMS, f"one of {ALGORITHMS}"),
+                ("init", self.init in INITS, f"one of {INITS}"),
+                ("max_iterations", self.max_iterations >= 1, "at least 1"),
+                ("tolerance", 0 <= self.tolerance < finite, "a number from 0"),
+                ("sample_per_code", self.sample_per_code >= 1, "at least 1"),
+                ("seed", 0 <= self.seed < LAST_SEED, f"0 to {LAST_SEED - 1}"),
+                ("decay", 0 <= self.decay < 1, "a number from 0 to below 1"),
+                ("dead_threshold", 0 <= self.dead_threshold < finite, "0 or more"),
+                ("patience", self.patience >= 1, "at least 1"),
+            ],
+        )
 
 
 @dataclass

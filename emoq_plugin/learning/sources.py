@@ -272,8 +272,9 @@ class UtteranceSource(FrameSource):
             )
         # A sum is NaN or infinite if any element is: one pass, no temporary array.
         if not np.isfinite(frames.sum(dtype=np.float64)):
+            bad = int((~np.isfinite(frames)).any(axis=1).argmax())
             raise ValueError(
-                f"utterance '{name}' has NaN or infinite frames: "
+                f"utterance '{name}': frame {bad} is NaN or infinite: "
                 "dump its features again"
             )
 

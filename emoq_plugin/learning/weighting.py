@@ -10,6 +10,29 @@ from emoq_plugin.core.bank import BALANCED
 GROUPS = "balanced, specific, biased<percent> (such as biased95), capacity"
 
 
+def check_groups(groups: Sequence[str]) -> None:
+    """Refuse groups that are none, unknown or named twice.
+
+    Raises
+    ------
+    ValueError
+        With those that exist.
+    """
+    if not groups or len(set(groups)) < len(groups):
+        raise ValueError(f"groups are {list(groups)}, expected some of {GROUPS}, once")
+    for group in groups:
+        if group not in (BALANCED, "specific", "capacity"):
+            _ratio(group)
+
+
+def _ratio(group: str) -> float:
+    """Give the share of the own class of a group ``biased<percent>``."""
+    match = re.fullmatch(r"biased(\d\d?(?:\.\d+)?)", group)
+    if not match or not float(match[1]) > 0:
+        raise ValueError(f"unknown expert group '{group}', expected one of {GROUPS}")
+    return float(match[1]) / 100
+
+
 def expert_weights(
     groups: Sequence[str],
     targets: np.ndarray,
@@ -55,6 +78,7 @@ def expert_weights(
     ValueError
         For an unknown group, or a class that has no training clip.
     """
+    check_groups(groups)
     targets = np.asarray(targets, dtype=np.float64)
     lengths = np.asarray(lengths, dtype=np.float64)
     mass = targets.T @ lengths  # (C,)
@@ -95,12 +119,12 @@ def _group_weights(
         part = random.permutation(len(targets)) % n_classes
         numbered = [f"{group}/{i}" for i in range(n_classes)]
         return numbered, [balanced * (part == i) for i in range(n_classes)]
-    if match := re.fullmatch(r"biased(\d\d?(?:\.\d+)?)", group):
-        ratio = float(match[1]) / 100
-        rest = (1 - ratio) / (n_classes - 1)
-        others = share.sum(axis=1, keepdims=True) - share
-        return named, list((ratio * share + rest * others).T)
-    raise ValueError(f"unknown expert group '{group}', expected one of {GROUPS}")
+    if n_classes < 2:
+        raise ValueError(f"group '{group}' needs two classes or more, found {emotions}")
+    ratio = _ratio(group)
+    rest = (1 - ratio) / (n_classes - 1)
+    others = share.sum(axis=1, keepdims=True) - share
+    return named, list((ratio * share + rest * others).T)
 
 
 def _cut_to_budget(

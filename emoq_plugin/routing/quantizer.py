@@ -14,8 +14,9 @@ from emoq_plugin.core.rvq import (
     clips_of,
     pad_clips,
 )
-from emoq_plugin.files import check_types
-from emoq_plugin.routing.routers import Facts
+from emoq_plugin.devices import exact_float32
+from emoq_plugin.files import check_types, errors_of
+from emoq_plugin.routing.routers import CONTROLS, Facts, Route
 from emoq_plugin.routing.systems import Arm, decode_route, encode_clips
 
 
@@ -28,14 +29,15 @@ class RoutedQuantizer(Artifact, nn.Module):
     arm : str
         ``balanced`` or ``<group>-<router>``.
     depth : int, default=1
-        Levels that the router looks at.
+        Levels that the router looks at, of those that the bank has.
     n_levels : int, optional
         Levels of the code stream; all that the bank has when None.
 
     Raises
     ------
     ValueError
-        For an arm whose experts the bank lacks, or levels that were not learned.
+        For an arm whose experts the bank lacks, a control (which needs labels or names
+        of clips), or levels that were not learned.
     """
 
     def __init__(
@@ -48,17 +50,29 @@ class RoutedQuantizer(Artifact, nn.Module):
     ):
         super().__init__()
         self.arm = Arm.parse(arm)
+        if self.arm.router in CONTROLS:
+            raise ValueError(
+                f"arm '{arm}' is a control of experiments, which needs the labels or "
+                "names of clips: choose another router"
+            )
         experts = self.arm.experts(bank)
         self.bank = bank.subset(experts)
-        self.depth = depth
+        self.depth = min(depth, bank.n_levels)
         self.n_levels = bank.n_levels if n_levels is None else n_levels
         if not 1 <= self.n_levels <= bank.n_levels:
             raise ValueError(
                 f"n_levels is {n_levels}, expected 1 to {bank.n_levels}, which were "
                 "learned"
             )
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, expected at least 1")
         self._speech: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the encoder of `units` out: a copy loads its own when it needs one."""
+        return self.__dict__ | {"_speech": None}
+
+    @exact_float32()
     def forward(
         self,
         x: Tensor,
@@ -71,7 +85,8 @@ class RoutedQuantizer(Artifact, nn.Module):
 
         Parameters
         ----------
-        x : (B, T, D) float32 Tensor
+        x : (B, T, D) float Tensor
+            B may be 0.
         lengths : (B,) Tensor, optional
         n_levels : int, optional
         speaker_mean : (B, D) Tensor, optional
@@ -80,32 +95,51 @@ class RoutedQuantizer(Artifact, nn.Module):
         -------
         quantized : Quantized
             `route` counts the experts in the order of ``bank.experts``.
+
+        Raises
+        ------
+        ValueError
+            For frames that are NaN or infinite, with clip and frame.
         """
         levels = self.n_levels if n_levels is None else n_levels
         means = [None] * len(x) if speaker_mean is None else speaker_mean
         facts = Facts(depth=min(self.depth, levels))
-        clips = [
-            ClipEncoding(self.bank, frames, speaker_mean=mean)
-            for frames, mean in zip(clips_of(x, lengths), means)
-        ]
+        clips = []
+        for i, (frames, mean) in enumerate(zip(clips_of(x, lengths), means)):
+            with errors_of(f"utterance {i} of the batch"):
+                clips.append(ClipEncoding(self.bank, frames, speaker_mean=mean))
         encoded = encode_clips(self.arm, clips, [facts] * len(clips), levels)
-        routes, codes = zip(*encoded)
-        features = [
-            self.bank.normalization.inverse(decode_route(self.bank, c, route))
-            for route, c in encoded
-        ]
-        frames = torch.tensor([len(c) for c in codes], device=x.device)
-        expert = self.bank.expert(self.bank.experts[0])
-        bits = expert.bits_per_frame(levels) * len(routes[0])
+        streams = self.arm.n_streams
+        codes = [c for _, c in encoded]
+        experts = [[self.bank.experts.index(e) for e in r] for r, _ in encoded]
+        weights = [[*route.values()] for route, _ in encoded]
+        counts = torch.tensor([len(c) for c in codes], device=x.device)
+        one = self.bank.expert(self.bank.experts[0])
+        bits = one.bits_per_frame(levels) * streams
+        pair = (len(x), streams)
         return Quantized(
-            features=pad_clips(features, value=0.0, n_frames=x.shape[1]),
-            codes=pad_clips(codes, value=PADDING, n_frames=x.shape[1]),
-            route=torch.tensor(
-                [[self.bank.experts.index(e) for e in r] for r in routes],
+            features=self._features([(c, r) for r, c in encoded], x),
+            codes=pad_clips(
+                codes,
+                value=PADDING,
+                n_frames=x.shape[1],
+                width=streams * levels,
                 device=x.device,
             ),
-            weights=torch.tensor([list(r.values()) for r in routes], device=x.device),
-            bits=frames.double() * bits + self.arm.side_bits(self.bank),
+            route=torch.tensor(experts, dtype=torch.long, device=x.device).view(pair),
+            weights=torch.tensor(weights, device=x.device).view(pair),
+            bits=counts.double() * bits + self.arm.side_bits(self.bank),
+        )
+
+    def _features(self, clips: list[tuple[Tensor, Route]], batch: Tensor) -> Tensor:
+        """Decode clips to (B, T, D), T as in the batch."""
+        decoded = [decode_route(self.bank, codes, route) for codes, route in clips]
+        return pad_clips(
+            [self.bank.normalization.inverse(frames) for frames in decoded],
+            value=0.0,
+            n_frames=batch.shape[1],
+            width=self.bank.dimension,
+            device=batch.device,
         )
 
     def encode(self, x: Tensor, lengths: Tensor | None = None, **options) -> Tensor:
@@ -129,9 +163,8 @@ class RoutedQuantizer(Artifact, nn.Module):
         clips = []
         for clip, experts, shares in zip(clips_of(codes, lengths), route, weights):
             names = [self.bank.experts[int(e)] for e in experts]
-            decoded = decode_route(self.bank, clip, dict(zip(names, shares.tolist())))
-            clips.append(self.bank.normalization.inverse(decoded))
-        return pad_clips(clips, value=0.0, n_frames=codes.shape[1])
+            clips.append((clip, dict(zip(names, shares.tolist()))))
+        return self._features(clips, codes)
 
     def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
         """Give the units of speech, by the encoder that the feature card names.
@@ -156,6 +189,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         if self._speech is None or self._speech[0] != place:
             speech = SpeechToUnits(self, device=device, model_dir=place[1])
             self._speech = (place, speech)
+        self.to(device)  # it may have been moved since
         many = audio if isinstance(audio, list) else [audio]
         found = list(self._speech[1](many, **options))
         return found if isinstance(audio, list) else found[0]

@@ -252,6 +252,8 @@ def _of_class(experts: Sequence[str], emotion: str) -> str:
 
 
 def _draw(experts: list[str], facts: Facts) -> str:
+    if not facts.utterance:
+        raise ValueError("a clip has no name, which the draw of a control depends on")
     text = f"{facts.seed} {facts.utterance}"
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return experts[number % len(experts)]

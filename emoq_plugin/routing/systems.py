@@ -83,6 +83,11 @@ class Arm:
             )
         return members + (bank.group(BALANCED) if self.router == "gain" else [])
 
+    @property
+    def n_streams(self) -> int:
+        """Experts that encode a clip: two where they are mixed."""
+        return 2 if self.router == "soft" else 1
+
     def side_bits(self, bank: CodebookBank) -> float:
         """Bits of the route of one clip."""
         if self.router is None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from emoq_plugin.routing.quantizer import RoutedQuantizer
-from emoq_plugin.routing.routers import CONTROLS, Route
+from emoq_plugin.routing.routers import Route
 from emoq_plugin.speech.audio import (
     MAX_PEAK,
     check_range,
@@ -165,11 +165,6 @@ class SpeechToUnits:
     ):
         feature = quantizer.bank.card.get("feature")
         self.encoder = build_from_card(feature, device=device, model_dir=model_dir)
-        if quantizer.arm.router in CONTROLS:
-            raise ValueError(
-                f"arm '{quantizer.arm.name}' is a control of experiments: choose "
-                "another router"
-            )
         self.quantizer = quantizer.to(device)
         self.device = device
         learned = quantizer.bank.card.get("audio", {}).get("bands_hz", {})

@@ -17,7 +17,7 @@ from emoq_plugin.files import (
     write_json,
     write_table,
 )
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureCard, first_bad_frame
 
 CARD = "feature.json"
 SCP = "feats.scp"
@@ -33,8 +33,8 @@ def _check(frames: np.ndarray, card: FeatureCard, where: str) -> None:
             f"{where}: shape {frames.shape}, expected (T, {card.dimension}) with T > 0 "
             f"as in {CARD} of encoder '{card.encoder}'"
         )
-    if not np.isfinite(frames).all():
-        raise ValueError(f"{where}: the features hold NaN or infinity")
+    if (bad := first_bad_frame(frames)) is not None:
+        raise ValueError(f"{where}: the features hold NaN or infinity at frame {bad}")
 
 
 def write_features(
@@ -239,11 +239,10 @@ class FeatureStore(Mapping[str, np.ndarray]):
     def items(
         self, utterances: Iterable[str] | None = None
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Read all (or the given) utterances in the order of the arks."""
-        wanted = self.utterances if utterances is None else utterances
+        """Read all (or the given) utterances, in the order of `keys` (or as given)."""
         stream, current = None, None
         try:
-            for utterance in sorted(wanted, key=lambda u: self._places[u]):
+            for utterance in self.utterances if utterances is None else utterances:
                 ark = self._places[utterance][0]
                 if ark != current:
                     if stream is not None:
@@ -255,7 +254,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
                 stream.close()
 
     def values(self) -> Iterator[np.ndarray]:
-        """Read all utterances in the order in which the arks hold them."""
+        """Read all utterances, in the order of `keys`."""
         return (frames for _, frames in self.items())
 
 

@@ -223,3 +223,22 @@ def test_shapes_that_do_not_agree_are_refused():
         CodebookBank(
             ["a", "a", "b"], bank.codebooks, bank.normalization, emotions=bank.emotions
         )
+
+
+def test_replaced_router_parameters_leave_nothing_behind(tmp_path):
+    bank = make()
+    bank.router_parameters = {}
+    before = set(bank.state_dict())
+    assert not any(name.startswith("router") for name in before)
+    bank.router_parameters = {"linear.bias": torch.ones(2), "old": torch.ones(1)}
+    bank.router_parameters = {"linear.bias": torch.zeros(2)}
+    assert set(bank.state_dict()) - before == {"router_linear_bias"}
+    assert not hasattr(bank, "router_old")
+    bank.save_pretrained(tmp_path)
+    again = CodebookBank.from_pretrained(tmp_path).router_parameters
+    assert {name: v.tolist() for name, v in again.items()} == {"linear.bias": [0, 0]}
+
+
+def test_names_of_router_parameters_stay_one_to_one():
+    with pytest.raises(ValueError, match="'a.b', 'a_b'.*differ only in"):
+        make().router_parameters = {"a.b": torch.ones(1), "a_b": torch.zeros(1)}

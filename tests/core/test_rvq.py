@@ -126,3 +126,53 @@ def test_codes_that_no_codeword_has_are_named(codes, message):
 def test_a_batch_that_does_not_fit_is_refused(x, lengths, message):
     with pytest.raises(ValueError, match=message):
         make().encode(x, lengths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_frames_that_are_no_numbers_get_no_codes(kind, value):
+    x, lengths, means = batch([4, 5], fill=0.0)
+    x[1, 2, 0] = value
+    with pytest.raises(
+        ValueError, match="utterance 1 of the batch: frame 2 of the .*N"
+    ):
+        make(kind).encode(x, lengths, speaker_mean=means)
+    x[1, 2, 0] = 0.0
+    means[0, 1] = value
+    if kind == "speaker":
+        with pytest.raises(ValueError, match="utterance 0 .* speaker's mean frame"):
+            make(kind).encode(x, lengths, speaker_mean=means)
+
+
+def test_large_frames_whose_sum_overflows_are_still_encoded():
+    norm = Normalization("corpus", torch.zeros(2), torch.full((2,), 1e38))
+    quantizer = ResidualQuantizer([torch.tensor([[0.0, 0.0], [3.0, 3.0]])], norm)
+    frames = torch.full((1, 4, 2), 3e38)
+    assert quantizer.encode(frames).flatten().tolist() == [1] * 4
+
+
+def test_half_double_and_autocast_change_nothing():
+    quantizer = make()
+    x, lengths, _ = batch([6, 3], fill=0.0)
+    x = x.half().float()
+    expected = quantizer(x, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(quantizer(x, lengths).codes, expected.codes)
+    for module, value in (
+        (quantizer.half(), x.half()),
+        (quantizer.double(), x.double()),
+    ):
+        found = module(value, lengths)
+        assert torch.equal(found.codes, expected.codes)
+        assert torch.equal(found.features, expected.features)
+
+
+def test_an_empty_batch_gives_empty_codes():
+    found = make()(torch.zeros(0, 5, 3), torch.zeros(0, dtype=torch.long), n_levels=2)
+    assert found.codes.shape == (0, 5, 2) and found.codes.dtype == torch.long
+    assert found.features.shape == (0, 5, 3) and found.bits.shape == (0,)
+
+
+def test_negative_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"lengths \[3, -1\] do not fit"):
+        make().encode(torch.zeros(2, 4, 3), torch.tensor([3, -1]))

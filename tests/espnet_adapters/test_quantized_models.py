@@ -562,3 +562,37 @@ def test_configurations_are_plain_yaml(asr, quantizer):
     conf = conf_of(quantizer, output="embedding")
     asr[1](**conf)
     assert yaml.safe_load(yaml.safe_dump(conf)) == conf
+
+
+@pytest.mark.parametrize("output", ["reconstruction", "embedding"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_frames_that_are_no_numbers_never_reach_a_model(asr, quantizer, output, value):
+    frontend = asr[1](**conf_of(quantizer, output=output))
+    batch, lengths = waves()
+    batch[1, 2000] = value
+    with pytest.raises(
+        ValueError, match="utterance 1 of the batch: frame .* NaN or inf"
+    ):
+        frontend(batch, lengths)
+
+
+def test_a_tokenizer_makes_no_tokens_of_frames_that_are_no_numbers(asr, quantizer):
+    from emoq_plugin.espnet_adapters.tokenizer_quantizer import TokenizerQuantizer
+
+    tokenizer = TokenizerQuantizer({"path": quantizer, "arm": "specific-distortion"})
+    x = torch.zeros(2, 5, DIMENSION)
+    x[1, 3, 0] = float("nan")
+    with pytest.raises(ValueError, match="utterance 1 of the batch: frame 3 of the "):
+        tokenizer(x, torch.tensor([5, 5]))
+
+
+def test_autocast_and_half_change_no_unit_of_a_frontend(asr, quantizer):
+    module = PortableQuantizer({"path": quantizer, "arm": "specific-linear"})
+    x = torch.randn(8, 30, DIMENSION, generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((8,), 30)
+    expected = module(x, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module(x, lengths).codes, expected.codes)
+    module.half()
+    module.verify()
+    assert torch.equal(module(x, lengths).codes, expected.codes)

@@ -155,7 +155,10 @@ def test_a_configuration_is_read_from_yaml(tmp_path):
         ("learning: fast", r"q.yaml: learning: found 'fast'"),
         ("- norm", "q.yaml: found"),
         ("norm: [", "q.yaml: not YAML"),
-        ("frame_budget: half", "frame_budget is 'half', expected 'all' or 'equal'"),
+        (
+            "frame_budget: half",
+            r"q.yaml: frame_budget is 'half', expected one of .*'equal'",
+        ),
     ],
 )
 def test_a_faulty_configuration_is_explained(tmp_path, text, message):
@@ -172,3 +175,33 @@ def test_a_clip_of_another_dimension_or_without_frames_is_refused():
             ClipEncoding(bank, torch.zeros(shape))
     with pytest.raises(ValueError, match="3 levels asked for, expected 1 to 2"):
         ClipEncoding(bank, torch.zeros(1, 3)).codes("balanced", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("norm: loud", "norm is 'loud', expected one of .*'level'"),
+        ("groups: []", r"groups are \[\], expected some of balanced, specific"),
+        ("groups: [specific, specific]", "groups are .*, once"),
+        ("groups: [specifc]", "unknown expert group 'specifc', expected one of"),
+        ("groups: [biased0]", "unknown expert group 'biased0', expected one of"),
+        ("chunk_frames: 0", "chunk_frames is 0, expected at least 1"),
+        ("memory_mb: -1", "memory_mb is -1, expected a number from 0"),
+        ("memory_mb: .nan", "memory_mb is nan, expected a number from 0"),
+        ("learning: {decay: 1.5}", "learning: decay is 1.5, expected a number from 0 "),
+        ("learning: {sample_per_code: 0}", "learning: sample_per_code is 0, expected"),
+    ],
+)
+def test_an_option_out_of_range_is_explained_with_its_file(tmp_path, text, message):
+    path = tmp_path / "q.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"q.yaml: {message}"):
+        QuantizerConfig.read(path)
+
+
+@pytest.mark.parametrize("norm", ["corpus", "level"])
+def test_a_clip_that_is_no_number_is_named_when_a_bank_is_learned(norm):
+    features = clips()
+    features["u1"][2, 0] = np.nan
+    with pytest.raises(ValueError, match="utterance 'u1': frame 2 of the features"):
+        learn(features, config=QuantizerConfig(norm=norm))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -222,7 +223,7 @@ def test_frames_that_are_not_numbers_are_named_by_utterance(value, prefetch):
     clips = utterances(blobs())
     clips["u4"] = clips["u4"].copy()
     clips["u4"][1, 2] = value
-    with pytest.raises(ValueError, match="utterance 'u4' has NaN or infinite"):
+    with pytest.raises(ValueError, match="utterance 'u4': frame 1 is NaN or inf"):
         learn_residual_codebooks(
             stream(clips, prefetch=prefetch, chunk_frames=16), [4], settings=FEW
         )
@@ -409,3 +410,35 @@ def test_the_number_of_weights_must_fit():
         ArraySource(blobs(20), np.ones((19, 1)))
     with pytest.raises(ValueError, match="6 rows of weights for 7 utterances"):
         stream(utterances(blobs()), np.ones((6, 1)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_iterations": 0},
+        {"tolerance": -1e-3},
+        {"tolerance": float("nan")},
+        {"tolerance": float("inf")},
+        {"sample_per_code": 0},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"decay": -0.1},
+        {"decay": 1.0},
+        {"decay": 1.5},
+        {"dead_threshold": -1.0},
+        {"dead_threshold": float("inf")},
+        {"patience": 0},
+    ],
+    ids=str,
+)
+def test_a_setting_out_of_range_is_named_with_its_value(options):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=f"^{name} is {value}, expected"):
+        LearningSettings(**options)
+
+
+def test_every_number_of_the_settings_has_a_range():
+    for name, kind in get_type_hints(LearningSettings).items():
+        wrong = {int: -1, float: float("nan"), str: "?"}[kind]
+        with pytest.raises(ValueError, match=f"^{name} is"):
+            LearningSettings(**{name: wrong})

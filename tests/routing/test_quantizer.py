@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+import emoq_plugin
 from emoq_plugin.core.rvq import PADDING
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
-ROUTERS = ["cosine", "gain", "distortion", "linear", "soft", "random"]
+ROUTERS = ["cosine", "gain", "distortion", "linear", "soft"]
 ARMS = ["balanced", *(f"specific-{router}" for router in ROUTERS)]
 arms = pytest.mark.parametrize("arm", ARMS)
 
@@ -127,3 +128,89 @@ def test_levels_that_were_not_learned_are_refused(deep_bank, n_levels):
 def test_a_clip_without_frames_is_refused(deep_bank):
     with pytest.raises(ValueError, match="at least one frame"):
         RoutedQuantizer(deep_bank, "balanced")(torch.zeros(1, 3, 3), torch.tensor([0]))
+
+
+def same(found, expected):
+    for name in ("codes", "features", "route", "weights", "bits"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+def with_calibrated(bank):
+    """Add a calibrated router of made-up numbers, whose classes are close."""
+    random = torch.Generator().manual_seed(2)
+    wide = 9 * 3 + 3
+    parameters = {
+        "offsets": torch.tensor([-1.0, 0.0, 1.0]),
+        "frame_mean": torch.zeros(3),
+        "frame_projection": torch.randn(3, 3, generator=random),
+        "projection": torch.randn(9, 4, generator=random),
+        "codebooks": torch.randn(3, 16, 4, generator=random),
+        "mean": torch.zeros(wide),
+        "scale": torch.ones(wide),
+        "weight": torch.randn(3, wide, generator=random),
+        "bias": torch.zeros(3),
+        "weights": torch.tensor([1.0, 0.1]),
+    }
+    bank.router_parameters |= {f"calibrated.{n}": v for n, v in parameters.items()}
+    return bank
+
+
+@pytest.mark.parametrize("arm", [*ARMS, "specific-calibrated"])
+def test_autocast_changes_nothing(deep_bank, arm):
+    quantizer = RoutedQuantizer(with_calibrated(deep_bank), arm)
+    random = torch.Generator().manual_seed(3)
+    x = 3 * torch.randn(40, 30, 3, generator=random)
+    expected = quantizer(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        same(quantizer(x), expected)
+
+
+@arms
+def test_half_and_double_leave_codebooks_and_codes_as_they_are(deep_bank, arm):
+    quantizer = RoutedQuantizer(deep_bank, arm)
+    x, lengths = batch()
+    x = x.half().float()  # numbers that half can hold
+    expected, digest = quantizer(x, lengths), quantizer.codebooks_sha256
+    for convert, dtype in (("half", torch.half), ("double", torch.double)):
+        getattr(quantizer, convert)()
+        same(quantizer(x.to(dtype), lengths), expected)
+    same(quantizer.to(torch.bfloat16)(x, lengths), expected)
+    assert quantizer.codebooks_sha256 == digest
+
+
+@arms
+def test_an_empty_batch_gives_empty_units(deep_bank, arm):
+    quantizer = RoutedQuantizer(deep_bank, arm, n_levels=2)
+    some, none = quantizer(torch.zeros(1, 7, 3)), quantizer(torch.zeros(0, 7, 3))
+    for name in ("codes", "features", "route", "weights", "bits"):
+        one, empty = getattr(some, name), getattr(none, name)
+        assert empty.shape == (0, *one.shape[1:]) and empty.dtype == one.dtype
+    lengths = torch.zeros(0, dtype=torch.long)
+    assert quantizer.encode(torch.zeros(0, 7, 3), lengths).shape == none.codes.shape
+    decoded = quantizer.decode(none.codes, none.route, none.weights)
+    assert decoded.shape == (0, 7, 3)
+
+
+@arms
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+def test_frames_that_are_no_numbers_get_no_codes(deep_bank, arm, value):
+    quantizer = RoutedQuantizer(deep_bank, arm)
+    x, lengths = batch()
+    x[3, 5, 1] = value
+    with pytest.raises(ValueError, match="utterance 3 of the batch: frame 5 of the "):
+        quantizer(x, lengths)
+
+
+@pytest.mark.parametrize("router", ["oracle", "wrong", "random"])
+def test_controls_are_refused_where_there_is_no_label(deep_bank, router, tmp_path):
+    with pytest.raises(ValueError, match=f"'specific-{router}' is a control"):
+        RoutedQuantizer(deep_bank, f"specific-{router}")
+    deep_bank.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"'specific-{router}' is a control"):
+        emoq_plugin.load(str(tmp_path), arm=f"specific-{router}")
+
+
+def test_a_depth_below_one_is_refused_and_a_large_one_is_what_the_bank_has(deep_bank):
+    with pytest.raises(ValueError, match="depth is 0, expected at least 1"):
+        RoutedQuantizer(deep_bank, "specific-cosine", depth=0)
+    assert RoutedQuantizer(deep_bank, "specific-cosine", depth=9).depth == 3

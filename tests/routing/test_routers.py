@@ -250,3 +250,9 @@ def test_fitted_routers_send_training_clips_to_their_class(bank):
         for router in ("linear", "soft"):
             found = route(bank, clip.tolist(), f"specific-{router}")
             assert next(iter(found)) == SPECIFIC[c]
+
+
+def test_a_random_route_needs_the_name_of_the_clip(bank):
+    clip = ClipEncoding(bank, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="no name, which the draw of a control"):
+        Arm.parse("specific-random").route(clip, Facts())

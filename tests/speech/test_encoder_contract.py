@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from emoq_plugin.speech.encoders.registry import ENCODERS, build_encoder, encoder_class
 from tests.speech.tiny_models import KINDS, make_waves
@@ -132,3 +133,31 @@ def test_the_card_follows_the_weights_and_not_the_place(tiny, kind, tmp_path):
     assert str(Path(conf["model"]).parent) not in str(card.to_json())
     files = encoder_class(name).input_files(model=str(moved))
     assert files and all(path.parent == moved for path in files)
+
+
+def test_autocast_and_short_products_change_nothing(encoder):
+    waves = make_waves([4000, 1700])
+    expected = encoder(waves)
+    kept = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = encoder(waves)
+    finally:
+        torch.set_float32_matmul_precision(kept)
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_frames_that_are_no_numbers_are_named(encoder, monkeypatch):
+    encode = encoder.encode
+
+    def spoilt(waves):
+        frames = encode(waves)
+        frames[1][2, 0] = np.inf
+        return frames
+
+    monkeypatch.setattr(encoder, "encode", spoilt)
+    message = f"utterance 'b': encoder '{encoder.card.encoder}' gives .* at frame 2"
+    with pytest.raises(ValueError, match=message):
+        encoder(make_waves([4000, 3000]), utterances=["a", "b"])

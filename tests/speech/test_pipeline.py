@@ -1,7 +1,9 @@
 """Speech to units: in Python, on the command line, in pieces."""
 
+import copy
 import io
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -275,3 +277,36 @@ def test_damaged_pseudo_labels_are_named(tmp_path):
         second.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_pseudo_labels(tmp_path, 8, n_levels=2)
+
+
+def test_a_copy_between_two_calls_has_an_encoder_of_its_own(folder, quantizer):
+    audio = folder / "audio" / "a.wav"
+    expected = quantizer.units(audio)
+    for twin in (copy.deepcopy(quantizer), pickle.loads(pickle.dumps(quantizer))):
+        assert np.array_equal(twin.units(audio).codes, expected.codes)
+        assert twin._speech[1].quantizer is twin
+        assert twin._speech[1].encoder is not quantizer._speech[1].encoder
+    assert np.array_equal(quantizer.units(audio).codes, expected.codes)
+
+
+def test_a_quantizer_that_was_moved_comes_back_to_the_device_of_the_call(
+    folder, quantizer, monkeypatch
+):
+    audio, asked = folder / "audio" / "a.wav", []
+    expected = quantizer.units(audio)
+    move = RoutedQuantizer.to
+    monkeypatch.setattr(
+        RoutedQuantizer, "to", lambda self, *a: (asked.append(a), move(self, *a))[1]
+    )
+    quantizer.to(torch.float64)  # stays float32
+    assert np.array_equal(quantizer.units(audio).codes, expected.codes)
+    assert asked[-1] == ("cpu",)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_units_of_a_moved_quantizer_are_the_same(folder, quantizer):
+    audio = folder / "audio" / "a.wav"
+    expected = quantizer.units(audio)
+    for device in ("cuda", "cpu"):
+        quantizer.to(device)
+        assert np.array_equal(quantizer.units(audio).codes, expected.codes)

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from emoq_plugin.devices import exact_float32
 from emoq_plugin.files import check_types
 from emoq_plugin.speech.audio import check_range, scale
 
@@ -142,7 +143,8 @@ class Encoder(ABC):
         Raises
         ------
         ValueError
-            If a wave is not mono, not finite, out of range or shorter than one frame.
+            If a wave is not mono, not finite, out of range or shorter than one frame,
+            or a frame of it is not finite.
         """
         names = utterances or [f"wave {i}" for i in range(len(waves))]
         scaled = []
@@ -158,4 +160,23 @@ class Encoder(ABC):
                 raise ValueError(f"utterance '{name}': the audio holds NaN or infinity")
             check_range(wave, LOUDEST, f"utterance '{name}'")
             scaled.append(wave)
-        return self.encode(scaled)
+        with exact_float32():
+            encoded = self.encode(scaled)
+        for name, frames in zip(names, encoded, strict=True):
+            if (bad := first_bad_frame(frames)) is not None:
+                raise ValueError(
+                    f"utterance '{name}': encoder '{self.card.encoder}' gives NaN or "
+                    f"infinity at frame {bad}: its weights are damaged, or a precision "
+                    "of float16 is too small for it (bfloat16 or float32 are not)"
+                )
+        return encoded
+
+
+def first_bad_frame(frames: np.ndarray) -> int | None:
+    """Find the first frame of (T, D) that holds NaN or infinity; None if all are good.
+
+    A sum is NaN or infinite if any element is: one pass, no temporary array.
+    """
+    if np.isfinite(frames.sum(dtype=np.float64)):
+        return None
+    return int((~np.isfinite(frames)).any(axis=1).argmax())

@@ -201,8 +201,6 @@ class LayeredEncoder(Encoder):
 
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
-            # TensorFloat-32 would let the batch size show in the third digit.
-            stack.enter_context(torch.backends.cudnn.flags(allow_tf32=False))
             if self._precision != "float32":
                 half = getattr(torch, self._precision)
                 stack.enter_context(torch.autocast("cuda", dtype=half))
