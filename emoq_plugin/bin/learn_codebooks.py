@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from emoq_plugin import learning, routing
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin._options import whole
+from emoq_plugin.devices import processes_together
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
@@ -107,12 +108,15 @@ def work(options: argparse.Namespace) -> None:
     shared = Stage(options.output_dir, settings=settings, **common)
     asked = {"levels": levels, "arms": options.arms and sorted(options.arms)}
     stage = Stage(options.output_dir, settings=settings | asked, **common)
-    if stage.is_done():
+    # One of several processes must not leave while the others wait for it.
+    if processes_together() == 1 and stage.is_done():
         return
 
-    from emoq_plugin.learning.distributed import process_group
+    from emoq_plugin.learning.distributed import of_first, process_group
 
     with process_group(options.device, job=options.job) as (rank, _):
+        if processes_together() > 1 and of_first(stage.is_done(), options.device):
+            return
         _learn(options, levels, stage, shared.fingerprint, writes=rank == 0)
 
 
@@ -131,9 +135,8 @@ def _features(options: argparse.Namespace, data):
 
 @dataclass
 class _Bank:
-    """A bank of one size: where it stands, what it holds, what it is to hold."""
+    """A bank of one size: what it holds, and what it is to hold."""
 
-    place: Path
     size: int
     n_levels: int
     kept: list[str]  # groups that an earlier call has learned
@@ -151,19 +154,23 @@ class _Bank:
             if found["size"] == size and found["levels"] >= n_levels
         ]
         n_levels, kept = min(fitting, default=(n_levels, []))
-        place = output / f"{size}x{n_levels}"
         everything = [*kept, *(g for g in groups if g not in kept)]
-        return cls(place, size, n_levels, kept, everything)
+        return cls(size, n_levels, kept, everything)
+
+    @property
+    def name(self) -> str:
+        """Name of its directory."""
+        return f"{self.size}x{self.n_levels}"
 
     @property
     def missing(self) -> list[str]:
         """Groups that are to be learned."""
         return [group for group in self.groups if group not in self.kept]
 
-    def stage(self, shared: str) -> Stage:
+    def stage(self, output: Path, shared: str) -> Stage:
         """Give the stage that ends in the bank."""
         settings = {"stage": shared, "size": self.size, "levels": self.n_levels}
-        return Stage(self.place, settings=settings | {"groups": self.groups})
+        return Stage(output / self.name, settings=settings | {"groups": self.groups})
 
 
 def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
@@ -202,26 +209,29 @@ def _learn(
     writes: bool,
 ) -> None:
     """Learn what is missing; of several processes, the one that `writes` saves it."""
+    from emoq_plugin.learning.distributed import of_first
     from emoq_plugin.learning.fit_bank import QuantizerConfig
 
     output, config = options.output_dir, QuantizerConfig.read(options.config)
     groups = _groups(options, config)
     plan = [_Bank.plan(output, rate, groups, shared) for rate in levels.items()]
+    # What each process finds on a shared disk may differ for a moment.
+    decided = of_first([vars(bank) for bank in plan], options.device)
+    plan = [_Bank(**bank) for bank in decided]
     missing = [bank for bank in plan if bank.missing]
     clips = _TrainingClips.read(options, config) if missing else None
     if writes:
         stage.start()
     for bank in plan:
         if bank not in missing:
-            logging.info("%s stays as it is", bank.place)
-    if missing:
-        fits = any("specific" in bank.groups for bank in missing)
-        calibrated = clips.fit_calibrated(output, writes=writes) if fits else {}
+            logging.info("%s stays as it is", output / bank.name)
+    fits = writes and any("specific" in bank.groups for bank in missing)
+    calibrated = clips.fit_calibrated(output) if fits else {}
     for bank in missing:
         _learn_bank(options, clips, bank, calibrated, writes=writes)
         if writes:
-            bank.stage(shared).finish()
-            logging.info("%s: learned %s", bank.place, " ".join(bank.missing))
+            bank.stage(output, shared).finish()
+            logging.info("%s: learned %s", bank.name, " ".join(bank.missing))
     if writes:
         stage.finish(banks=sorted(_learned(output, shared)))
 
@@ -236,8 +246,9 @@ def _learn_bank(
 ) -> None:
     """Learn what a bank and those that route the clips it has not seen still lack."""
     from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.learning.distributed import of_first
 
-    place = planned.place
+    place = options.output_dir / planned.name
     place.mkdir(parents=True, exist_ok=True)
     speakers = clips.card["training_speakers"]
     # The bank itself, then those that route the training clips they have not seen.
@@ -252,6 +263,7 @@ def _learn_bank(
         kept = CodebookBank.from_pretrained(where) if planned.kept else None
         have = kept.groups if kept else []
         lacking = [group for group in planned.groups if group not in have]
+        lacking = of_first(lacking, options.device)
         # So that the log of what is kept is not lost.
         work = where / ADDED if kept else where
         bank = clips.learn(sizes, work, left_out, lacking) if lacking else kept
@@ -397,7 +409,7 @@ class _TrainingClips:
         )
         return fit_routers(bank, clips, self.targets[seen], depth=depth)
 
-    def fit_calibrated(self, output: Path, *, writes: bool) -> dict[str, "Tensor"]:
+    def fit_calibrated(self, output: Path) -> dict[str, "Tensor"]:
         """Fit the router that all banks share; keep its view of the training clips."""
         import torch
 
@@ -429,9 +441,8 @@ class _TrainingClips:
             frame_rate_hz=self.features.card.frame_rate_hz,
             settings=settings,
         )
-        if writes:
-            rows = (format_votes(row, self.emotions) for row in unheard)
-            write_table(output / UNHEARD, dict(zip(self.utterances, rows)))
+        rows = (format_votes(row, self.emotions) for row in unheard)
+        write_table(output / UNHEARD, dict(zip(self.utterances, rows)))
         return {PREFIX + name: value for name, value in parameters.items()}
 
 

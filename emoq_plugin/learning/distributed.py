@@ -1,12 +1,15 @@
 """Joining the statistics of processes that each read a shard of the stream."""
 
 import contextlib
+import json
 import datetime
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +19,55 @@ from emoq_plugin.devices import take_gpus
 from emoq_plugin.learning.lloyd import PassStatistics
 from emoq_plugin.learning.sampling import WeightedReservoir
 
+_alone = False
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Work as if there were no other process: nothing is shared, nobody is waited for.
+
+    For what one process of a group does for all, in whatever memory: a group joins only
+    tensors of its own device.
+    """
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
 
 def world() -> tuple[int, int]:
     """Give ``(rank, number of processes)``; ``(0, 1)`` outside torch.distributed."""
-    if dist.is_available() and dist.is_initialized():
+    if not _alone and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def of_first(value: Any, device: torch.device | str) -> Any:
+    """Give every process the value of the first one: it decides what is to be done.
+
+    What each finds on a shared disk may differ for a moment, and processes that do not
+    do the same wait for each other for ever.
+
+    Parameters
+    ----------
+    value : Any
+        What JSON can hold.
+    device : torch.device or str
+        Of the group.
+    """
+    if world()[1] == 1:
+        return value
+    text = json.dumps(value).encode()
+    size = torch.tensor(len(text), device=device)
+    with _naming_the_missing():
+        dist.broadcast(size, src=0)
+        sent = torch.zeros(int(size), dtype=torch.uint8, device=device)
+        if world()[0] == 0:
+            sent.copy_(torch.tensor(list(text), dtype=torch.uint8))
+        dist.broadcast(sent, src=0)
+    return json.loads(bytes(sent.tolist()))
 
 
 def largest(value: int, device: torch.device) -> int:

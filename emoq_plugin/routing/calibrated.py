@@ -8,6 +8,7 @@ speaker.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -19,8 +20,13 @@ from torch import Tensor
 
 from emoq_plugin.core.clip_encoding import pool
 from emoq_plugin.core.nearest import nearest_codewords
-from emoq_plugin.files import check_options, check_types
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.files import check_options, check_ranges, check_types, errors_of
+from emoq_plugin.learning.distributed import alone
+from emoq_plugin.learning.learner import (
+    LAST_SEED,
+    LearningSettings,
+    learn_residual_codebooks,
+)
 from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.routing.pooled import PooledClassifier
 
@@ -61,6 +67,25 @@ class CalibratedSettings:
     max_frames: int = 400_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        seen = [s for s in self.context if math.isfinite(s)]
+        check_ranges(
+            self,
+            [
+                (
+                    "context",
+                    bool(seen) and len(seen) == len(self.context),
+                    "one number or more, seconds",
+                ),
+                ("dimensions", self.dimensions >= 1, "at least 1"),
+                ("whitening", 0 <= self.whitening <= 0.5, "0 to 0.5"),
+                ("codewords", self.codewords >= 2, "at least 2"),
+                ("parts", self.parts >= 2, "at least 2"),
+                ("max_frames", self.max_frames >= 1, "at least 1"),
+                ("seed", 0 <= self.seed < LAST_SEED, f"0 to {LAST_SEED - 1}"),
+            ],
+        )
+
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> "CalibratedSettings":
         """Read the option `calibrated` of a quantizer's YAML file.
@@ -68,11 +93,12 @@ class CalibratedSettings:
         Raises
         ------
         ValueError
-            For an unknown option or a value of another type.
+            For an unknown option or a value of another type or out of range.
         """
         check_options(values, cls.__dataclass_fields__, where)
         check_types(values, get_type_hints(cls), where)
-        return cls(**values)
+        with errors_of(where):
+            return cls(**values)
 
 
 def statistics_over_time(frames: Tensor) -> Tensor:
@@ -308,4 +334,6 @@ def _fit_codebooks(
     size = max(2, min(settings.codewords, fewest // FRAMES_PER_CODEWORD))
     source = ArraySource(torch.cat(list(clips)).numpy(), weights.astype(np.float32))
     learning = LearningSettings(seed=settings.seed)
-    return learn_residual_codebooks(source, [size], settings=learning)[0]
+    # On the CPU, where the tensors of a group of GPUs could not be joined.
+    with alone():
+        return learn_residual_codebooks(source, [size], settings=learning)[0]

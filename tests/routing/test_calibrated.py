@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import distributed
 
 from emoq_plugin.core.clip_encoding import ClipEncoding
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.routing.calibrated import (
     PREFIX,
     CalibratedSettings,
@@ -172,3 +175,46 @@ def test_settings_with_an_unknown_name_or_a_wrong_type_are_refused():
         CalibratedSettings.read({"words": 3}, "level.yaml: calibrated")
     with pytest.raises(ValueError, match="codewords"):
         CalibratedSettings.read({"codewords": "many"}, "level.yaml: calibrated")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"context": []},
+        {"context": [0.0, float("inf")]},
+        {"dimensions": 0},
+        {"whitening": -0.1},
+        {"whitening": 0.7},
+        {"codewords": 1},
+        {"parts": 1},
+        {"max_frames": 0},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused_with_their_file(options):
+    [name] = options
+    with pytest.raises(ValueError, match=f"level.yaml: calibrated: {name} is .*expect"):
+        CalibratedSettings.read(options, "level.yaml: calibrated")
+
+
+def test_the_router_is_fitted_without_the_group_that_shares_the_learning(monkeypatch):
+    """As with nccl: a group that takes no tensor of the CPU, where the router is."""
+
+    def refuse(*_, **__):
+        raise RuntimeError("No backend type associated with device type cpu")
+
+    clips, labels = sweeps(16)
+    speakers = [f"s{i // 4}" for i in range(16)]
+    expected, unheard = fit(clips, labels, speakers)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    for name in ("all_reduce", "all_gather", "broadcast", "barrier"):
+        monkeypatch.setattr(distributed, name, refuse)
+    with pytest.raises(RuntimeError, match="No backend"):
+        learn_residual_codebooks(ArraySource(np.eye(4)), [2])
+    found, again = fit(clips, labels, speakers)
+    assert np.array_equal(again, unheard)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
