@@ -3,6 +3,7 @@
 import ast
 import math
 import pickle
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +18,15 @@ from torch.nn import functional
 from emoq_plugin.speech.encoders.layers import (
     LayeredEncoder,
     Network,
-    check_complete,
     convolution_frames,
     convolution_lengths,
-    how_to_bring,
     hub_directory,
     pad,
+)
+from emoq_plugin.speech.encoders.model_files import (
+    check_complete,
+    check_shapes,
+    naming_faults,
 )
 
 FILES = "config.yaml and one .pt file"
@@ -46,17 +50,18 @@ class Emotion2vec(LayeredEncoder):
     def load(self, model: str) -> Network:
         """Read configuration and weights."""
         directory = hub_directory(model, files=FILES, skip=("*.wav", "*.mp3", "*.png"))
-        try:
+        told = {"files": FILES, "patterns": self.model_files}
+        about = "config.yaml is not that of emotion2vec: "
+        with naming_faults(str(directory), directory, **told, about=about):
             conf = yaml.safe_load((directory / "config.yaml").read_text("utf-8"))
             conf = conf["model_conf"]
             network = Data2Vec(conf)
-            [weights] = sorted(directory.glob("*.pt"))
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(
-                how_to_bring(str(directory), reason, files=FILES)
-            ) from error
-        _load_weights(network, read_checkpoint(weights), model)
+        with naming_faults(str(directory), directory, **told):
+            checkpoints = sorted(directory.glob("*.pt"))
+            if len(checkpoints) != 1:
+                raise ValueError(f"{len(checkpoints)} .pt files")
+            weights = read_checkpoint(checkpoints[0])
+        _load_weights(network, weights, model)
         self._convolutions = network.convolutions
         self._normalize = bool(conf["normalize"])
         shift, minimum = convolution_lengths(self._convolutions)
@@ -345,13 +350,18 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     ValueError
         If it is no checkpoint of torch.
     """
-    safe = SimpleNamespace(Unpickler=_WeightsUnpickler, __name__="weights")
+
+    def load(stream: Any, **options: Any) -> Any:
+        return _WeightsUnpickler(stream, **options).load()
+
+    safe = SimpleNamespace(Unpickler=_WeightsUnpickler, load=load, __name__="weights")
     try:
         state = torch.load(
             path, map_location="cpu", weights_only=False, pickle_module=safe
         )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        raise ValueError(f"{path}: no checkpoint of torch: {error}") from error
+    except Exception as error:  # garbage raises anything
+        reason = f"{type(error).__name__}: {reprlib.repr(str(error))}"
+        raise ValueError(f"{path}: no checkpoint of torch: {reason}") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -372,7 +382,6 @@ def _load_weights(network: nn.Module, weights: dict[str, Tensor], model: str) ->
             f"model '{model}' has {len(unknown)} weights that emotion2vec has not, "
             f"'{unknown[0]}' first"
         )
-    try:
-        network.load_state_dict({key: weights[key] for key in own})
-    except RuntimeError as error:
-        raise ValueError(f"model '{model}': {error}") from error
+    pairs = [(key, weights[key].shape, value.shape) for key, value in own.items()]
+    check_shapes(model, [(key, a, b) for key, a, b in pairs if a != b])
+    network.load_state_dict({key: weights[key] for key in own})

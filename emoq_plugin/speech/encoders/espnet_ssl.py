@@ -11,13 +11,12 @@ import yaml
 from emoq_plugin.speech.encoders.layers import (
     LayeredEncoder,
     Network,
-    check_complete,
     convolution_frames,
     convolution_lengths,
-    how_to_bring,
     hub_directory,
     pad,
 )
+from emoq_plugin.speech.encoders.model_files import check_complete, naming_faults
 
 if TYPE_CHECKING:
     import torch
@@ -43,14 +42,27 @@ class EspnetSsl(LayeredEncoder):
         """Build the task's model and read its weights."""
         # A published model may hold several checkpoints: meta.yaml tells which.
         root = hub_directory(model, files=FILES, skip=("*.png", "*.log", "*.pth"))
-        try:
+        told = {"files": FILES, "patterns": self.model_files}
+        with naming_faults(str(root), root, **told):
             config, weights = _find_files(root)
             if not weights.exists() and not Path(model).is_dir():
                 needed = [str(weights.relative_to(root))]
                 hub_directory(model, files=FILES, only=needed)
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(how_to_bring(str(root), error, files=FILES)) from error
-        loaded = _build(root, config, weights, model)
+            conf = yaml.safe_load(config.read_text("utf-8"))
+            kind = conf.get("encoder")
+        if kind in ("hubert_pretrain", "fairseq_hubert"):
+            raise ValueError(
+                f"model '{model}' was trained with fairseq, which ESPnet needs to "
+                "build it: use the s3prl encoder (upstream: espnet_hubert) or a "
+                "torchaudio model"
+            )
+        task = _tasks()[kind == "torchaudio_hubert"]
+        about = (
+            f"{config.name} and {weights.name} do not fit ESPnet's {task.__name__}: "
+        )
+        with naming_faults(str(root), root, **told, about=about):
+            loaded, missing = _build(task, root, config, weights)
+        check_complete(model, missing)
         self._convolutions = _convolutions(loaded, model)
         self._blocks = _blocks(loaded)
         shift, minimum = convolution_lengths(self._convolutions)
@@ -100,36 +112,33 @@ def _find_files(root: Path) -> tuple[Path, Path]:
     return configs[0], weights[0]
 
 
-def _build(root: Path, config: Path, weights: Path, model: str) -> Any:
+def _tasks() -> tuple[Any, Any]:
+    """Give ESPnet's ssl and hubert task."""
     try:
         from espnet2.tasks.hubert import HubertTask
         from espnet2.tasks.ssl import SSLTask
-        from espnet2.torch_utils.safe_torch_load import safe_torch_load
     except ImportError as error:
         raise ValueError(
             "the package espnet is missing: pip install 'emoq[espnet]'"
         ) from error
-    conf = yaml.safe_load(config.read_text("utf-8"))
-    if conf.get("encoder") in ("hubert_pretrain", "fairseq_hubert"):
-        raise ValueError(
-            f"model '{model}' was trained with fairseq, which ESPnet needs to build "
-            "it: use the s3prl encoder (upstream: espnet_hubert) or a torchaudio model"
-        )
-    task = HubertTask if conf.get("encoder") == "torchaudio_hubert" else SSLTask
+    return SSLTask, HubertTask
+
+
+def _build(task: Any, root: Path, config: Path, weights: Path) -> tuple[Any, list[str]]:
+    """Build the model; give it and the names of weights that the checkpoint lacks."""
+    from espnet2.torch_utils.safe_torch_load import safe_torch_load
+
     # Paths in a packed configuration start at the model's directory.
     with contextlib.chdir(root):
-        loaded, _ = task.build_model_from_file(
-            config.resolve(), weights.resolve(), device="cpu"
-        )
+        loaded, _ = task.build_model_from_file(config, weights, device="cpu")
     # The task lets missing weights pass.
     state = safe_torch_load(weights, map_location="cpu")
     for key in ("module", "state_dict"):
         state = state.get(key, state)
     missing = set(loaded.state_dict()) - set(state)
-    check_complete(model, [k for k in missing if not k.startswith(UNUSED_KEYS)])
     if hasattr(loaded, "losses"):
         del loaded.losses, loaded.util_modules
-    return loaded.float()
+    return loaded.float(), [k for k in missing if not k.startswith(UNUSED_KEYS)]
 
 
 def _torchaudio_model(loaded: Any) -> Any:

@@ -8,11 +8,14 @@ import numpy as np
 from emoq_plugin.speech.encoders.layers import (
     LayeredEncoder,
     Network,
-    check_complete,
     convolution_frames,
     convolution_lengths,
-    how_to_bring,
     hub_directory,
+)
+from emoq_plugin.speech.encoders.model_files import (
+    check_complete,
+    check_shapes,
+    naming_faults,
 )
 
 if TYPE_CHECKING:
@@ -150,19 +153,28 @@ def _load(model: str) -> tuple[Any, Any]:
     try:
         import torch
         from transformers import AutoFeatureExtractor, AutoModel
+        from transformers.feature_extraction_utils import FeatureExtractionMixin
     except ImportError as error:
         raise ValueError(
             "the package transformers is missing: pip install 'emoq[huggingface]'"
         ) from error
     # Without network this answers at once; transformers would try for a minute.
-    hub_directory(model, files=FILES, only=["config.json"])
-    try:
-        extractor = AutoFeatureExtractor.from_pretrained(model)
+    root = hub_directory(model, files=FILES, only=["config.json"])
+    patterns = HuggingFace.model_files
+    with naming_faults(model, root, files=FILES, patterns=patterns):
+        values, _ = FeatureExtractionMixin.get_feature_extractor_dict(model)
+        if "sampling_rate" not in values:
+            raise ValueError("its preprocessor_config.json names no sampling_rate")
+        extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
         loaded, report = AutoModel.from_pretrained(
-            model, dtype=torch.float32, output_loading_info=True
+            model,
+            dtype=torch.float32,
+            output_loading_info=True,
+            # They are refused below, with their names.
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(how_to_bring(model, error, files=FILES)) from error
+    check_shapes(model, report["mismatched_keys"])
     missing = [
         key for key in report["missing_keys"] if not key.startswith(HARMLESS_KEYS)
     ]

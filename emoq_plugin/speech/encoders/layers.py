@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
+from emoq_plugin.speech.encoders.model_files import how_to_bring
 
 if TYPE_CHECKING:
     import torch
@@ -304,41 +305,15 @@ def hub_directory(
     from huggingface_hub import snapshot_download
 
     if Path(model).is_dir():
-        return Path(model)
+        return Path(model).resolve()
+    if Path(model).exists():
+        raise ValueError(how_to_bring(model, "it is no directory", files=files))
     try:
         return Path(
             snapshot_download(model, ignore_patterns=list(skip), allow_patterns=only)
         )
     except (OSError, ValueError) as error:
         raise ValueError(how_to_bring(model, error, files=files)) from error
-
-
-def how_to_bring(model: str, error: object, *, files: str) -> str:
-    """Say why a model is not there, and which files bring it to a machine offline."""
-    lines = str(error).strip().splitlines()
-    reason = f"{lines[0].rstrip('.')}." if lines else repr(error)
-    if Path(model).is_dir():
-        found = sorted(path.name for path in Path(model).iterdir())
-        return (
-            f"cannot load a model from the directory '{model}': {reason} "
-            f"Expected {files}, found {found}"
-        )
-    return (
-        f"cannot load model '{model}': {reason} It is neither a local directory nor a "
-        f"model that the hub gave. Without network: bring {files} of '{model}' in one "
-        f"directory, for example with 'hf download {model} --local-dir DIR' elsewhere, "
-        "and pass --model_dir DIR or set conf: model: DIR"
-    )
-
-
-def check_complete(model: str, missing: Sequence[str]) -> None:
-    """Refuse a model whose checkpoint lacks weights: they would be random."""
-    if missing:
-        raise ValueError(
-            f"model '{model}' lacks {len(missing)} weights, '{sorted(missing)[0]}' "
-            "first: its configuration does not fit its weights, features would be "
-            "random"
-        )
 
 
 def weights_sha256(module: "torch.nn.Module") -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoq_plugin.speech.encoders.layers import LayeredEncoder, Network, pad
+from emoq_plugin.speech.encoders.model_files import naming_faults
 
 if TYPE_CHECKING:
     import torch
@@ -118,13 +119,14 @@ def _load(model: str, upstream: str | None) -> Any:
             f"expected upstream: hf_hubert, hf_wav2vec2 or one of {', '.join(kinds)}"
         )
     path = model if loaders[0].startswith("hf_") else str(_checkpoint(Path(model)))
-    try:
+    with naming_faults(
+        path,
+        Path(path),
+        files="a whole checkpoint, and its kind as conf: upstream",
+        patterns=S3prl.model_files,
+        about=f"it is no checkpoint of S3PRL's upstream '{upstream}': ",
+    ):
         return S3PRLUpstream(loaders[0], path_or_url=path)
-    except Exception as error:  # S3PRL raises whatever the model's code raises
-        raise ValueError(
-            f"'{path}' is no checkpoint of S3PRL's upstream '{upstream}': "
-            f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _checkpoint(path: Path) -> Path:
