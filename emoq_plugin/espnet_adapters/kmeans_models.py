@@ -4,8 +4,13 @@ They are joblib files: pickles, which run code when they are loaded. Nothing in 
 reads them but the command `emoq import-kmeans`, so import only what you trust.
 """
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +19,7 @@ import torch
 from emoq_plugin.core.bank import BALANCED, CodebookBank
 from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.files import atomic_write
+from emoq_plugin.speech.encoders.model_files import fault_of, in_one_line
 
 SPACES = ("features", "normalised")
 
@@ -36,22 +42,95 @@ def model_paths(path: str | Path, n_levels: int) -> list[Path]:
     return [path.with_name(f"{path.stem}_RVQ_{i}.mdl") for i in range(n_levels)]
 
 
+class _Kept:
+    """Stands for an object of a class that this scikit-learn lacks: its attributes."""
+
+
+@contextlib.contextmanager
+def _other_versions(names: set[str]) -> Iterator[None]:
+    """Let modules that scikit-learn had, or will have, give `_Kept` for every class."""
+    made = {}
+    for name in names:
+        made[name] = ModuleType(name)
+        made[name].__getattr__ = lambda _: _Kept  # type: ignore[method-assign]
+    sys.modules.update(made)
+    try:
+        yield
+    finally:
+        for name in made:
+            del sys.modules[name]
+
+
+def _unpickle(path: Path) -> tuple[Any, str]:
+    """Load a model, also one of a scikit-learn whose modules have other names.
+
+    Returns
+    -------
+    model : object
+    version : str
+        Of the scikit-learn that made it; empty if that is the one here, or unknown.
+    """
+    import joblib
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    missing: set[str] = set()
+    while True:
+        try:
+            with (
+                _other_versions(missing),
+                warnings.catch_warnings(record=True) as told,
+            ):
+                warnings.simplefilter("always")
+                model = joblib.load(path)
+            break
+        except ModuleNotFoundError as error:
+            name = error.name or ""
+            if not name.startswith("sklearn.") or name in missing:
+                raise
+            missing.add(name)
+    if isinstance(model, _Kept):
+        return model, getattr(model, "_sklearn_version", "before 0.18")
+    versions = [
+        w.message.original_sklearn_version
+        for w in told
+        if isinstance(w.message, InconsistentVersionWarning)
+    ]
+    return model, "".join(versions[:1])
+
+
 def read_centers(path: str | Path) -> torch.Tensor:
     """Unpickle a model and take its cluster centres, (K, D) float32.
+
+    Of a file of another scikit-learn, only the centres are read, and its version is
+    logged: they mean the same in all.
 
     Raises
     ------
     ValueError
-        If the object has none, or they are not a finite matrix.
+        If it cannot be unpickled, or the object has no centres, or they are not a
+        finite matrix.
     """
-    import joblib
+    import sklearn
 
+    path = Path(path)
     try:
-        model = joblib.load(path)
+        model, version = _unpickle(path)
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever unpickling raises
-        raise ValueError(f"{path}: not a joblib file: {error}") from error
+        fault = fault_of(path) or (
+            f"cannot be unpickled ({in_one_line(error)}), expected a k-means model "
+            "that joblib wrote: load it where it was made, and give its "
+            "cluster_centers_ to a KMeans of this scikit-learn"
+        )
+        raise ValueError(f"{path}: {fault}") from error
+    if version:
+        logging.info(
+            "%s: made by scikit-learn %s (here %s), only its cluster centres are read",
+            path,
+            version,
+            sklearn.__version__,
+        )
     centers = np.asarray(getattr(model, "cluster_centers_", None))
     if centers.ndim != 2 or centers.dtype.kind != "f" or not np.isfinite(centers).all():
         raise ValueError(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import joblib
 import kaldiio
@@ -15,6 +16,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 import emoq_plugin
 from emoq_plugin.bin import export, import_kmeans
 from emoq_plugin.core import CodebookBank, Normalization
+from emoq_plugin.espnet_adapters.kmeans_models import read_centers
 from emoq_plugin.files import read_table, write_json
 from emoq_plugin.speech.encoders.registry import build_encoder
 
@@ -112,11 +114,69 @@ def test_the_feature_card_goes_along(frames, tmp_path):
     assert units.codes.shape == (24, 1)
 
 
+def write_old_model(path, centers, *, module, version):
+    """Write what a scikit-learn with that module wrote."""
+    other = ModuleType(module)
+    other.KMeans = type("KMeans", (), {"__module__": module})
+    model = other.KMeans()
+    facts = {"n_clusters": len(centers), "cluster_centers_": centers, "n_init": 10}
+    model.__dict__ |= facts | ({"_sklearn_version": version} if version else {})
+    sys.modules[module] = other
+    try:
+        joblib.dump(model, path)
+    finally:
+        del sys.modules[module]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("0.19.1", "0.19.1"), ("9.0", "9.0"), (None, "before 0.18")],
+)
+def test_the_centres_of_another_scikit_learn_are_read_and_its_version_told(
+    frames, tmp_path, caplog, version, told
+):
+    path, centers = tmp_path / "km_8.mdl", frames[:8].astype(float)
+    write_old_model(path, centers, module="sklearn.cluster.k_means_", version=version)
+    caplog.set_level("INFO")
+    run(import_kmeans, path, "--output_dir", tmp_path / "out")
+    assert f"km_8.mdl: made by scikit-learn {told} (here " in caplog.text
+    assert "sklearn.cluster.k_means_" not in sys.modules
+    bank = CodebookBank.from_pretrained(tmp_path / "out")
+    assert np.array_equal(bank.codebooks[0][0].numpy(), frames[:8])
+
+
+def test_the_version_is_told_where_the_class_is_still_the_same(
+    frames, tmp_path, caplog, monkeypatch
+):
+    model = KMeans(8, n_init=1).fit(frames)
+    monkeypatch.setattr("sklearn.base.__version__", "1.0.2")
+    joblib.dump(model, tmp_path / "km_8.mdl")
+    monkeypatch.undo()
+    caplog.set_level("INFO")
+    found = read_centers(tmp_path / "km_8.mdl")
+    assert "made by scikit-learn 1.0.2 (here " in caplog.text
+    assert np.allclose(found.numpy(), model.cluster_centers_)
+    caplog.clear()
+    joblib.dump(model, tmp_path / "km_8.mdl")
+    read_centers(tmp_path / "km_8.mdl")
+    assert not caplog.text
+
+
+def test_a_module_of_somebody_else_is_named(frames, tmp_path):
+    path = tmp_path / "km_8.mdl"
+    write_old_model(path, frames[:8], module="their_kmeans", version=None)
+    with pytest.raises(ValueError, match="km_8.mdl: cannot be unpickled .*their_kmean"):
+        read_centers(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"centers": 1}, "holds a dict whose cluster_centers_ is object of shape"),
-        (b"not a pickle", "not a joblib file"),
+        (b"not a pickle", "cannot be unpickled"),
+        (b"", "km_8.mdl: is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"<!DOCTYPE html>\n", "is a web page"),
     ],
 )
 def test_other_objects_are_refused(tmp_path, caplog, content, message):
