@@ -1,14 +1,13 @@
 """Joining the statistics of processes that each read a shard of the stream."""
 
 import contextlib
-import json
 import datetime
+import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-
+from collections.abc import Iterator
 from typing import Any
 
 import torch
