@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import shorten
 
+from emoq_plugin.devices import is_out_of_memory
+
 HEAD = 512  # bytes that tell what a file is
 # Files with pickles in a zip archive, or (before torch 1.6) pickles alone.
 TORCH = (".bin", ".pt", ".pth", ".ckpt", ".th")
@@ -42,6 +44,8 @@ def naming_faults(
     try:
         yield
     except Exception as error:  # of safetensors, pickle, YAML, torch, the model's code
+        if is_out_of_memory(error):
+            raise
         found = [root] if root.is_file() else _search(root, patterns)
         faults = [f"{path}: {why}" for path in found if (why := fault_of(path))]
         reason = in_one_line(error)
