@@ -51,15 +51,15 @@ def ours(task: Task) -> Callable[[], Encoded]:
     return lambda: by_balanced(encode_frames(frames, tables).cpu().numpy())
 
 
-def clip_by_clip(task: Task, arm_name: str) -> Callable[[], Encoded]:
+def clip_by_clip(task: Task, system_name: str) -> Callable[[], Encoded]:
     """Encode clips as stage 5 does: in batches, routed, then by one expert each."""
     import torch
 
     from emoq_plugin.core.bank import CodebookBank
-    from emoq_plugin.core.clip_encoding import ClipEncoding
+    from emoq_plugin.core.batch_encoding import batch_encoding
     from emoq_plugin.core.normalization import Normalization
-    from emoq_plugin.routing.routers import Facts
-    from emoq_plugin.routing.systems import Arm, encode_clips
+    from emoq_plugin.routing.base import RoutingInputs
+    from emoq_plugin.routing.systems import System
 
     zeros = torch.zeros(task.dimension)
     bank = CodebookBank(
@@ -68,18 +68,21 @@ def clip_by_clip(task: Task, arm_name: str) -> Callable[[], Encoded]:
         Normalization("corpus", zeros, zeros + 1),
         emotions=EMOTIONS,
     ).to(task.device)
-    arm, facts = Arm.parse(arm_name), Facts(depth=1)
-    clips = torch.from_numpy(task.frames).to(task.device).split(CLIP_FRAMES)
+    system = System.parse(system_name)
+    frames = torch.from_numpy(task.frames).to(task.device)
+    clips = frames.split(CLIP_FRAMES)
 
     def run() -> Encoded:
         codes, rows = [], []
         for batch in in_batches((clip, len(clip)) for clip in clips):
-            encodings = [ClipEncoding(bank, frames) for frames in batch]
-            known = [facts] * len(batch)
-            for route, found in encode_clips(arm, encodings, known, task.levels):
-                codes.append(found.cpu().numpy())
-                rows += [bank.experts.index(next(iter(route)))] * len(found)
-        return np.concatenate(codes), np.array(rows)
+            x = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
+            lengths = torch.tensor([len(clip) for clip in batch])
+            encoding = batch_encoding(bank, x, lengths)
+            route, _ = system.route(RoutingInputs(encoding))
+            found = encoding.codes(route, task.levels)[encoding.mask]
+            codes.append(found.cpu().numpy())
+            rows.append(route[:, 0].cpu().repeat_interleave(lengths).numpy())
+        return np.concatenate(codes), np.concatenate(rows)
 
     return run
 

@@ -162,7 +162,7 @@ def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
         return
     from emoq_plugin.learning.fit_bank import QuantizerConfig
     from emoq_plugin.routing.calibrated import CalibratedSettings
-    from emoq_plugin.routing.systems import groups_of, parse_arms
+    from emoq_plugin.routing.systems import expert_sets_of, parse_systems
 
     path = options.quantizer_config
     config = QuantizerConfig.read(path)
@@ -170,7 +170,7 @@ def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
     for arm in options.arms if stages & {5, 6} else ():
         yield from _said(_check_learned, arm, config.groups, name="arms")
     if stages >= {4, 9}:
-        needed = groups_of(parse_arms(options.arms))
+        needed = expert_sets_of(parse_systems(options.arms))
         learned = [group for group in config.groups if group in needed]
         yield from _said(_check_learned, options.pack_arm, learned, name="pack_arm")
 
@@ -185,16 +185,15 @@ def _said(check, *arguments, name: str) -> Iterator[str]:
 def _check_arm(name: str) -> None:
     """Refuse what is no arm."""
     from emoq_plugin.core.bank import BALANCED
-    from emoq_plugin.routing.routers import OF_CLASS
-    from emoq_plugin.routing.systems import Arm
+    from emoq_plugin.routing.systems import CAPACITY, System
 
-    arm = Arm.parse(name)
-    if (arm.group == BALANCED) != (arm.router is None):
+    arm = System.parse(name)
+    if (arm.expert_set == BALANCED) != (arm.router is None):
         raise ValueError(
             f"'{name}' is no arm, expected 'balanced' or <group>-<router>, such as "
             "specific-distortion"
         )
-    if arm.group == "capacity" and arm.router in OF_CLASS:
+    if arm.expert_set == CAPACITY and arm.router.of_class:
         raise ValueError(
             f"'{name}': router '{arm.router}' names a class, and the experts of "
             "'capacity' are none"
@@ -203,9 +202,9 @@ def _check_arm(name: str) -> None:
 
 def _check_learned(name: str, groups: list[str]) -> None:
     """Refuse an arm whose experts are not learned."""
-    from emoq_plugin.routing.systems import Arm, groups_of
+    from emoq_plugin.routing.systems import System, expert_sets_of
 
-    needed = groups_of([Arm.parse(name)])
+    needed = expert_sets_of([System.parse(name)])
     if absent := [group for group in needed if group not in groups]:
         raise ValueError(
             f"'{name}' needs the experts '{absent[0]}', learned are only "

@@ -10,7 +10,7 @@ from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin._options import whole
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
-    UNHEARD,
+    HELD_OUT,
     check_no_leak,
     find_bank,
     read_fold,
@@ -49,14 +49,15 @@ def judge_of_speaker(directory: Path, fold, data) -> dict:
     return judges
 
 
-def read_unheard(path: Path, emotions: list[str]) -> dict:
-    """Read posteriors of training clips by routers without their speaker (if any)."""
+def read_held_out(place: Path, emotions: list[str]) -> dict:
+    """Read speaker-held-out posteriors of training clips by router (if any)."""
     from emoq_plugin.data.votes import parse_votes
     from emoq_plugin.files import read_table
 
-    if not path.exists():
-        return {}
-    return {u: parse_votes(text, emotions) for u, text in read_table(path).items()}
+    return {
+        path.name: {u: parse_votes(v, emotions) for u, v in read_table(path).items()}
+        for path in sorted(place.glob("[a-z]*"))
+    }
 
 
 def open_bank(directory: Path, fold, data, card):
@@ -99,7 +100,7 @@ def work(options: argparse.Namespace) -> None:
         "beam": options.beam,
         "seed": options.seed,
     }
-    unheard = options.quantizer_dir / UNHEARD
+    held_out = options.quantizer_dir / HELD_OUT
     stage = Stage(
         options.output_dir,
         inputs=[*inputs, *dict.fromkeys(banks.values())],
@@ -111,7 +112,7 @@ def work(options: argparse.Namespace) -> None:
 
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.learning.fit_bank import speaker_means
-    from emoq_plugin.routing.systems import Arm, parse_arms
+    from emoq_plugin.routing.systems import System, parse_systems
     from emoq_plugin.speech.store import FeatureStore
     from emoq_plugin.units.cells import ClipFacts, encode_cells
 
@@ -119,22 +120,22 @@ def work(options: argparse.Namespace) -> None:
     data = DataDirectory.read(options.data_dir, emotions)
     features = FeatureStore(options.feature_dir)
     fold = read_fold(options.folds, options.fold, data)
-    arms = parse_arms(options.arms)
+    arms = parse_systems(options.arms)
     targets = data.targets(data.utterances, emotions).argmax(axis=1)
     facts = ClipFacts(
         speaker=data.speaker,
         emotion={u: emotions[n] for u, n in zip(data.utterances, targets)},
         part={u: "train" for u in fold.train} | {u: "test" for u in fold.test},
-        unheard=read_unheard(unheard, emotions),
+        held_out=read_held_out(held_out, emotions),
     )
     stage.start()
     # Looked for once other processes are kept out.
-    cells: dict[Path, dict[tuple[str, Arm], Stage]] = {}
+    cells: dict[Path, dict[tuple[str, System], Stage]] = {}
     for rate, arm in product(dict.fromkeys(options.rates), arms):
-        beside = [unheard] if arm.router == "calibrated" and unheard.exists() else []
+        beside = [held_out / str(arm.router_name)]
         cell = Stage(
             options.output_dir / rate / arm.name,
-            inputs=[*inputs, banks[rate], *beside],
+            inputs=[*inputs, banks[rate], *(p for p in beside if p.exists())],
             settings=settings,
             code=[routing, units],
         )

@@ -18,8 +18,8 @@ from emoq_plugin.devices import processes_together
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
+    HELD_OUT,
     TRAIN_ON,
-    UNHEARD,
     parse_rates,
     read_fold,
 )
@@ -30,17 +30,10 @@ ADDED = "added"
 LOG = "learning.jsonl"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
     from torch import Tensor
 
-    from emoq_plugin.core.bank import CodebookBank
-    from emoq_plugin.core.normalization import Normalization
-    from emoq_plugin.data.directory import DataDirectory
     from emoq_plugin.learning.fit_bank import QuantizerConfig
-    from emoq_plugin.speech.on_the_fly import EncodedOnTheFly
-    from emoq_plugin.speech.store import FeatureStore
+    from emoq_plugin.routing.learn import TrainingClips
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -186,11 +179,11 @@ def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
 
 def _groups(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
     """Give the groups of the configuration that the arms need."""
-    from emoq_plugin.routing.systems import groups_of, parse_arms
+    from emoq_plugin.routing.systems import expert_sets_of, parse_systems
 
     if options.arms is None:
         return config.groups
-    needed = groups_of(parse_arms(options.arms))
+    needed = expert_sets_of(parse_systems(options.arms))
     groups = [group for group in config.groups if group in needed]
     if not groups:
         raise ValueError(
@@ -198,6 +191,44 @@ def _groups(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]
             f"{' '.join(options.arms)} need others: {' '.join(needed)}"
         )
     return groups
+
+
+def _read(options: argparse.Namespace, config: "QuantizerConfig") -> "TrainingClips":
+    """Read labels and open the features of the training part."""
+    from emoq_plugin.data.directory import DataDirectory, read_emotions
+    from emoq_plugin.routing.learn import TrainingClips
+    from emoq_plugin.speech.band import band_facts
+
+    emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(options.data_dir, emotions)
+    features = _features(options, data)
+    fold = read_fold(options.folds, options.fold, data)
+    valid = fold.valid if options.train_on == "train+valid" else ()
+    learned = {*fold.train, *valid}
+    # The order of the arks, so that a pass reads them from front to back.
+    utterances = [u for u in features.utterances if u in learned]
+    clips = TrainingClips(
+        features,
+        features.lengths,
+        utterances,
+        data.targets(utterances, emotions),
+        emotions,
+        data.speaker,
+        config,
+        features.card.frame_rate_hz,
+        device=options.device,
+    )
+    clips.card = {
+        "corpus": options.corpus,
+        "audio": band_facts(data, utterances, sample_rate=features.card.sample_rate),
+        "fold": fold.name,
+        "seed": config.learning.get("seed", 0),
+        "feature": features.card.to_json(),
+        "feature_fingerprint": features.card.fingerprint(),
+        "route_depth": options.route_depth,
+        "train_on": options.train_on,
+    }
+    return clips
 
 
 def _learn(
@@ -211,6 +242,7 @@ def _learn(
     """Learn what is missing; of several processes, the one that `writes` saves it."""
     from emoq_plugin.learning.distributed import of_first
     from emoq_plugin.learning.fit_bank import QuantizerConfig
+    from emoq_plugin.routing.systems import SPECIFIC
 
     output, config = options.output_dir, QuantizerConfig.read(options.config)
     groups = _groups(options, config)
@@ -219,16 +251,18 @@ def _learn(
     decided = of_first([vars(bank) for bank in plan], options.device)
     plan = [_Bank(**bank) for bank in decided]
     missing = [bank for bank in plan if bank.missing]
-    clips = _TrainingClips.read(options, config) if missing else None
+    clips = _read(options, config) if missing else None
     if writes:
         stage.start()
     for bank in plan:
         if bank not in missing:
             logging.info("%s stays as it is", output / bank.name)
-    fits = writes and any("specific" in bank.groups for bank in missing)
-    calibrated = clips.fit_calibrated(output) if fits else {}
+    routers: dict[str, "Tensor"] = {}
+    if writes and any(SPECIFIC in bank.groups for bank in missing):
+        routers, held_out = clips.fit_shared_routers()
+        _write_held_out(held_out, clips, output / HELD_OUT)
     for bank in missing:
-        _learn_bank(options, clips, bank, calibrated, writes=writes)
+        _learn_bank(options, clips, bank, routers, writes=writes)
         if writes:
             bank.stage(output, shared).finish()
             logging.info("%s: learned %s", bank.name, " ".join(bank.missing))
@@ -238,9 +272,9 @@ def _learn(
 
 def _learn_bank(
     options: argparse.Namespace,
-    clips: "_TrainingClips",
+    clips: "TrainingClips",
     planned: _Bank,
-    calibrated: dict[str, "Tensor"],
+    routers: dict[str, "Tensor"],
     *,
     writes: bool,
 ) -> None:
@@ -250,10 +284,9 @@ def _learn_bank(
 
     place = options.output_dir / planned.name
     place.mkdir(parents=True, exist_ok=True)
-    speakers = clips.card["training_speakers"]
     # The bank itself, then those that route the training clips they have not seen.
     places = {place: []} | {
-        place / CROSSFIT / str(j): speakers[j :: options.crossfit]
+        place / CROSSFIT / str(j): clips.speakers[j :: options.crossfit]
         for j in range(options.crossfit)
     }
     for where, left_out in places.items():
@@ -266,7 +299,11 @@ def _learn_bank(
         lacking = of_first(lacking, options.device)
         # So that the log of what is kept is not lost.
         work = where / ADDED if kept else where
-        bank = clips.learn(sizes, work, left_out, lacking) if lacking else kept
+        bank = kept
+        if lacking:
+            bank = clips.learn(
+                sizes, work_dir=work, without=left_out, expert_sets=lacking
+            )
         if kept and lacking:
             bank = kept.joined(bank, clips.config.groups)
         if writes:
@@ -274,8 +311,8 @@ def _learn_bank(
                 with open(where / LOG, "a", encoding="utf-8") as log:
                     log.write((work / LOG).read_text("utf-8"))
                 shutil.rmtree(work)
-            learned = clips.fit_routers(bank, left_out, depth)
-            bank.router_parameters = learned | ({} if left_out else calibrated)
+            learned = clips.fit_routers(bank, depth=depth, without=left_out)
+            bank.router_parameters = learned | ({} if left_out else routers)
             bank.save_pretrained(where)
     if not writes:
         return
@@ -287,163 +324,14 @@ def _learn_bank(
         (where / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-@dataclass
-class _TrainingClips:
-    """Training clips of a fold and what all of its banks share."""
+def _write_held_out(held_out: dict, clips: "TrainingClips", place: Path) -> None:
+    """Write the speaker-held-out posteriors of every router that gives them."""
+    from emoq_plugin.data.votes import format_votes
+    from emoq_plugin.files import write_table
 
-    data: "DataDirectory"
-    emotions: list[str]
-    features: "FeatureStore | EncodedOnTheFly"
-    utterances: list[str]
-    targets: "np.ndarray"  # (U, C) class shares
-    config: "QuantizerConfig"
-    config_path: Path
-    means: "Callable[[str], Tensor | None]"
-    normalization: "Normalization"
-    card: dict[str, Any]
-    device: str
-
-    @classmethod
-    def read(
-        cls, options: argparse.Namespace, config: "QuantizerConfig"
-    ) -> "_TrainingClips":
-        """Read labels, open the features and fit the normalisation."""
-        from emoq_plugin.data.directory import DataDirectory, read_emotions
-        from emoq_plugin.learning.fit_bank import (
-            fit_bank_normalization,
-            speaker_means,
-        )
-        from emoq_plugin.speech.band import band_facts
-
-        emotions = read_emotions(options.emotions)
-        data = DataDirectory.read(options.data_dir, emotions)
-        features = _features(options, data)
-        fold = read_fold(options.folds, options.fold, data)
-        valid = fold.valid if options.train_on == "train+valid" else ()
-        learned = {*fold.train, *valid}
-        # The order of the arks, so that a pass reads them from front to back.
-        utterances = [u for u in features.utterances if u in learned]
-        by_speaker = {}
-        if config.norm == "speaker":
-            by_speaker = speaker_means(features, data.speaker)
-
-        def means(utterance: str) -> "Tensor | None":
-            return by_speaker.get(data.speaker[utterance])
-
-        card = {
-            "corpus": options.corpus,
-            "audio": band_facts(
-                data, utterances, sample_rate=features.card.sample_rate
-            ),
-            "fold": fold.name,
-            "seed": config.learning.get("seed", 0),
-            "feature": features.card.to_json(),
-            "feature_fingerprint": features.card.fingerprint(),
-            "route_depth": options.route_depth,
-            "train_on": options.train_on,
-            "training_speakers": sorted({data.speaker[u] for u in utterances}),
-        }
-        return cls(
-            data,
-            emotions,
-            features,
-            utterances,
-            data.targets(utterances, emotions),
-            config,
-            options.config,
-            means,
-            fit_bank_normalization(features, utterances, config, means),
-            card,
-            options.device,
-        )
-
-    def of(self, speakers: list[str]) -> set[str]:
-        """Give the clips of some speakers."""
-        return {u for u in self.utterances if self.data.speaker[u] in speakers}
-
-    def learn(
-        self, sizes: list[int], place: Path, left_out: list[str], groups: list[str]
-    ) -> "CodebookBank":
-        """Learn some groups of experts without some speakers."""
-        from emoq_plugin.learning.fit_bank import learn_bank
-
-        speakers = set(self.card["training_speakers"]) - set(left_out)
-        split = {"training_speakers": sorted(speakers), "held_out_speakers": left_out}
-        return learn_bank(
-            self.features,
-            self.features.lengths,
-            self.targets,
-            utterances=self.utterances,
-            emotions=self.emotions,
-            sizes=sizes,
-            config=self.config,
-            means=self.means,
-            normalization=self.normalization,
-            card=self.card | split,
-            held_out=self.of(left_out),
-            groups=groups,
-            work_dir=place,
-            device=self.device,
-        )
-
-    def fit_routers(
-        self, bank: "CodebookBank", left_out: list[str], depth: int
-    ) -> dict[str, "Tensor"]:
-        """Fit the routers that look at the levels of one bank."""
-        import torch
-
-        from emoq_plugin.core.clip_encoding import ClipEncoding
-        from emoq_plugin.routing.fitting import fit_routers
-
-        if "specific" not in bank.groups:
-            return {}
-        held_out = self.of(left_out)
-        seen = [i for i, u in enumerate(self.utterances) if u not in held_out]
-        clips = (
-            ClipEncoding(
-                bank,
-                torch.from_numpy(self.features[self.utterances[i]]),
-                speaker_mean=self.means(self.utterances[i]),
-            )
-            for i in seen
-        )
-        return fit_routers(bank, clips, self.targets[seen], depth=depth)
-
-    def fit_calibrated(self, output: Path) -> dict[str, "Tensor"]:
-        """Fit the router that all banks share; keep its view of the training clips."""
-        import torch
-
-        from emoq_plugin.data.votes import format_votes
-        from emoq_plugin.files import write_table
-        from emoq_plugin.learning.fit_bank import NormalizedClips
-        from emoq_plugin.routing.calibrated import (
-            PREFIX,
-            CalibratedSettings,
-            fit_calibrated,
-        )
-
-        where = f"{self.config_path}: calibrated"
-        settings = CalibratedSettings.read(self.config.calibrated, where)
-        # A class without any clip is told by the learning of the bank.
-        if "specific" not in self.config.groups or not self.targets.any(axis=0).all():
-            return {}
-        clips = NormalizedClips(
-            self.features,
-            self.normalization,
-            speaker_means=self.means,
-            memory_bytes=self.config.memory_mb * 2**20,
-        )
-        parameters, unheard = fit_calibrated(
-            lambda: (torch.from_numpy(f) for _, f in clips.read(self.utterances)),
-            self.targets,
-            [self.data.speaker[u] for u in self.utterances],
-            n_frames=sum(self.features.lengths[u] for u in self.utterances),
-            frame_rate_hz=self.features.card.frame_rate_hz,
-            settings=settings,
-        )
-        rows = (format_votes(row, self.emotions) for row in unheard)
-        write_table(output / UNHEARD, dict(zip(self.utterances, rows)))
-        return {PREFIX + name: value for name, value in parameters.items()}
+    for router, posteriors in held_out.items():
+        rows = (format_votes(row, clips.emotions) for row in posteriors)
+        write_table(place / router, dict(zip(clips.utterances, rows)))
 
 
 def main(arguments: list[str] | None = None) -> None:

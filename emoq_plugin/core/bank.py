@@ -149,10 +149,22 @@ class CodebookBank(Artifact, Float32Module):
 
     def subset(self, experts: Sequence[str]) -> "CodebookBank":
         """Give a bank of some experts, in this order, with everything else kept."""
+        return self._with(experts, self.stacked(experts), self.normalization)
+
+    def with_normalization(self, normalization: Normalization) -> "CodebookBank":
+        """Give a bank of the same codebooks for other features."""
+        return self._with(self.experts, self.codebooks, normalization)
+
+    def _with(
+        self,
+        experts: Sequence[str],
+        codebooks: Sequence[Tensor],
+        normalization: Normalization,
+    ) -> "CodebookBank":
         return CodebookBank(
             experts,
-            self.stacked(experts),
-            self.normalization,
+            codebooks,
+            normalization,
             emotions=self.emotions,
             card=self.card,
             router_parameters=self.router_parameters,

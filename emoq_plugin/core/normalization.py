@@ -56,30 +56,34 @@ class Normalization(Float32Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("scale", scale.float())
 
-    def offset(self, frames: Tensor, speaker_mean: Tensor | None = None) -> Tensor:
-        """Give what is removed from a clip before the corpus statistics.
+    def offset(
+        self,
+        frames: Tensor,
+        speaker_mean: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Give what is removed from clips before the corpus statistics.
 
         Parameters
         ----------
-        frames : (T, D) Tensor
-            One clip without padding.
-        speaker_mean : (D,) Tensor, optional
+        frames : (T, D) or (B, T, D) Tensor
+            One clip without padding, or a batch.
+        speaker_mean : (D,) or (B, D) Tensor, optional
             Mean frame of the clip's speaker; needed (and only used) by `speaker`.
+        mask : (B, T) bool Tensor, optional
+            Where the clips of a batch have frames.
 
         Returns
         -------
         offset : Tensor
-            Broadcasts against (T, D).
+            Broadcasts against `frames`.
 
         Raises
         ------
         ValueError
             If the speaker's mean is needed and missing.
         """
-        if self.kind == "clip":
-            return frames.mean(dim=0)
-        if self.kind == "level":
-            return frames.mean()
         if self.kind == "speaker":
             if speaker_mean is None:
                 raise ValueError(
@@ -87,24 +91,43 @@ class Normalization(Float32Module):
                     "speaker_mean, the mean over all frames of the speaker (no labels "
                     "needed)"
                 )
-            return speaker_mean
-        return frames.new_zeros(())
+            return speaker_mean.unsqueeze(-2)
+        if self.kind == "corpus":
+            return frames.new_zeros(())
+        if mask is None:
+            return frames.mean(dim=0) if self.kind == "clip" else frames.mean()
+        # In float64, so that neither padding nor the batch show in a float32 result.
+        inside = torch.where(mask[..., None], frames, 0)
+        mean = inside.sum(dim=1, dtype=torch.float64) / mask.sum(dim=1)[:, None]
+        if self.kind == "level":
+            mean = mean.mean(dim=1, keepdim=True)
+        return mean[:, None].to(frames.dtype)
 
-    def forward(self, frames: Tensor, speaker_mean: Tensor | None = None) -> Tensor:
-        """Normalise one clip: (T, D) of any float type to (T, D) float32.
+    def forward(
+        self,
+        frames: Tensor,
+        speaker_mean: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Normalise a clip (T, D) or a batch (B, T, D) to float32, zero where padded.
 
         Raises
         ------
         ValueError
-            For frames that are NaN, infinite or too large, with the first such frame:
-            the nearest codeword of NaN would be code 0.
+            For frames that are NaN, infinite or too large, with the first such frame
+            (and its place in the batch): the nearest codeword of NaN would be code 0.
         """
         frames = frames.float()
-        offset = self.offset(frames, speaker_mean)
+        offset = self.offset(frames, speaker_mean, mask=mask)
         normalised = (frames - offset - self.mean) / self.scale
+        if mask is not None:
+            normalised = torch.where(mask[..., None], normalised, 0)
+        if torch.compiler.is_compiling():
+            return normalised
         # NaN and infinity anywhere reach the norm, and so do squares that overflow.
         if not torch.linalg.vector_norm(normalised).isfinite():
-            raise ValueError(_what_is_not_finite(frames, speaker_mean))
+            raise ValueError(_what_is_not_finite(frames, speaker_mean, mask))
         return normalised
 
     def inverse(self, frames: Tensor) -> Tensor:
@@ -115,14 +138,29 @@ class Normalization(Float32Module):
         return frames * self.scale + self.mean
 
 
-def _what_is_not_finite(frames: Tensor, speaker_mean: Tensor | None) -> str:
+def _what_is_not_finite(
+    frames: Tensor, speaker_mean: Tensor | None, mask: Tensor | None
+) -> str:
+    where = ""
+    if mask is not None:
+        inside = torch.where(mask[..., None], frames, 0)
+        energy = inside.double().square().sum(dim=(1, 2))
+        clip = int((~energy.isfinite()).int().argmax())
+        if energy.isfinite().all():  # what is removed or divided by makes it so
+            clip = int(energy.argmax())
+        where, frames = f"utterance {clip} of the batch: ", inside[clip]
+        speaker_mean = None if speaker_mean is None else speaker_mean[clip]
     bad = (~frames.isfinite()).any(dim=1)
     if bad.any():
-        return f"frame {int(bad.int().argmax())} of the features is NaN or infinite"
+        frame = int(bad.int().argmax())
+        return f"{where}frame {frame} of the features is NaN or infinite"
     if speaker_mean is not None and not speaker_mean.isfinite().all():
-        return "the speaker's mean frame is NaN or infinite"
+        return f"{where}the speaker's mean frame is NaN or infinite"
     largest, frame = frames.abs().amax(dim=1).max(dim=0)
-    return f"frame {frame} of the features holds {largest:.3g}, too large to quantize"
+    return (
+        f"{where}frame {frame} of the features holds {largest:.3g}, too large to "
+        "quantize"
+    )
 
 
 def fit_normalization(

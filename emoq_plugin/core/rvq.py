@@ -7,13 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emoq_plugin.core.batch import PADDING, check_batch, mask_of, scatter
 from emoq_plugin.core.encoding import decode_frames, encode_frames
 from emoq_plugin.core.normalization import Float32Module, Normalization
 from emoq_plugin.devices import exact_float32
-from emoq_plugin.files import errors_of
-
-# Stands where a batch is padded; no codeword has this index.
-PADDING = -1
 
 
 @dataclass
@@ -39,46 +36,6 @@ class Quantized:
     route: Tensor
     weights: Tensor
     bits: Tensor
-
-
-def clips_of(batch: Tensor, lengths: Tensor | None) -> list[Tensor]:
-    """Cut the padding off: (B, T, D) and (B,) to B tensors (T_b, D).
-
-    Raises
-    ------
-    ValueError
-        If the batch has another rank or a length is negative or exceeds T.
-    """
-    if batch.dim() != 3:
-        raise ValueError(
-            f"expected a (B, T, D) batch, found shape {tuple(batch.shape)}"
-        )
-    if lengths is None:
-        return list(batch)
-    fit = (lengths >= 0) & (lengths <= batch.shape[1])
-    if len(lengths) != len(batch) or not fit.all():
-        raise ValueError(
-            f"lengths {lengths.tolist()} do not fit a batch {tuple(batch.shape)}"
-        )
-    return [clip[: int(n)] for clip, n in zip(batch, lengths)]
-
-
-def pad_clips(
-    clips: Sequence[Tensor],
-    *,
-    value: float,
-    n_frames: int,
-    width: int,
-    device: torch.device,
-) -> Tensor:
-    """Stack clips (T_b, width) into (B, n_frames, width), padded with `value`.
-
-    int64 for a whole number, else float32; B may be 0.
-    """
-    batch = torch.full((len(clips), n_frames, width), value, device=device)
-    for row, clip in zip(batch, clips):
-        row[: len(clip)] = clip
-    return batch
 
 
 class ResidualQuantizer(Float32Module):
@@ -139,7 +96,6 @@ class ResidualQuantizer(Float32Module):
             )
         return self.codebooks[:n_levels]
 
-    @exact_float32()
     def encode_clip(
         self,
         frames: Tensor,
@@ -148,8 +104,8 @@ class ResidualQuantizer(Float32Module):
         speaker_mean: Tensor | None = None,
     ) -> Tensor:
         """Encode one clip: (T, D) to (T, L) int64."""
-        normalised = self.normalization(frames, speaker_mean)
-        return encode_frames(normalised, self.first_levels(n_levels))
+        mean = None if speaker_mean is None else speaker_mean[None]
+        return self.encode(frames[None], n_levels=n_levels, speaker_mean=mean)[0]
 
     def decode_clip(self, codes: Tensor) -> Tensor:
         """Decode (T, L) codes to (T, D) features; L may be below `n_levels`.
@@ -159,9 +115,9 @@ class ResidualQuantizer(Float32Module):
         ValueError
             For a code outside its codebook, with frame and level.
         """
-        check_codes(codes, self.codebooks)
-        return self.normalization.inverse(decode_frames(codes, self.codebooks))
+        return self.decode(codes[None])[0]
 
+    @exact_float32()
     def encode(
         self,
         x: Tensor,
@@ -192,32 +148,27 @@ class ResidualQuantizer(Float32Module):
         ValueError
             For frames that are NaN or infinite, with clip and frame.
         """
-        means = [None] * len(x) if speaker_mean is None else speaker_mean
-        codes = []
-        for i, (clip, mean) in enumerate(zip(clips_of(x, lengths), means)):
-            with errors_of(f"utterance {i} of the batch"):
-                codes.append(
-                    self.encode_clip(clip, n_levels=n_levels, speaker_mean=mean)
-                )
-        return pad_clips(
-            codes,
-            value=PADDING,
-            n_frames=x.shape[1],
-            width=len(self.first_levels(n_levels)),
-            device=x.device,
-        )
+        lengths = check_batch(x, lengths, len(self.normalization.mean))
+        mask = mask_of(lengths, x.shape[1])
+        normalised = self.normalization(x, speaker_mean, mask=mask)
+        codes = encode_frames(normalised[mask], self.first_levels(n_levels))
+        return scatter(codes, mask, PADDING)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Decode (B, T, L) codes to (B, T, D) features, zero where padded."""
-        lengths = (codes[..., 0] != PADDING).sum(dim=1)
-        clips = [self.decode_clip(c) for c in clips_of(codes, lengths)]
-        return pad_clips(
-            clips,
-            value=0.0,
-            n_frames=codes.shape[1],
-            width=self.codebooks[0].shape[1],
-            device=codes.device,
-        )
+        """Decode (B, T, L) codes to (B, T, D) features, zero where padded.
+
+        L may be below `n_levels`.
+
+        Raises
+        ------
+        ValueError
+            For a code outside its codebook, with frame and level.
+        """
+        mask = codes[..., 0] != PADDING
+        inside = codes[mask]
+        check_codes(inside, self.codebooks)
+        decoded = self.normalization.inverse(decode_frames(inside, self.codebooks))
+        return scatter(decoded, mask, 0.0)
 
     def forward(
         self,

@@ -79,10 +79,10 @@ class Asr2Units:
         if stream not in STREAMS:
             raise ValueError(f"stream '{stream}', expected one of {STREAMS}")
         arm, levels = quantizer.arm, quantizer.n_levels
-        if arm.router == "soft":
+        if arm.n_streams > 1:
             raise ValueError(
                 f"arm '{arm.name}' mixes two experts, asr2 reads one stream: choose "
-                f"another router, such as '{arm.group}-distortion'"
+                f"another router, such as '{arm.expert_set}-distortion'"
             )
         sizes = list(quantizer.bank.sizes[:levels])
         experts = list(quantizer.bank.experts)

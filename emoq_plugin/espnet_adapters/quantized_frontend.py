@@ -7,7 +7,6 @@ import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from espnet2.train.class_choices import ClassChoices
 
-from emoq_plugin.core.rvq import pad_clips
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
 from emoq_plugin.speech.audio import resample, scale
@@ -64,14 +63,11 @@ class CardFrontend(AbsFrontend):
         waves = [resample(w, self.input_fs, self.encoder.sample_rate) for w in waves]
         clips = [torch.from_numpy(f).to(input.device) for f in self.encoder(waves)]
         counts = [len(clip) for clip in clips]
-        frames = pad_clips(
-            clips,
-            value=0.0,
-            n_frames=max(counts, default=0),
-            width=self.output_size(),
-            device=input.device,
-        )
-        return frames, torch.tensor(counts, dtype=torch.long, device=input.device)
+        # An empty one, so that an empty batch has a dimension.
+        empty = torch.zeros(0, self.output_size(), device=input.device)
+        padded = torch.nn.utils.rnn.pad_sequence([*clips, empty], batch_first=True)
+        lengths = torch.tensor(counts, dtype=torch.long, device=input.device)
+        return padded[:-1], lengths
 
 
 class QuantizedFrontend(AbsFrontend):

@@ -5,7 +5,7 @@ from espnet2.tok.abs_quantizer import AbsSpeechTokenizerQuantizer
 from espnet2.tok.output import SpeechTokenizerOutput
 from torch.nn.functional import one_hot
 
-from emoq_plugin.core.rvq import clips_of
+from emoq_plugin.core.batch import mask_of
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 
 
@@ -44,7 +44,7 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, expected above 0")
         self.quantizer = PortableQuantizer(quantizer)
-        if self.quantizer.routed.arm.router == "soft":
+        if self.quantizer.routed.arm.n_streams > 1:
             raise ValueError("a soft route sends two streams, a tokenizer has one")
         known = self.quantizer.routed.bank.n_levels
         default = self.quantizer.routed.n_levels
@@ -69,16 +69,13 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
     ) -> torch.Tensor:
         """Give the soft assignments (B, T, E K), zero outside the routed expert."""
         bank = self.quantizer.routed.bank
-        size = bank.sizes[0]
-        soft = features.new_zeros(*features.shape[:2], self.num_clusters)
-        for row, (clip, expert) in enumerate(
-            zip(clips_of(features.float(), lengths), experts.tolist())
-        ):
-            normalised = bank.normalization(clip)
-            distance = torch.cdist(normalised, bank.codebooks[0][expert]).square()
-            shares = (-distance / self.temperature).softmax(dim=-1)
-            soft[row, : len(clip), expert * size : (expert + 1) * size] = shares
-        return soft
+        mask = mask_of(lengths, features.shape[1])
+        normalised = bank.normalization(features.float(), mask=mask)
+        distance = torch.cdist(normalised, bank.codebooks[0][experts]).square()
+        shares = (-distance / self.temperature).softmax(dim=-1)  # (B, T, K)
+        shares = torch.where(mask[..., None], shares, 0)
+        chosen = torch.nn.functional.one_hot(experts, len(bank.experts))
+        return (chosen[:, None, :, None] * shares[:, :, None]).flatten(2)
 
     def forward(
         self, features: torch.Tensor, feature_lengths: torch.Tensor

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.clip_encoding import pool
+from emoq_plugin.core.batch_encoding import decode_route, pool
 from emoq_plugin.data.folds import Fold
-from emoq_plugin.evaluation.predictions import CONTINUOUS, WITH_ROUTE_OF, Prediction
+from emoq_plugin.evaluation.predictions import Prediction
+from emoq_plugin.routing.base import Route, member
 from emoq_plugin.routing.pooled import PooledClassifier
-from emoq_plugin.routing.routers import Route, member
-from emoq_plugin.routing.systems import decode_route
+from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, WITH_ROUTE_OF
 from emoq_plugin.units.store import UnitStore
 
 # What a file of heads may say: options of `PooledClassifier`.
@@ -159,7 +159,7 @@ def route_posteriors(
     for row, route in zip(posteriors, routes):
         for expert, weight in route.items():
             # Parts of the capacity control are numbered, as classes may be.
-            if expert.startswith("capacity/"):
+            if expert.startswith(f"{CAPACITY}/"):
                 return None
             if member(expert) in emotions:
                 row[list(emotions).index(member(expert))] += weight

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emoq_plugin.batches import in_batches
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.clip_encoding import pool
+from emoq_plugin.core.batch_encoding import decode_route, pool
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold
 from emoq_plugin.evaluation.content_probes import PhoneTask, SpeakerTask, halves
@@ -29,10 +29,9 @@ from emoq_plugin.evaluation.information import (
     information,
     shifted,
 )
-from emoq_plugin.evaluation.predictions import CONTINUOUS
 from emoq_plugin.files import atomic_write
-from emoq_plugin.routing.routers import Route, member
-from emoq_plugin.routing.systems import decode_route
+from emoq_plugin.routing.base import Route, member
+from emoq_plugin.routing.systems import CONTINUOUS
 from emoq_plugin.units.store import UnitStore
 
 NEUTRAL = "neutral"

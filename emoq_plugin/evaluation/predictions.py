@@ -16,11 +16,9 @@ import numpy as np
 
 from emoq_plugin.evaluation.metrics import check_distributions
 from emoq_plugin.files import atomic_write, check_types, parse_json, read_text
+from emoq_plugin.routing.systems import CONTINUOUS
 
 HEADS = ("retrained", "frozen", "route", "espnet")
-CONTINUOUS = "continuous"
-# `<arm>+<arm>`: the codes of the first, the route of the second beside them.
-WITH_ROUTE_OF = "+"
 BITRATES = ("nominal", "entropy", "side_info")
 
 

@@ -25,12 +25,11 @@ from emoq_plugin.evaluation.intervals import (
 )
 from emoq_plugin.evaluation.metrics import SOFT_METRICS
 from emoq_plugin.evaluation.predictions import (
-    CONTINUOUS,
     HEADS,
-    WITH_ROUTE_OF,
     Prediction,
     read_predictions,
 )
+from emoq_plugin.routing.systems import CONTINUOUS, System, display_name, is_control
 
 if TYPE_CHECKING:
     from emoq_plugin.data.directory import DataDirectory
@@ -400,62 +399,8 @@ def score_experiment(
     return {**scores, **facts, "arms": arms}
 
 
-# ------------------------------------------------------------------------------- names
-
-_CONTROL_ROUTES = ("oracle", "random", "wrong")
-_ROUTERS = {
-    "soft": "soft mixture",
-    **{route: f"{route} route (control)" for route in _CONTROL_ROUTES},
-}
-
-
-def is_control(arm: str) -> bool:
-    """Tell whether an arm only helps to read others and is never a result itself."""
-    group, _, router = arm.partition("-")
-    return group == "capacity" or router in _CONTROL_ROUTES or WITH_ROUTE_OF in arm
-
-
-def display_name(arm: str) -> str:
-    """Spell an arm for readers.
-
-    Examples
-    --------
-    >>> display_name("specific-distortion")
-    'Emo-Q, distortion router'
-    >>> display_name("specific-oracle")
-    'specific, oracle route (control)'
-    >>> display_name("biased95-soft")
-    'biased 95 %, soft mixture'
-    >>> display_name("capacity-distortion")
-    'capacity control, distortion router'
-    >>> display_name("balanced+specific-distortion")
-    'balanced RVQ + route of Emo-Q, distortion router (control)'
-    """
-    codes, plus, route = arm.partition(WITH_ROUTE_OF)
-    if plus:
-        return f"{display_name(codes)} + route of {display_name(route)} (control)"
-    group, _, router = arm.partition("-")
-    if not router:
-        return {"continuous": "continuous features", "balanced": "balanced RVQ"}.get(
-            group, group
-        )
-    if group.startswith("biased"):
-        name = f"biased {group.removeprefix('biased')} %"
-    elif group == "capacity":
-        name = "capacity control"
-    elif group == "specific" and router not in _CONTROL_ROUTES:
-        name = "Emo-Q"
-    else:
-        name = group
-    return f"{name}, {_ROUTERS.get(router, f'{router} router')}"
-
-
 def _arm_order(score: Mapping[str, Any]) -> tuple:
-    groups = ("continuous", "balanced", "specific", "biased", "capacity")
-    group = next(
-        (n for n, g in enumerate(groups) if score["arm"].startswith(g)), len(groups)
-    )
-    return (is_control(score["arm"]), group, score["arm"], HEADS.index(score["head"]))
+    return (*System.parse(score["arm"]).order, HEADS.index(score["head"]))
 
 
 def _rate_order(rate: str) -> tuple:

@@ -25,7 +25,7 @@ from emoq_plugin.files import (
 )
 from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import UtteranceSource
-from emoq_plugin.learning.weighting import check_groups, expert_weights
+from emoq_plugin.learning.weighting import check_groups, expert_weights, is_blind
 
 BUDGETS = ("all", "equal")
 
@@ -47,7 +47,7 @@ class QuantizerConfig:
     learning : dict
         Fields of `LearningSettings`.
     calibrated : dict
-        Fields of `emoq_plugin.routing.calibrated.CalibratedSettings`.
+        Fields of `emoq_plugin.routing.fit_calibrated.CalibratedSettings`.
     """
 
     norm: str = "level"
@@ -73,6 +73,11 @@ class QuantizerConfig:
         )
         with errors_of("learning"):
             LearningSettings(**self.learning)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether an expert set has one expert a class."""
+        return any(not is_blind(group) for group in self.groups)
 
     @classmethod
     def read(cls, path: str | Path) -> "QuantizerConfig":

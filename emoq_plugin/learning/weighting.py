@@ -101,6 +101,11 @@ def expert_weights(
     return experts, weights.astype(np.float32)
 
 
+def is_blind(group: str) -> bool:
+    """Tell whether an expert set knows no classes."""
+    return group in (BALANCED, "capacity")
+
+
 def _group_weights(
     group: str,
     targets: np.ndarray,

@@ -11,8 +11,8 @@ from emoq_plugin.recipe.stage import MARKER, read_marker
 TRAIN_ON = ("train", "train+valid")
 # Beside a bank: those learned without some of its training speakers, to route them.
 CROSSFIT = "crossfit"
-# Beside the banks: posteriors of training clips by routers that have not heard them.
-UNHEARD = "unheard_posteriors"
+# Beside the banks: speaker-held-out posteriors of training clips, a file a router.
+HELD_OUT = "held_out_posteriors"
 
 
 def parse_rate(rate: str) -> tuple[int, int]:

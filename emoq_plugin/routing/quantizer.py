@@ -1,5 +1,6 @@
 """RoutedQuantizer (Emo-Q): a bank, a router, and the stream they make together."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,17 +8,13 @@ from torch import Tensor, nn
 
 from emoq_plugin.core.artifact import Artifact
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.clip_encoding import ClipEncoding
-from emoq_plugin.core.rvq import (
-    PADDING,
-    Quantized,
-    clips_of,
-    pad_clips,
-)
+from emoq_plugin.core.batch import PADDING
+from emoq_plugin.core.batch_encoding import batch_encoding, decode_batch
+from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.devices import exact_float32
-from emoq_plugin.files import check_types, errors_of
-from emoq_plugin.routing.routers import CONTROLS, Facts, Route
-from emoq_plugin.routing.systems import Arm, decode_route, encode_clips
+from emoq_plugin.files import check_types
+from emoq_plugin.routing.base import RoutingInputs
+from emoq_plugin.routing.systems import System
 
 
 class RoutedQuantizer(Artifact, nn.Module):
@@ -49,8 +46,8 @@ class RoutedQuantizer(Artifact, nn.Module):
         n_levels: int | None = None,
     ):
         super().__init__()
-        self.arm = Arm.parse(arm)
-        if self.arm.router in CONTROLS:
+        self.arm = System.parse(arm)
+        if self.arm.needs_labels:
             raise ValueError(
                 f"arm '{arm}' is a control of experiments, which needs the labels or "
                 "names of clips: choose another router"
@@ -102,69 +99,50 @@ class RoutedQuantizer(Artifact, nn.Module):
             For frames that are NaN or infinite, with clip and frame.
         """
         levels = self.n_levels if n_levels is None else n_levels
-        means = [None] * len(x) if speaker_mean is None else speaker_mean
-        facts = Facts(depth=min(self.depth, levels))
-        clips = []
-        for i, (frames, mean) in enumerate(zip(clips_of(x, lengths), means)):
-            with errors_of(f"utterance {i} of the batch"):
-                clips.append(ClipEncoding(self.bank, frames, speaker_mean=mean))
-        encoded = encode_clips(self.arm, clips, [facts] * len(clips), levels)
-        streams = self.arm.n_streams
-        codes = [c for _, c in encoded]
-        experts = [[self.bank.experts.index(e) for e in r] for r, _ in encoded]
-        weights = [[*route.values()] for route, _ in encoded]
-        counts = torch.tensor([len(c) for c in codes], device=x.device)
-        one = self.bank.expert(self.bank.experts[0])
-        bits = one.bits_per_frame(levels) * streams
-        pair = (len(x), streams)
+        clips = batch_encoding(self.bank, x, lengths, speaker_mean=speaker_mean)
+        inputs = RoutingInputs(clips, depth=min(self.depth, levels))
+        route, weights = self.arm.route(inputs)
+        codes = clips.codes(route, levels)
+        frame_bits = sum(map(math.log2, self.bank.sizes[:levels])) * route.shape[1]
+        side_bits = self.arm.side_bits(self.bank)
         return Quantized(
-            features=self._features([(c, r) for r, c in encoded], x),
-            codes=pad_clips(
-                codes,
-                value=PADDING,
-                n_frames=x.shape[1],
-                width=streams * levels,
-                device=x.device,
-            ),
-            route=torch.tensor(experts, dtype=torch.long, device=x.device).view(pair),
-            weights=torch.tensor(weights, device=x.device).view(pair),
-            bits=counts.double() * bits + self.arm.side_bits(self.bank),
-        )
-
-    def _features(self, clips: list[tuple[Tensor, Route]], batch: Tensor) -> Tensor:
-        """Decode clips to (B, T, D), T as in the batch."""
-        decoded = [decode_route(self.bank, codes, route) for codes, route in clips]
-        return pad_clips(
-            [self.bank.normalization.inverse(frames) for frames in decoded],
-            value=0.0,
-            n_frames=batch.shape[1],
-            width=self.bank.dimension,
-            device=batch.device,
+            features=self.decode(codes, route, weights),
+            codes=codes,
+            route=route,
+            weights=weights,
+            bits=clips.lengths.double() * frame_bits + side_bits,
         )
 
     def encode(self, x: Tensor, lengths: Tensor | None = None, **options) -> Tensor:
         """Give the codes of `forward`."""
         return self(x, lengths, **options).codes
 
-    def decode(self, codes: Tensor, route: Tensor, weights: Tensor) -> Tensor:
+    def decode(
+        self, codes: Tensor, route: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
         """Decode a batch of codes with its routes.
 
         Parameters
         ----------
         codes : (B, T, M * L) int64 Tensor
         route : (B, M) int64 Tensor
-        weights : (B, M) Tensor
+        weights : (B, M) Tensor, optional
+            Needed where experts are mixed.
 
         Returns
         -------
         features : (B, T, D) Tensor
+            Zero where padded.
         """
-        lengths = (codes[..., 0] != PADDING).sum(dim=1)
-        clips = []
-        for clip, experts, shares in zip(clips_of(codes, lengths), route, weights):
-            names = [self.bank.experts[int(e)] for e in experts]
-            clips.append((clip, dict(zip(names, shares.tolist()))))
-        return self._features(clips, codes)
+        if weights is None:
+            if route.shape[1] > 1:
+                raise ValueError(
+                    f"routes mix {route.shape[1]} experts: give their weights too"
+                )
+            weights = torch.ones(route.shape, device=codes.device)
+        mixed = decode_batch(self.bank, codes, route, weights)
+        features = self.bank.normalization.inverse(mixed)
+        return torch.where((codes[..., :1] != PADDING), features, 0)
 
     def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
         """Give the units of speech, by the encoder that the feature card names.

@@ -1,66 +1,139 @@
-"""Arms of an experiment: `balanced`, or a group of experts with a router."""
+"""What a system is: the codes of an expert set, its router, a route sent beside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import BALANCED, CodebookBank
-from emoq_plugin.core.clip_encoding import ClipEncoding, extend
-from emoq_plugin.core.encoding import decode_frames, encode_frames
-from emoq_plugin.core.rvq import check_codes
-from emoq_plugin.routing.routers import (
-    FITTED,
-    SEARCHING,
-    Facts,
-    Route,
-    get_router,
-    side_bits,
-)
+from emoq_plugin.routing.base import Router, RoutingInputs, get_router
+
+CONTINUOUS = "continuous"  # features that nobody quantized: the upper bound
+SPECIFIC = "specific"
+CAPACITY = "capacity"
+BIASED = "biased"
+WITH_ROUTE_OF = "+"
+EMOQ = f"{SPECIFIC}-distortion"
+CAPACITY_CONTROL = f"{CAPACITY}-distortion"
+# Expert sets in the order of tables.
+_ORDER = (CONTINUOUS, BALANCED, SPECIFIC, BIASED, CAPACITY)
 
 
 @dataclass(frozen=True)
-class Arm:
+class System:
     """One way of encoding.
 
     Attributes
     ----------
-    group : str
-        Experts: `balanced`, `specific`, `biased95`, `capacity`, ...
-    router : str, optional
+    expert_set : str
+        `balanced`, `specific`, `biased95`, `capacity`, ...
+    router_name : str, optional
         None for a single expert.
+    beside : System, optional
+        In ``<a>+<b>``, b: the control that has the codes of a and the route of b sent
+        beside them. What b has above it is in its codes, not in its route.
 
     Examples
     --------
-    >>> Arm.parse("specific-distortion")
-    Arm(group='specific', router='distortion')
-    >>> Arm.parse("balanced").name
+    >>> System.parse("specific-distortion").title
+    'Emo-Q, distortion router'
+    >>> System.parse("balanced").name
     'balanced'
+    >>> System.parse("balanced+specific-soft").beside.name
+    'specific-soft'
     """
 
-    group: str
-    router: str | None = None
+    expert_set: str
+    router_name: str | None = None
+    beside: "System | None" = None
 
     @classmethod
-    def parse(cls, name: str) -> "Arm":
-        """Read ``balanced`` or ``<group>-<router>``.
+    def parse(cls, name: str) -> "System":
+        """Read ``balanced``, ``<expert set>-<router>``, or two of them with ``+``.
 
         Raises
         ------
         ValueError
             For another form or an unknown router.
         """
-        group, dash, router = name.partition("-")
-        if not dash:
-            return cls(group)
-        get_router(router)
-        return cls(group, router)
+        codes, plus, beside = name.partition(WITH_ROUTE_OF)
+        expert_set, dash, router = codes.partition("-")
+        if not expert_set:
+            raise ValueError(
+                f"system '{name}', expected balanced or <expert set>-<router>"
+            )
+        if dash:
+            get_router(router)
+        return cls(
+            expert_set, router if dash else None, cls.parse(beside) if plus else None
+        )
 
     @property
     def name(self) -> str:
-        """The arm as it is written in options and directory names."""
-        return self.group if self.router is None else f"{self.group}-{self.router}"
+        """The system as it is written in options and directory names."""
+        name = self.expert_set
+        if self.router_name is not None:
+            name += f"-{self.router_name}"
+        return name + (f"{WITH_ROUTE_OF}{self.beside.name}" if self.beside else "")
+
+    @property
+    def router(self) -> Router | None:
+        """The router; None for a single expert."""
+        return None if self.router_name is None else get_router(self.router_name)
+
+    @property
+    def title(self) -> str:
+        """The system as readers see it.
+
+        Examples
+        --------
+        >>> for name in ("continuous", "specific-oracle", "biased95-soft",
+        ...              "capacity-distortion", "balanced+specific-distortion"):
+        ...     print(System.parse(name).title)
+        continuous features
+        specific, oracle route (control)
+        biased 95 %, soft mixture
+        capacity control, distortion router
+        balanced RVQ + route of Emo-Q, distortion router (control)
+        """
+        if self.beside:
+            codes = System(self.expert_set, self.router_name)
+            return f"{codes.title} + route of {self.beside.title} (control)"
+        if self.router is None:
+            titles = {CONTINUOUS: "continuous features", BALANCED: "balanced RVQ"}
+            return titles.get(self.expert_set, self.expert_set)
+        if self.expert_set.startswith(BIASED):
+            name = f"biased {self.expert_set.removeprefix(BIASED)} %"
+        elif self.expert_set == CAPACITY:
+            name = "capacity control"
+        elif self.expert_set == SPECIFIC and not self.needs_labels:
+            name = "Emo-Q"
+        else:
+            name = self.expert_set
+        return f"{name}, {self.router.title or f'{self.router_name} router'}"
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it only helps to read others and is never a result itself."""
+        beside = self.beside is not None
+        return self.expert_set == CAPACITY or self.needs_labels or beside
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the route is that of a control, which no encoder can find."""
+        return self.router is not None and self.router.is_control
+
+    @property
+    def order(self) -> tuple:
+        """Key for sorting: results before controls, expert sets as in all tables."""
+        places = [n for n, s in enumerate(_ORDER) if self.expert_set.startswith(s)]
+        return (self.is_control, min(places, default=len(_ORDER)), self.name)
+
+    @property
+    def n_streams(self) -> int:
+        """Experts whose codes are sent."""
+        return 1 if self.router is None else self.router.n_streams
 
     def experts(self, bank: CodebookBank) -> list[str]:
         """Give the experts that a route may name.
@@ -68,136 +141,81 @@ class Arm:
         Raises
         ------
         ValueError
-            If the bank lacks the group, or a group of several has no router.
+            If the bank lacks the expert set, or a set of several has no router.
         """
-        members = bank.group(self.group)
-        if self.router is None and len(members) > 1:
+        members = bank.group(self.expert_set)
+        if self.router is None:
+            if len(members) > 1:
+                raise ValueError(
+                    f"expert set '{self.expert_set}' has {len(members)} experts: name "
+                    f"a router, for example '{self.expert_set}-distortion'"
+                )
+            return members
+        if len(members) == 1:
             raise ValueError(
-                f"group '{self.group}' has {len(members)} experts: name a router, "
-                f"for example '{self.group}-distortion'"
+                f"expert set '{self.expert_set}' has one expert, from which router "
+                f"'{self.router_name}' cannot choose: write '{self.expert_set}'"
             )
-        if self.router is not None and len(members) == 1:
-            raise ValueError(
-                f"group '{self.group}' has one expert, from which router "
-                f"'{self.router}' cannot choose: write '{self.group}'"
-            )
-        return members + (bank.group(BALANCED) if self.router == "gain" else [])
-
-    @property
-    def n_streams(self) -> int:
-        """Experts that encode a clip: two where they are mixed."""
-        return 2 if self.router == "soft" else 1
+        return self.router.experts(bank, self.expert_set)
 
     def side_bits(self, bank: CodebookBank) -> float:
-        """Bits of the route of one clip."""
+        """Bits of side information for one clip: its route."""
+        own = 0.0
+        if self.router is not None:
+            own = self.router.side_bits(len(bank.group(self.expert_set)))
+        return own + (self.beside.side_bits(bank) if self.beside else 0.0)
+
+    def route(self, inputs: RoutingInputs) -> tuple[Tensor, Tensor]:
+        """Choose the expert(s) of each clip.
+
+        Returns
+        -------
+        route : (B, M) int64 Tensor
+            Places in the bank's experts.
+        weights : (B, M) Tensor
+            Rows sum to one.
+        """
+        experts = self.experts(inputs.bank)
+        places = torch.tensor(
+            inputs.places(experts), device=inputs.clips.lengths.device
+        )
         if self.router is None:
-            return 0.0
-        return side_bits(self.router, len(bank.group(self.group)))
-
-    def route(self, clip: ClipEncoding, facts: Facts) -> Route:
-        """Choose the expert(s) of a clip."""
-        if self.router is None:
-            return {self.experts(clip.bank)[0]: 1.0}
-        return get_router(self.router)(clip, clip.bank.group(self.group), facts)
+            route = places.expand(len(inputs.clips.lengths), 1)
+            return route, torch.ones(route.shape, device=route.device)
+        chosen, weights = self.router.choose(inputs, experts)
+        return places[chosen], weights
 
 
-def encode_route(
-    clip: ClipEncoding, route: Route, n_levels: int, *, beam: int = 1
-) -> Tensor:
-    """Encode a clip by the experts of its route: (T, M * n_levels) int64 codes."""
-    if beam == 1:
-        return torch.cat([clip.codes(expert, n_levels) for expert in route], dim=1)
-    tables = [clip.bank.expert(expert).first_levels(n_levels) for expert in route]
-    codes = [encode_frames(clip.normalised, t, beam=beam) for t in tables]
-    return torch.cat(codes, dim=1)
+def parse_systems(names: Iterable[str]) -> list[System]:
+    """Read several systems, each once; `balanced`, the reference, comes first."""
+    systems = [System.parse(name) for name in dict.fromkeys(names)]
+    return sorted(systems, key=lambda system: system.name != BALANCED)
 
 
-def encode_clips(
-    arm: Arm,
-    clips: Sequence[ClipEncoding],
-    facts: Sequence[Facts],
-    n_levels: int,
-    *,
-    beam: int = 1,
-    routed_by: Sequence[ClipEncoding] | None = None,
-) -> list[tuple[Route, Tensor]]:
-    """Route clips at a shallow depth, then encode each by the experts of its route.
-
-    Clips that share a search are searched together.
-
-    Parameters
-    ----------
-    arm : Arm
-    clips : sequence of B ClipEncoding
-    facts : sequence of B Facts
-    n_levels : int
-    beam : int, default=1
-        See `encode_frames`; routes do not depend on it.
-    routed_by : sequence of B ClipEncoding, optional
-        The same clips under other banks, whose evidence decides the route: a training
-        clip is routed by experts that have not seen it.
-
-    Returns
-    -------
-    encoded : list of B (route, (T, M * n_levels) int64 codes)
-    """
-    judges = clips if routed_by is None else routed_by
-    if arm.router in SEARCHING:
-        for bank in {id(judge.bank): judge.bank for judge in judges}.values():
-            group = [judge for judge in judges if judge.bank is bank]
-            for expert in arm.experts(bank):
-                extend(group, expert, facts[0].depth)
-    routes = [arm.route(judge, fact) for judge, fact in zip(judges, facts)]
-    if beam == 1:
-        for expert in dict.fromkeys(e for route in routes for e in route):
-            extend([c for c, r in zip(clips, routes) if expert in r], expert, n_levels)
-    return [
-        (route, encode_route(clip, route, n_levels, beam=beam))
-        for clip, route in zip(clips, routes)
-    ]
+def display_name(name: str) -> str:
+    """Spell a system for readers; see `System.title`."""
+    return System.parse(name).title
 
 
-def decode_route(bank: CodebookBank, codes: Tensor, route: Route) -> Tensor:
-    """Mix the reconstructions of the experts of a route.
-
-    Parameters
-    ----------
-    bank : CodebookBank
-    codes : (T, M * L) integer Tensor
-    route : mapping of M experts to weights
-
-    Returns
-    -------
-    features : (T, D) Tensor
-        In normalised features; see `Normalization.inverse`.
-    """
-    parts = codes.chunk(len(route), dim=1)
-    features = 0.0
-    for (expert, weight), part in zip(route.items(), parts):
-        row = bank.experts.index(expert)
-        tables = [codebook[row] for codebook in bank.codebooks]
-        check_codes(part, tables)
-        features = features + weight * decode_frames(part, tables)
-    return features
+def is_control(name: str) -> bool:
+    """Tell whether a system only helps to read others; see `System.is_control`."""
+    return System.parse(name).is_control
 
 
-def groups_of(arms: Iterable[Arm]) -> list[str]:
-    """Name the groups of experts that must be learned for some arms.
+def expert_sets_of(systems: Iterable[System]) -> list[str]:
+    """Name the expert sets that must be learned for some systems.
+
+    Routers that learn are fitted to `specific`, whatever they route.
 
     Examples
     --------
-    >>> groups_of([Arm.parse("biased95-gain"), Arm.parse("biased95-linear")])
+    >>> names = ("biased95-gain", "biased95-linear")
+    >>> expert_sets_of(map(System.parse, names))
     ['biased95', 'balanced', 'specific']
     """
-    needed = []
-    for arm in arms:
-        needed.append(arm.group)
-        needed += [BALANCED] if arm.router == "gain" else []
-        needed += ["specific"] if arm.router in FITTED else []
+    needed: list[str] = []
+    for system in systems:
+        needed.append(system.expert_set)
+        if system.router is not None:
+            needed += [*system.router.also, *[SPECIFIC] * system.router.learns]
     return list(dict.fromkeys(needed))
-
-
-def parse_arms(names: Sequence[str]) -> list[Arm]:
-    """Read several arms; `balanced`, which others are compared with, comes first."""
-    arms = [Arm.parse(name) for name in dict.fromkeys(names)]
-    return sorted(arms, key=lambda arm: arm.group != BALANCED)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from emoq_plugin.routing.base import Route
 from emoq_plugin.routing.quantizer import RoutedQuantizer
-from emoq_plugin.routing.routers import Route
 from emoq_plugin.speech.audio import (
     MAX_PEAK,
     check_range,

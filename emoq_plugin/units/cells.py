@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import torch
 
 from emoq_plugin.batches import in_batches
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.clip_encoding import ClipEncoding
+from emoq_plugin.core.batch_encoding import BatchEncoding, batch_encoding
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import parse_rate
-from emoq_plugin.routing.routers import Facts
-from emoq_plugin.routing.systems import Arm, encode_clips
+from emoq_plugin.routing.base import RoutingInputs
+from emoq_plugin.routing.systems import System
 from emoq_plugin.speech.store import FeatureStore
 from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
 from emoq_plugin.units.store import UnitWriter, write_cards
@@ -31,8 +31,8 @@ class ClipFacts:
         By utterance; the emotion is only for control routes and the oracle.
     part : mapping of str to {"train", "test"}
         Utterances whose codes are counted for bitrates.
-    unheard : mapping of str to (C,) array
-        Posteriors of training clips by routers that have not heard their speaker.
+    held_out : mapping of str to mapping of str to (C,) array
+        Speaker-held-out posteriors of training clips, by router and utterance.
     speaker_means : dict of str to (D,) tensor
         By speaker, for the normalisation that needs them.
     """
@@ -40,7 +40,7 @@ class ClipFacts:
     speaker: Mapping[str, str]
     emotion: Mapping[str, str]
     part: Mapping[str, str]
-    unheard: Mapping[str, np.ndarray] = field(default_factory=dict)
+    held_out: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     speaker_means: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -49,12 +49,12 @@ class Cell:
     """An arm at a rate, while it is written."""
 
     rate: str
-    arm: Arm
+    arm: System
     writer: UnitWriter
     counts: Mapping[str, StreamCounts]
 
     @classmethod
-    def make(cls, rate: str, arm: Arm, output_dir: Path) -> "Cell":
+    def make(cls, rate: str, arm: System, output_dir: Path) -> "Cell":
         """Make the cell of a rate such as `64x4`; nothing is written yet."""
         size, n_levels = parse_rate(rate)
         writer = UnitWriter(
@@ -72,7 +72,7 @@ def encode_cells(
     features: FeatureStore,
     facts: ClipFacts,
     *,
-    pairs: Sequence[tuple[str, Arm]],
+    pairs: Sequence[tuple[str, System]],
     judges: Mapping[str, CodebookBank],
     route_depth: int,
     beam: int,
@@ -87,8 +87,8 @@ def encode_cells(
     bank : CodebookBank
     features : FeatureStore
     facts : ClipFacts
-    pairs : sequence of (str, Arm)
-        `<K>x<L>`, which the bank serves, and the arm.
+    pairs : sequence of (str, System)
+        `<K>x<L>`, which the bank serves, and the system.
     judges : mapping of str to CodebookBank
         By training speaker, the bank without that speaker, which routes its clips.
     route_depth : int
@@ -115,57 +115,92 @@ def encode_cells(
         lengths = ((u, features.lengths[u]) for u in features.utterances)
         what = f"encoding {quantizer_dir.name}"
         for batch in in_batches(progress(lengths, len(features), what)):
-            clips, routed_by = _clips(batch, bank, judges, features, facts)
+            clips = _Clips.read(batch, bank, judges, features, facts)
             for cell in cells:
-                encoded = encode_clips(
-                    cell.arm,
-                    clips,
-                    list(_router_facts(batch, facts, cell, route_depth, seed)),
-                    cell.writer.n_levels,
-                    beam=beam,
-                    routed_by=routed_by,
-                )
-                for utterance, (route, codes) in zip(batch, encoded):
-                    cell.writer.write(utterance, codes.numpy(), route)
+                route, weights = clips.route(cell, route_depth, seed)
+                codes = clips.encoding.codes(route, cell.writer.n_levels, beam=beam)
+                for row, utterance in enumerate(batch):
+                    names = [bank.experts[e] for e in route[row].tolist()]
+                    found = codes[row, : features.lengths[utterance]].numpy()
+                    named = dict(zip(names, weights[row].tolist()))
+                    cell.writer.write(utterance, found, named)
                     if part := facts.part.get(utterance):
-                        cell.counts[part].add(codes.numpy(), list(route))
+                        cell.counts[part].add(found, names)
     for cell in cells:
         _write_cards(cell, bank, features.card.frame_rate_hz, quantizer_dir)
 
 
-def _clips(
-    batch: Sequence[str],
-    bank: CodebookBank,
-    judges: Mapping[str, CodebookBank],
-    features: FeatureStore,
-    facts: ClipFacts,
-) -> tuple[list[ClipEncoding], list[ClipEncoding]]:
-    """Give the clips of a batch, and the same by the banks that route them."""
-    clips, routed_by = [], []
-    for utterance in batch:
-        frames = torch.from_numpy(features[utterance])
-        speaker = facts.speaker[utterance]
-        mean = facts.speaker_means.get(speaker)
-        clip = ClipEncoding(bank, frames, speaker_mean=mean)
-        judge = judges.get(speaker)
-        clips.append(clip)
-        routed_by.append(
-            clip if judge is None else ClipEncoding(judge, frames, speaker_mean=mean)
-        )
-    return clips, routed_by
+@dataclass(frozen=True)
+class _Clips:
+    """A batch under the bank, and its parts under the banks that route them."""
 
+    encoding: BatchEncoding
+    routed_by: list[tuple[torch.Tensor, BatchEncoding]]  # rows of the batch
+    utterances: list[str]
+    facts: ClipFacts
 
-def _router_facts(
-    batch: Sequence[str], facts: ClipFacts, cell: Cell, route_depth: int, seed: int
-) -> Iterator[Facts]:
-    for utterance in batch:
-        yield Facts(
-            depth=min(route_depth, cell.writer.n_levels),
-            utterance=utterance,
-            emotion=facts.emotion[utterance],
-            seed=seed,
-            unheard=facts.unheard.get(utterance),
-        )
+    @classmethod
+    def read(
+        cls,
+        batch: list[str],
+        bank: CodebookBank,
+        judges: Mapping[str, CodebookBank],
+        features: FeatureStore,
+        facts: ClipFacts,
+    ) -> "_Clips":
+        frames = [torch.from_numpy(features[u]) for u in batch]
+        x = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
+        lengths = torch.tensor([len(f) for f in frames])
+        speakers = [facts.speaker[u] for u in batch]
+        means = None
+        if facts.speaker_means:
+            means = torch.stack([facts.speaker_means[s] for s in speakers])
+
+        def under(by: CodebookBank, rows: torch.Tensor) -> BatchEncoding:
+            mean = None if means is None else means[rows]
+            return batch_encoding(by, x[rows], lengths[rows], speaker_mean=mean)
+
+        everyone = torch.arange(len(batch))
+        encoding = under(bank, everyone)
+        rows: dict[int, list[int]] = {}
+        banks = [judges.get(speaker, bank) for speaker in speakers]
+        for row, by in enumerate(banks):
+            rows.setdefault(id(by), []).append(row)
+        routed_by = [(everyone, encoding)]
+        if len(rows) > 1 or banks[0] is not bank:
+            routed_by = [
+                (torch.tensor(r), under(banks[r[0]], torch.tensor(r)))
+                for r in rows.values()
+            ]
+        return cls(encoding, routed_by, batch, facts)
+
+    def route(
+        self, cell: Cell, route_depth: int, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give places in the bank's experts (B, M) and weights (B, M)."""
+        shape = (len(self.utterances), cell.arm.n_streams)
+        route, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
+        for rows, clips in self.routed_by:
+            names = [self.utterances[row] for row in rows.tolist()]
+            inputs = RoutingInputs(
+                clips,
+                depth=min(route_depth, cell.writer.n_levels),
+                utterances=names,
+                emotions=[self.facts.emotion[name] for name in names],
+                seed=seed,
+                held_out=self._held_out(names),
+            )
+            route[rows], weights[rows] = cell.arm.route(inputs)
+        return route, weights
+
+    def _held_out(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Stack the speaker-held-out posteriors by router, NaN where there are none."""
+        found = {}
+        for router, table in self.facts.held_out.items():
+            missing = np.full_like(next(iter(table.values())), np.nan)
+            rows = np.stack([table.get(name, missing) for name in names])
+            found[router] = torch.from_numpy(rows)
+        return found
 
 
 def _write_cards(
@@ -175,7 +210,7 @@ def _write_cards(
         cell.counts["test"],
         cell.counts["train"],
         frame_rate_hz=frame_rate,
-        n_streams=2 if cell.arm.router == "soft" else 1,
+        n_streams=cell.arm.n_streams,
         side_bits_per_clip=cell.arm.side_bits(bank),
     )
     card = {

@@ -18,7 +18,7 @@ from emoq_plugin.files import (
     write_json,
     write_table,
 )
-from emoq_plugin.routing.routers import Route, member
+from emoq_plugin.routing.base import Route, member
 from emoq_plugin.units.text import pseudo_label_file
 
 CODES = "codes.ark"

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from emoq_plugin.core import CodebookBank, Normalization
-from emoq_plugin.core.clip_encoding import pool
+from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.folds import Fold
 from emoq_plugin.evaluation.emotion_probe import (
     ProbeTask,

@@ -10,7 +10,7 @@ import torch
 
 from emoq_plugin.bin import encode_units, learn_codebooks, measure
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.clip_encoding import pool
+from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.evaluation.emotion_probe import decoded_pooled as decoded_one_by_one

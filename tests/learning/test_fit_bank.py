@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.core.clip_encoding import ClipEncoding
+from emoq_plugin.core.batch_encoding import batch_encoding
 from emoq_plugin.core.normalization import KINDS, Normalization
 from emoq_plugin.learning.fit_bank import (
     NormalizedClips,
@@ -56,9 +56,10 @@ def test_an_expert_fits_the_clips_of_its_class_best():
     features = clips()
     bank = learn(features)
     for i, name in enumerate(features):
-        clip = ClipEncoding(bank, torch.from_numpy(features[name]))
-        right, wrong = (f"specific/{EMOTIONS[(i + k) % 2]}" for k in (0, 1))
-        assert clip.distortion(right, 2) < clip.distortion(wrong, 2)
+        clip = batch_encoding(bank, torch.from_numpy(features[name])[None])
+        both = [bank.experts.index(f"specific/{EMOTIONS[(i + k) % 2]}") for k in (0, 1)]
+        right, wrong = clip.distortion(both, 2)[0]
+        assert right < wrong
 
 
 def test_only_the_training_clips_count():
@@ -170,11 +171,16 @@ def test_a_faulty_configuration_is_explained(tmp_path, text, message):
 
 def test_a_clip_of_another_dimension_or_without_frames_is_refused():
     bank = learn(clips())
-    for shape in ((4, 2), (0, 3), (3,)):
-        with pytest.raises(ValueError, match=r"expected \(frames, 3\)"):
-            ClipEncoding(bank, torch.zeros(shape))
+    for shape, message in (
+        ((1, 4, 2), r"expected \(clips, frames, 3\)"),
+        ((1, 0, 3), "at least one frame"),
+        ((4, 3), r"expected a \(B, T, D\) batch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            batch_encoding(bank, torch.zeros(shape))
+    clip = batch_encoding(bank, torch.zeros(1, 1, 3))
     with pytest.raises(ValueError, match="3 levels asked for, expected 1 to 2"):
-        ClipEncoding(bank, torch.zeros(1, 3)).codes("balanced", 3)
+        clip.codes(torch.zeros(1, 1, dtype=torch.long), 3)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from emoq_plugin.bin.report import main
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.evaluation.predictions import Prediction, write_predictions
-from emoq_plugin.evaluation.results import display_name
 from emoq_plugin.files import write_json, write_table
 from emoq_plugin.recipe.report.answers import answer_questions
 from emoq_plugin.recipe.report.citations import cite_corpus
@@ -31,6 +30,7 @@ from emoq_plugin.recipe.report.figures import RateAxis
 from emoq_plugin.recipe.report.files import fill
 from emoq_plugin.recipe.report.listening import clips_to_hear, waveform
 from emoq_plugin.recipe.report.page import render_page
+from emoq_plugin.routing.systems import display_name
 from emoq_plugin.speech.encoders.fbank import Fbank
 from emoq_plugin.speech.store import write_features
 from emoq_plugin.units.store import UnitWriter, write_cards

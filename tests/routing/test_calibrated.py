@@ -5,21 +5,22 @@ import pytest
 import torch
 from torch import distributed
 
-from emoq_plugin.core.clip_encoding import ClipEncoding
+from emoq_plugin.core.batch_encoding import batch_encoding
 from emoq_plugin.learning.learner import learn_residual_codebooks
 from emoq_plugin.learning.sources import ArraySource
-from emoq_plugin.routing.calibrated import (
-    PREFIX,
+from emoq_plugin.routing.base import RoutingInputs
+from emoq_plugin.routing.fit_calibrated import (
     CalibratedSettings,
-    evidence,
     fit_calibrated,
     fit_weights,
+)
+from emoq_plugin.routing.routers.calibrated import (
+    evidence,
     in_context,
     posteriors,
     statistics_over_time,
 )
-from emoq_plugin.routing.routers import Facts
-from emoq_plugin.routing.systems import Arm
+from emoq_plugin.routing.systems import System
 
 SMALL = CalibratedSettings(dimensions=4, codewords=16, context=(-0.02, 0.0, 0.02))
 
@@ -50,36 +51,67 @@ def fit(clips, labels, speakers, n_classes=2, settings=SMALL):
 
 
 def classify(parameters, clips):
-    found = torch.stack([evidence(parameters, clip) for clip in clips])
-    return posteriors(parameters, found).argmax(dim=1).numpy()
+    return posteriors(parameters, evidence_of(parameters, clips)).argmax(dim=1).numpy()
+
+
+def evidence_of(parameters, clips):
+    lengths = torch.tensor([len(clip) for clip in clips])
+    x = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=1e9)
+    return evidence(parameters, x, lengths)
+
+
+def route(bank, frames, **options):
+    inputs = RoutingInputs(batch_encoding(bank, frames[None]), **options)
+    places, _ = System.parse("specific-calibrated").route(inputs)
+    return bank.experts[int(places[0, 0])]
 
 
 def test_neighbours_stand_beside_a_frame_and_ends_repeat():
-    frames = torch.arange(3.0)[:, None]
+    frames = torch.arange(4.0)[None, :, None]
+    offsets, lengths = torch.tensor([-1, 0, 1]), torch.tensor([3])  # one is padding
     expected = [[0.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 2.0]]
-    assert in_context(frames, [-1, 0, 1]).tolist() == expected
+    assert in_context(frames, offsets, lengths)[0, :3].tolist() == expected
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 50])
 def test_statistics_are_finite_for_clips_of_any_length(n_frames):
-    pooled = statistics_over_time(torch.randn(n_frames, 4))
-    assert pooled.shape == (9 * 4 + 3,)
+    lengths = torch.tensor([n_frames])
+    pooled = statistics_over_time(torch.randn(1, n_frames, 4), lengths)
+    assert pooled.shape == (1, 9 * 4 + 3)
     assert pooled.isfinite().all()
+
+
+def test_statistics_are_those_of_numpy_and_padding_is_not_seen():
+    frames = np.random.default_rng(0).normal(size=(2, 40, 3)).astype(np.float32)
+    lengths = torch.tensor([40, 23])
+    found = statistics_over_time(torch.from_numpy(frames), lengths)
+    for row, clip, n in zip(found, frames.astype(np.float64), lengths.tolist()):
+        clip, moved = clip[:n], np.diff(clip[:n], axis=0)
+        level, moved_level = clip.mean(axis=1), moved.mean(axis=1)
+        expected = [
+            clip.mean(axis=0),
+            clip.std(axis=0),
+            np.quantile(clip, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0).ravel(),
+            moved.std(axis=0),
+            np.abs(moved).mean(axis=0),
+            [level.std(), np.abs(moved_level).mean(), np.log(n)],
+        ]
+        np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_classes_that_differ_only_in_the_order_of_frames_are_told_apart():
     clips, labels = sweeps(40)
-    parameters, unheard = fit(clips, labels, [f"s{i // 4}" for i in range(40)])
+    parameters, held_out = fit(clips, labels, [f"s{i // 4}" for i in range(40)])
     new_clips, new_labels = sweeps(20, seed=1)
     assert (classify(parameters, new_clips) == new_labels).mean() == 1.0
-    assert (unheard.argmax(axis=1) == labels).mean() == 1.0
+    assert (held_out.argmax(axis=1) == labels).mean() == 1.0
     # Single frames say nothing: without context it is a guess.
     alone = CalibratedSettings(dimensions=3, codewords=16, context=(0.0,))
     parameters, _ = fit(clips, labels, [f"s{i // 4}" for i in range(40)], 2, alone)
     assert (classify(parameters, new_clips) == new_labels).mean() < 0.9
 
 
-def test_posteriors_of_training_clips_come_from_routers_that_have_not_heard_them():
+def test_posteriors_of_training_clips_come_from_routers_without_their_speaker():
     random = np.random.default_rng(0)
     # A speaker's clips are alike and share one meaningless label.
     speakers = [f"s{i // 5}" for i in range(60)]
@@ -89,10 +121,10 @@ def test_posteriors_of_training_clips_come_from_routers_that_have_not_heard_them
         torch.from_numpy(voices[i // 5] + random.normal(0, 0.1, (30, 3))).float()
         for i in range(60)
     ]
-    parameters, unheard = fit(clips, labels, speakers)
-    heard = torch.stack([evidence(parameters, clip)[:, 0] for clip in clips])
+    parameters, held_out = fit(clips, labels, speakers)
+    heard = evidence_of(parameters, clips)[:, :, 0]
     assert (heard.argmax(dim=1).numpy() == labels).mean() > 0.9
-    assert (unheard.argmax(axis=1) == labels).mean() < 0.8
+    assert (held_out.argmax(axis=1) == labels).mean() < 0.8
 
 
 def test_evidence_weighs_what_it_is_worth_and_is_never_turned_round():
@@ -146,28 +178,29 @@ def routed(make_bank):
     ]
     labels = np.arange(30) % 3
     parameters, _ = fit(clips, labels, [f"s{i // 3}" for i in range(30)], 3)
-    return make_bank(router_parameters={PREFIX + k: v for k, v in parameters.items()})
+    return make_bank(
+        router_parameters={f"calibrated.{k}": v for k, v in parameters.items()}
+    )
 
 
 def test_a_clip_goes_to_the_expert_of_its_class(routed):
-    arm = Arm.parse("specific-calibrated")
     for label, emotion in enumerate(routed.emotions):
         frames = torch.randn(25, 2) + 4.0 * label
-        route = arm.route(ClipEncoding(routed, frames), Facts())
-        assert route == {f"specific/{emotion}": 1.0}
+        assert route(routed, frames) == f"specific/{emotion}"
 
 
-def test_a_training_clip_is_routed_as_if_it_had_not_been_heard(routed):
-    clip = ClipEncoding(routed, torch.randn(25, 2))
-    facts = Facts(unheard=np.array([0.1, 0.2, 0.7]))
-    route = Arm.parse("specific-calibrated").route(clip, facts)
-    assert route == {"specific/sad": 1.0}
+def test_a_training_clip_is_routed_by_its_speaker_held_out_posteriors(routed):
+    frames = torch.randn(25, 2)
+    held_out = {"calibrated": torch.tensor([[0.1, 0.2, 0.7]])}
+    assert route(routed, frames, held_out=held_out) == "specific/sad"
+    # A clip that has none is routed by the router itself.
+    none = {"calibrated": torch.full((1, 3), torch.nan)}
+    assert route(routed, frames, held_out=none) == route(routed, frames)
 
 
 def test_a_bank_without_the_router_says_so(bank):
-    clip = ClipEncoding(bank, torch.zeros(3, 2))
     with pytest.raises(ValueError, match="no calibrated router"):
-        Arm.parse("specific-calibrated").route(clip, Facts())
+        route(bank, torch.zeros(3, 2))
 
 
 def test_settings_with_an_unknown_name_or_a_wrong_type_are_refused():

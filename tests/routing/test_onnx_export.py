@@ -1,10 +1,13 @@
 """onnxruntime gives the codes and features of the quantizer."""
 
+import numpy as np
 import pytest
 import torch
 
 from emoq_plugin.bin import export
 from emoq_plugin.core import CodebookBank, Normalization
+from emoq_plugin.routing.base import routers
+from emoq_plugin.routing.fit_calibrated import CalibratedSettings, fit_calibrated
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -16,18 +19,28 @@ def make_bank(kind="level"):
     experts = ["balanced", "specific/sad", "specific/angry", "specific/happy"]
     codebooks = [torch.randn(4, k, 5, generator=random) / 2**i
                  for i, k in enumerate((9, 7, 6))]  # fmt: skip
-    routers = {
+    learned = {
         "linear.mean": torch.randn(10, generator=random),
         "linear.scale": torch.rand(10, generator=random) + 0.5,
         "linear.weight": torch.randn(3, 10, generator=random),
         "linear.bias": torch.randn(3, generator=random),
     }
+    clips = [torch.randn(30, 5, generator=random) + i % 3 for i in range(12)]
+    fitted, _ = fit_calibrated(
+        lambda: iter(clips),
+        np.eye(3)[np.arange(12) % 3],
+        [f"s{i // 3}" for i in range(12)],
+        n_frames=360,
+        frame_rate_hz=50.0,
+        settings=CalibratedSettings(dimensions=4, codewords=4),
+    )
+    learned |= {f"calibrated.{name}": value for name, value in fitted.items()}
     return CodebookBank(
         experts,
         codebooks,
         Normalization(kind, torch.arange(5.0), torch.rand(5, generator=random) + 0.5),
         emotions=EMOTIONS,
-        router_parameters=routers,
+        router_parameters=learned,
     )
 
 
@@ -37,10 +50,18 @@ def session(path):
 
 @pytest.mark.parametrize("kind", ["corpus", "clip", "level"])
 @pytest.mark.parametrize(
-    "arm", ["balanced", "specific-distortion", "specific-cosine", "specific-linear"]
+    "arm",
+    [
+        "balanced",
+        *(
+            f"specific-{router}"
+            for router, found in routers().items()
+            if not found.is_control
+        ),
+    ],
 )
 def test_codes_routes_and_features_are_the_same(tmp_path, kind, arm):
-    if kind == "clip" and arm == "specific-cosine":
+    if kind == "clip" and arm in ("specific-cosine", "specific-gain"):
         pytest.skip("every time mean is zero: the cosine is undefined")
     make_bank(kind).save_pretrained(tmp_path)
     options = ["--arm", arm, "--n_levels", "2", "--onnx", str(tmp_path)]
@@ -54,18 +75,18 @@ def test_codes_routes_and_features_are_the_same(tmp_path, kind, arm):
         torch.manual_seed(seed)
         clip = torch.randn(30 + seed, 5) * torch.rand(5) * 5 + torch.randn(5)
         expected = quantizer(clip[None])
-        codes, route = encode.run(None, {"features": clip.numpy()})
-        assert codes.tolist() == expected.codes[0].tolist()
-        assert int(route) == int(expected.route[0])
-        [features] = decode.run(None, {"codes": codes, "route": route})
+        stream = encode.run(None, {"features": clip.numpy()})
+        assert stream[0].tolist() == expected.codes[0].tolist()
+        assert stream[1].tolist() == expected.route[0].tolist()
+        [features] = decode.run(None, dict(zip(("codes", "route", "weights"), stream)))
         torch.testing.assert_close(torch.from_numpy(features), expected.features[0])
-        routes.add(int(route))
+        routes.add(tuple(stream[1].tolist()))
     assert arm == "balanced" or len(routes) > 1
 
 
 def test_what_has_no_onnx_form_is_told(tmp_path, caplog):
     for kind, arm, message in (
-        ("level", "specific-soft", "router 'soft' has no ONNX form"),
+        ("level", "specific-oracle", "has no ONNX form"),
         ("speaker", "balanced", "needs the speaker's mean"),
     ):
         make_bank(kind).save_pretrained(tmp_path)

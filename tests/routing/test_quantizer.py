@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import emoq_plugin
-from emoq_plugin.core.rvq import PADDING
+from emoq_plugin.core.batch import PADDING
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
 ROUTERS = ["cosine", "gain", "distortion", "linear", "soft"]

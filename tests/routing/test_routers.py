@@ -6,38 +6,47 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.core.clip_encoding import ClipEncoding
-from emoq_plugin.routing.fitting import fit_routers
-from emoq_plugin.routing.routers import (
-    ROUTERS,
-    Facts,
-    fit_soft_temperature,
-    get_router,
-    side_bits,
-)
-from emoq_plugin.routing.systems import Arm, decode_route, encode_route, parse_arms
+from emoq_plugin.core.batch_encoding import batch_encoding, decode_route
+from emoq_plugin.routing.base import RoutingInputs, get_router, routers
+from emoq_plugin.routing.routers.distortion import fit_soft_temperature
+from emoq_plugin.routing.systems import System, parse_systems
+from emoq_plugin.routing.training import RouterTraining, fit_routers
 
 EMOTIONS = ["angry", "happy", "sad"]
 SPECIFIC = [f"specific/{e}" for e in EMOTIONS]
 
 
-def route(bank, frames, arm, **facts):
-    clip = ClipEncoding(bank, torch.tensor(frames))
-    return Arm.parse(arm).route(clip, Facts(**facts))
+def encode(bank, frames):
+    return batch_encoding(bank, torch.tensor(frames)[None])
+
+
+def route(bank, frames, system, *, utterance="", emotion=None, **options):
+    inputs = RoutingInputs(
+        encode(bank, frames), utterances=[utterance], emotions=[emotion], **options
+    )
+    places, weights = System.parse(system).route(inputs)
+    names = [bank.experts[place] for place in places[0].tolist()]
+    return dict(zip(names, weights[0].tolist()))
+
+
+def place(bank, expert):
+    return [bank.experts.index(expert)]
 
 
 def test_distortion_is_the_mean_squared_error(bank):
-    clip = ClipEncoding(bank, torch.tensor([[4.0, 0.0], [5.5, 1.0]]))
+    clip = encode(bank, [[4.0, 0.0], [5.5, 1.0]])
     # Errors (0, 0) and (-0.5, 1): 1.25 over two frames of two dimensions.
-    assert clip.distortion("specific/angry", 1) == pytest.approx(1.25 / 4)
-    assert clip.distortion("balanced", 1) == pytest.approx((9 + 1 + 4.5**2) / 4)
+    angry, balanced = (place(bank, e) for e in ("specific/angry", "balanced"))
+    assert float(clip.distortion(angry, 1)) == pytest.approx(1.25 / 4)
+    assert float(clip.distortion(balanced, 1)) == pytest.approx((10 + 4.5**2) / 4)
 
 
 def test_cosine_is_between_the_time_means(bank):
-    clip = ClipEncoding(bank, torch.tensor([[3.0, 3.0], [5.0, 5.0]]))
+    clip = encode(bank, [[3.0, 3.0], [5.0, 5.0]])
     # Mean (4, 4); angry gives (4, 0) and (4 or 6, 0), on the first axis.
-    assert clip.cosine("specific/angry", 1) == pytest.approx(math.sqrt(0.5))
-    assert clip.cosine("balanced", 1) == pytest.approx(1.0)
+    angry, balanced = (place(bank, e) for e in ("specific/angry", "balanced"))
+    assert float(clip.cosine(angry, 1)) == pytest.approx(math.sqrt(0.5))
+    assert float(clip.cosine(balanced, 1)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("router", ["distortion", "cosine", "gain"])
@@ -117,7 +126,7 @@ def test_soft_mixes_the_best_two_by_their_posterior(make_bank):
     found = route(bank, [[1.0, 0.0]], "specific-soft")
     assert list(found) == ["specific/angry", "specific/happy"]
     assert found["specific/angry"] == pytest.approx(0.8)
-    assert sum(found.values()) == 1.0
+    assert sum(found.values()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.1, 1.0, 10.0, 1e6])
@@ -168,46 +177,46 @@ def test_a_class_that_has_no_expert_is_named(bank, arm):
 
 def test_the_bits_of_a_route_count_what_a_decoder_must_know(bank):
     def bits(arm):
-        return Arm.parse(arm).side_bits(bank)
+        return System.parse(arm).side_bits(bank)
 
     assert bits("balanced") == 0.0
     assert bits("specific-distortion") == pytest.approx(math.log2(3))
     assert bits("specific-gain") == pytest.approx(math.log2(4))  # E + 1: the fallback
     assert bits("specific-soft") == pytest.approx(math.log2(3 * 2) + 4)
     assert bits("capacity-distortion") == 1.0
-    assert side_bits("oracle", 4) == 2.0
+    assert get_router("oracle").side_bits(4) == 2.0
 
 
 def test_an_unknown_router_names_those_that_exist():
     with pytest.raises(ValueError, match="unknown router 'nearest'") as error:
-        Arm.parse("specific-nearest")
-    assert all(name in str(error.value) for name in ROUTERS)
+        System.parse("specific-nearest")
+    assert all(name in str(error.value) for name in routers())
     with pytest.raises(ValueError, match="unknown router ''"):
         get_router("")
 
 
 def test_arms_that_a_bank_cannot_serve_are_explained(bank):
     with pytest.raises(ValueError, match="no expert group 'biased95'.*'capacity'"):
-        Arm.parse("biased95-cosine").experts(bank)
+        System.parse("biased95-cosine").experts(bank)
     with pytest.raises(ValueError, match="3 experts: name a router.*specific-dist"):
-        Arm.parse("specific").experts(bank)
+        System.parse("specific").experts(bank)
     with pytest.raises(ValueError, match="one expert.*write 'balanced'"):
-        Arm.parse("balanced-soft").experts(bank)
+        System.parse("balanced-soft").experts(bank)
     without = bank.subset(SPECIFIC)
     with pytest.raises(ValueError, match="no expert group 'balanced'"):
-        Arm.parse("specific-gain").experts(without)
+        System.parse("specific-gain").experts(without)
 
 
 def test_arms_are_read_once_with_balanced_first():
     names = ["specific-soft", "balanced", "specific-soft", "capacity-random"]
-    arms = [arm.name for arm in parse_arms(names)]
+    arms = [arm.name for arm in parse_systems(names)]
     assert arms == ["balanced", "specific-soft", "capacity-random"]
 
 
 def test_a_mixture_decodes_to_the_weighted_sum(bank):
-    clip = ClipEncoding(bank, torch.tensor([[1.0, 0.0], [5.5, 0.0]]))
     mixture = {"specific/angry": 0.75, "specific/sad": 0.25}
-    codes = encode_route(clip, mixture, 1)
+    places = torch.tensor([[bank.experts.index(e) for e in mixture]])
+    codes = encode(bank, [[1.0, 0.0], [5.5, 0.0]]).codes(places, 1)[0]
     assert codes.tolist() == [[0, 0], [1, 0]]
     assert decode_route(bank, codes, mixture).tolist() == [[2.0, 0.0], [3.5, 0.0]]
     with pytest.raises(ValueError, match="code 2 is outside"):
@@ -243,9 +252,15 @@ def test_fitted_routers_send_training_clips_to_their_class(bank):
         centers[c] + torch.from_numpy(random.normal(size=(9, 2)).astype(np.float32))
         for c in truth
     ]
-    bank.router_parameters = fit_routers(
-        bank, (ClipEncoding(bank, f) for f in frames), np.eye(3)[truth]
+    training = RouterTraining(
+        lambda: iter(frames),
+        np.eye(3)[truth],
+        [f"s{i % 5}" for i in range(30)],
+        n_frames=270,
+        frame_rate_hz=50.0,
+        bank=bank,
     )
+    bank.router_parameters, _ = fit_routers(training, shared=False)
     for clip, c in zip(frames, truth):
         for router in ("linear", "soft"):
             found = route(bank, clip.tolist(), f"specific-{router}")
@@ -253,6 +268,45 @@ def test_fitted_routers_send_training_clips_to_their_class(bank):
 
 
 def test_a_random_route_needs_the_name_of_the_clip(bank):
-    clip = ClipEncoding(bank, torch.zeros(3, 2))
     with pytest.raises(ValueError, match="no name, which the draw of a control"):
-        Arm.parse("specific-random").route(clip, Facts())
+        route(bank, [[0.0, 0.0]], "specific-random")
+
+
+def test_a_batch_is_routed_as_its_clips_alone(deep_bank):
+    lengths = torch.tensor([4, 9, 1, 6])
+    x = torch.randn(4, 9, 3, generator=torch.Generator().manual_seed(1)) * 3
+    together = batch_encoding(deep_bank, x, lengths)
+    for name in ("cosine", "gain", "distortion", "linear", "soft"):
+        system = System.parse(f"specific-{name}")
+        places, weights = system.route(RoutingInputs(together, depth=2))
+        for b, n in enumerate(lengths.tolist()):
+            alone = batch_encoding(deep_bank, x[b : b + 1, :n])
+            expected = system.route(RoutingInputs(alone, depth=2))
+            assert torch.equal(places[b], expected[0][0])
+            assert torch.equal(weights[b], expected[1][0])
+
+
+def test_a_router_is_one_class_that_is_found_by_its_name(deep_bank):
+    from emoq_plugin.routing.base import Router, single
+
+    class LastRouter(Router):
+        """Takes the last expert."""
+
+        name = "last"
+
+        def choose(self, inputs, experts):
+            n_clips = len(inputs.clips.lengths)
+            return single(torch.full((n_clips,), len(experts) - 1))
+
+    try:
+        assert route(deep_bank, [[0.0, 0.0, 0.0]], "specific-last") == {
+            "specific/sad": 1.0
+        }
+        assert System.parse("specific-last").title == "Emo-Q, last router"
+    finally:
+        del LastRouter  # not for other tests
+        import gc
+
+        gc.collect()
+    with pytest.raises(ValueError, match="unknown router 'last'"):
+        get_router("last")

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.predictions import CONTINUOUS
-from emoq_plugin.evaluation.results import display_name, is_control
 from emoq_plugin.evaluation.significance import above_zero
 from emoq_plugin.recipe.report.blocks import number, rate_name, spell
 from emoq_plugin.recipe.report.content import (
@@ -17,6 +15,13 @@ from emoq_plugin.recipe.report.content import (
     Triple,
     as_triple,
     is_recall,
+)
+from emoq_plugin.routing.systems import (
+    BIASED,
+    CONTINUOUS,
+    SPECIFIC,
+    display_name,
+    is_control,
 )
 
 HOLDS = "holds"
@@ -262,7 +267,7 @@ def _turned(triple: Triple) -> Triple:
 
 def _specialised(content: Content, experiment: Experiment) -> tuple[str, list[str]]:
     verdicts, sentences = [], []
-    for group, name in (("specific", "Emotion-specific"), ("biased", "Emotion-biased")):
+    for group, name in ((SPECIFIC, "Emotion-specific"), (BIASED, "Emotion-biased")):
         for metric, kind in (("macro_f1", "hard labels"), ("js", "soft labels")):
             cells = [
                 c

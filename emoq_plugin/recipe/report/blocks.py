@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from emoq_plugin.evaluation.predictions import CONTINUOUS
 from emoq_plugin.recipe.report.content import Triple, as_triple, metric_of
+from emoq_plugin.routing.systems import CONTINUOUS
 
 NOTHING = "–"
 MINUS = "\N{MINUS SIGN}"

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.predictions import CONTINUOUS, HEADS
-from emoq_plugin.evaluation.results import is_control
+from emoq_plugin.evaluation.predictions import HEADS
 from emoq_plugin.files import read_json
+from emoq_plugin.routing.systems import CONTINUOUS, EMOQ, System
 from emoq_plugin.speech.encoders.encoder import FeatureCard
 from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 
 SUMMARY = "summary.json"
 SCORES = "scores.json"
 MAIN_HEAD = HEADS[0]  # retrained at every rate
-EMOQ = "specific-distortion"
-GROUPS = (CONTINUOUS, BALANCED, "specific", "biased", "capacity")
 
 Triple = Mapping[str, float | None]
 
@@ -79,8 +77,8 @@ def _finite(value: Any) -> float | None:
 
 def arm_order(arm: str) -> tuple:
     """Sort arms: continuous, balanced, Emo-Q and its kin, controls last."""
-    group = next((n for n, g in enumerate(GROUPS) if arm.startswith(g)), len(GROUPS))
-    return (is_control(arm), group, arm != EMOQ, arm)
+    control, expert_set, name = System.parse(arm).order
+    return (control, expert_set, name != EMOQ, name)
 
 
 @dataclass

@@ -10,9 +10,10 @@ import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.metrics import confusion
-from emoq_plugin.evaluation.predictions import CONTINUOUS, Prediction, read_predictions
+from emoq_plugin.evaluation.predictions import Prediction, read_predictions
 from emoq_plugin.files import parse_json, read_json, read_table
 from emoq_plugin.recipe.report.content import EMOQ, MAIN_HEAD
+from emoq_plugin.routing.systems import CONTINUOUS
 
 UNITS = "units.json"
 PREDICTIONS = "posteriors.jsonl"

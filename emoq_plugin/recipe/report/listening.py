@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.results import display_name
 from emoq_plugin.recipe.report.blocks import Sound, Sounds, rate_name
 from emoq_plugin.recipe.report.content import Content
 from emoq_plugin.recipe.report.files import UNITS, Leftovers
+from emoq_plugin.routing.systems import display_name
 from emoq_plugin.speech.encoders.fbank import INT16_SCALE, SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _versions(
 ) -> Iterator[Sound]:
     import torch
 
-    from emoq_plugin.routing.systems import decode_route
+    from emoq_plugin.core.batch_encoding import decode_route
 
     settings = features.card.settings
     n_frames = int(LONGEST_SECONDS * features.card.frame_rate_hz)

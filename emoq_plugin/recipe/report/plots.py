@@ -20,12 +20,13 @@ from emoq_plugin.recipe.report.figures import (
     RateAxis,
     Series,
 )
+from emoq_plugin.routing.systems import CAPACITY_CONTROL, SPECIFIC
 
 LOOK = {  # colour and marker of well-known arms; others are counted through
     BALANCED: ("s0", "s"),
     EMOQ: ("s1", "o"),
-    "specific-cosine": ("s2", "^"),
-    "capacity-distortion": ("s3", "D"),
+    f"{SPECIFIC}-cosine": ("s2", "^"),
+    CAPACITY_CONTROL: ("s3", "D"),
 }
 _REST = ("s4", "s5", "s6", "s7")
 

@@ -5,8 +5,6 @@ from functools import partial
 from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.predictions import CONTINUOUS
-from emoq_plugin.evaluation.results import display_name, is_control
 from emoq_plugin.recipe.report.answers import has_paired_recalls, recall_loss
 from emoq_plugin.recipe.report.blocks import (
     Block,
@@ -49,6 +47,12 @@ from emoq_plugin.recipe.report.plots import (
     recoloured,
     shaded,
 )
+from emoq_plugin.routing.systems import (
+    CAPACITY_CONTROL,
+    CONTINUOUS,
+    display_name,
+    is_control,
+)
 
 _CHANGED = {"first": ("-", False), "second": ("--", True)}
 _RECALL_INTERVALS = {
@@ -70,7 +74,7 @@ def glance(content: Content) -> Section:
     arm = content.headline_arm
 
     def build(experiment: Experiment) -> Iterator[Block]:
-        columns = (BALANCED, arm, "capacity-distortion")
+        columns = (BALANCED, arm, CAPACITY_CONTROL)
         columns = [a for a in columns if a in experiment.arms()]
         if not columns:
             return

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.predictions import CONTINUOUS
-from emoq_plugin.evaluation.results import display_name, is_control
 from emoq_plugin.recipe.experiment import parse_rates
 from emoq_plugin.recipe.report.blocks import (
     Block,
@@ -39,6 +37,7 @@ from emoq_plugin.recipe.report.plots import (
     look,
     recoloured,
 )
+from emoq_plugin.routing.systems import CONTINUOUS, display_name, is_control
 
 # ----------------------------------------------------------------------------- controls
 

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.evaluation.intervals import why_no_interval
-from emoq_plugin.evaluation.predictions import CONTINUOUS
 from emoq_plugin.evaluation.significance import above_zero, compare, with_seeds
 from emoq_plugin.recipe.study.plan import BALANCED, Study
 from emoq_plugin.recipe.study.pooling import RETRAINED, Experiment, key_of
 from emoq_plugin.recipe.study.retained import probe_samples, triple
 from emoq_plugin.recipe.study.selection import Selection, select
+from emoq_plugin.routing.systems import CAPACITY_CONTROL, CONTINUOUS
 
-CAPACITY = "capacity-distortion"
 N_EXAMPLES = 2  # clips of each class
 
 
@@ -99,8 +98,8 @@ def describe_selection(
         "best_balanced": plain.sums(),
         "continuous": emoq.sums(CONTINUOUS),
     }
-    if CAPACITY in config.arms:
-        others["capacity"] = emoq.sums(CAPACITY)
+    if CAPACITY_CONTROL in config.arms:
+        others["capacity"] = emoq.sums(CAPACITY_CONTROL)
     differences = {}
     for name, other in others.items():
         found = compare(sums, other, weights)

@@ -14,8 +14,6 @@ from emoq_plugin import evaluation, learning, routing, units
 from emoq_plugin.data.alignments import alignment_files
 from emoq_plugin.data.directory import read_emotions
 from emoq_plugin.data.folds import read_folds
-from emoq_plugin.evaluation.predictions import WITH_ROUTE_OF
-from emoq_plugin.evaluation.results import is_control
 from emoq_plugin.files import (
     atomic_write,
     check_options,
@@ -28,6 +26,13 @@ from emoq_plugin.files import (
 )
 from emoq_plugin.recipe.experiment import TRAIN_ON, parse_rate, parse_rates
 from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.routing.systems import (
+    EMOQ,
+    SPECIFIC,
+    WITH_ROUTE_OF,
+    System,
+    is_control,
+)
 
 BALANCED = "balanced"
 # The name that stands for the corpora of `learn_on` together.
@@ -77,7 +82,7 @@ class StudyConfig:
     quantizers: dict[str, dict[str, Any]]
     rates: list[str] | dict[str, list[str]]
     arms: list[str]
-    emoq: str = "specific-distortion"
+    emoq: str = EMOQ
     train_on: str = "train"
     crossfit: int = 0
     route_depth: int = 1
@@ -112,13 +117,12 @@ class StudyConfig:
 
     def _check(self) -> None:
         from emoq_plugin.learning.fit_bank import QuantizerConfig
-        from emoq_plugin.routing.systems import Arm
 
         for feature in self.features:
             parse_rates(self.rates_of(feature))
         for name in (*self.arms, self.emoq):
             for part in name.split(WITH_ROUTE_OF):
-                Arm.parse(part)
+                System.parse(part)
                 if part not in self.arms:
                     raise ValueError(f"arm '{part}' of '{name}' is not among the arms")
         if BALANCED not in self.arms:
@@ -549,7 +553,9 @@ class Study:
     def quantizer_options(self, job: Job, arms: Sequence[str]) -> dict[str, Any]:
         """Give the options of a quantizer: its base, what differs, groups and seed."""
         named = (
-            part.partition("-")[0] for arm in arms for part in arm.split(WITH_ROUTE_OF)
+            System.parse(part).expert_set
+            for arm in arms
+            for part in arm.split(WITH_ROUTE_OF)
         )
         entry = self.config.quantizers[job.quantizer]
         base = read_yaml(self._base(job.quantizer, entry))
@@ -559,7 +565,7 @@ class Study:
             **base,
             **own,
             # The linear router is fitted to `specific`, whatever the arms are.
-            "groups": list(dict.fromkeys([BALANCED, "specific", *named])),
+            "groups": list(dict.fromkeys([BALANCED, SPECIFIC, *named])),
             "learning": learning | {"seed": job.seed},
         }
 

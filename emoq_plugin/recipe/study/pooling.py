@@ -11,7 +11,6 @@ import numpy as np
 
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.evaluation.intervals import SpeakerSums
-from emoq_plugin.evaluation.predictions import CONTINUOUS
 from emoq_plugin.evaluation.results import (
     Cell,
     Reference,
@@ -23,6 +22,7 @@ from emoq_plugin.evaluation.results import (
 )
 from emoq_plugin.files import parse_json
 from emoq_plugin.recipe.study.plan import Job, Study
+from emoq_plugin.routing.systems import CONTINUOUS
 from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 from emoq_plugin.speech.store import FeatureStore
 

@@ -11,9 +11,9 @@ from emoq_plugin.evaluation.intervals import (
     percentile_interval,
     speaker_sums,
 )
-from emoq_plugin.evaluation.predictions import CONTINUOUS
 from emoq_plugin.evaluation.significance import mean_metrics
 from emoq_plugin.recipe.study.pooling import Experiment, key_of
+from emoq_plugin.routing.systems import CONTINUOUS
 
 
 def over_folds(lines: Sequence[Mapping[str, Any]]) -> Any:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.evaluation.intervals import why_no_interval
-from emoq_plugin.evaluation.predictions import CONTINUOUS, WITH_ROUTE_OF
-from emoq_plugin.evaluation.results import Cell, Reference, is_control, sum_by_speaker
+from emoq_plugin.evaluation.results import Cell, Reference, sum_by_speaker
 from emoq_plugin.evaluation.significance import adjust, compare, with_seeds
 from emoq_plugin.files import atomic_write, read_json, write_json
-from emoq_plugin.recipe.study.headline import CAPACITY, headline
+from emoq_plugin.recipe.study.headline import CAPACITY_CONTROL, headline
 from emoq_plugin.recipe.study.plan import BALANCED, Study
 from emoq_plugin.recipe.study.pooling import (
     RETRAINED,
@@ -23,6 +22,7 @@ from emoq_plugin.recipe.study.pooling import (
     load_experiments,
 )
 from emoq_plugin.recipe.study.retained import controls, measure_cells
+from emoq_plugin.routing.systems import CONTINUOUS, WITH_ROUTE_OF, is_control
 
 COMPARED = ("macro_f1", "js", "recall")
 
@@ -174,7 +174,7 @@ def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
     for rate in rates:
         at_rate = f"{experiment.name}, {rate}: arms - "
         plan += [(at_rate + "balanced", rate, arm, BALANCED) for arm in routed]
-        plan += [(at_rate + "capacity", rate, arm, CAPACITY) for arm in routed]
+        plan += [(at_rate + "capacity", rate, arm, CAPACITY_CONTROL) for arm in routed]
     for arm in beside:
         over = f"{experiment.name}: {emoq} - {arm}"
         plan += [(over, rate, emoq, arm) for rate in rates]

@@ -1,10 +1,7 @@
-"""The calibrated router: class posteriors from two kinds of evidence.
+"""Fitting the calibrated router: its codebooks, its regression, and their weights.
 
-How well the codebook of each class explains the frames together with their neighbours
-(the classic rule of one codebook per class, on trajectories instead of single spectra),
-and a logistic regression on statistics over time. They err differently. The two weights
-are fitted on training clips whose evidence comes from a router that has not heard their
-speaker.
+The two weights are fitted on training clips whose evidence comes from a router that was
+fitted without their speaker.
 """
 
 import logging
@@ -18,8 +15,6 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from emoq_plugin.core.clip_encoding import pool
-from emoq_plugin.core.nearest import nearest_codewords
 from emoq_plugin.files import check_options, check_ranges, check_types, errors_of
 from emoq_plugin.learning.distributed import alone
 from emoq_plugin.learning.learner import (
@@ -29,12 +24,17 @@ from emoq_plugin.learning.learner import (
 )
 from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.routing.pooled import PooledClassifier
+from emoq_plugin.routing.routers.calibrated import (
+    evidence,
+    in_context,
+    posteriors,
+    project,
+    statistics_over_time,
+)
 
-PREFIX = "calibrated."
 FRAMES_PER_CODEWORD = 8
-# Evidence that says nothing on unheard speakers must not leave all routes to one class.
+# Evidence that says nothing on held-out speakers must not send all to one class.
 SMALLEST_WEIGHT = 1e-3
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CalibratedSettings:
     codewords : int, default=256
         For each class; fewer where a class has less than 8 frames for each.
     parts : int, default=4
-        Of the training speakers, for evidence on speakers that were not heard.
+        Of the training speakers, for evidence on held-out speakers.
     max_frames : int, default=400_000
         Training frames kept; of more, every n-th.
     seed : int, default=0
@@ -101,80 +101,6 @@ class CalibratedSettings:
             return cls(**values)
 
 
-def statistics_over_time(frames: Tensor) -> Tensor:
-    """Pool (T, D) to mean, deviation, quantiles and movement, (9 D + 3,).
-
-    Movement: deviation and mean size of the difference to the frame before, for every
-    dimension; of the mean over dimensions its deviation and mean size of difference;
-    the logarithm of T.
-    """
-    moved = torch.diff(frames, dim=0) if len(frames) > 1 else torch.zeros_like(frames)
-    level = frames.mean(dim=1)
-    moved_level = moved.mean(dim=1)
-    quantiles = torch.tensor(QUANTILES, dtype=frames.dtype, device=frames.device)
-    return torch.cat(
-        [
-            pool(frames),
-            torch.quantile(frames, quantiles, dim=0).flatten(),
-            moved.std(dim=0, correction=0),
-            moved.abs().mean(dim=0),
-            torch.stack(
-                [
-                    level.std(correction=0),
-                    moved_level.abs().mean(),
-                    torch.tensor(len(frames), device=frames.device).log(),
-                ]
-            ),
-        ]
-    )
-
-
-def in_context(frames: Tensor, offsets: Sequence[int]) -> Tensor:
-    """Put neighbours beside each frame: (T, D) to (T, len(offsets) * D).
-
-    Past the ends the first and the last frame stand in.
-    """
-    time = torch.arange(len(frames), device=frames.device)
-    return torch.cat(
-        [frames[(time + o).clamp(0, len(frames) - 1)] for o in offsets], dim=1
-    )
-
-
-def evidence(parameters: Mapping[str, Tensor], frames: Tensor) -> Tensor:
-    """Give what speaks for each class.
-
-    Parameters
-    ----------
-    parameters : mapping of str to Tensor
-        From `fit_calibrated`, without the prefix.
-    frames : (T, D) Tensor
-        One clip in normalised features.
-
-    Returns
-    -------
-    evidence : (C, 2) float64 Tensor
-        Minus the mean distortion by the codebook of the class; logarithm of the
-        posterior by the pooled view.
-    """
-    seen = _project(parameters, frames)
-    energy = seen.square().sum(dtype=torch.float64)
-    scores = torch.stack(
-        [
-            nearest_codewords(seen, codebook)[1].sum(dtype=torch.float64)
-            for codebook in parameters["codebooks"]
-        ]
-    )
-    distortion = (energy - 2 * scores) / seen.numel()
-    pooled = (statistics_over_time(frames) - parameters["mean"]) / parameters["scale"]
-    logits = parameters["weight"] @ pooled + parameters["bias"]
-    return torch.stack([-distortion, logits.double().log_softmax(dim=0)], dim=1)
-
-
-def posteriors(parameters: Mapping[str, Tensor], found: Tensor) -> Tensor:
-    """Weigh (..., C, 2) evidence to posteriors (..., C)."""
-    return (found @ parameters["weights"].double()).softmax(dim=-1)
-
-
 def fit_weights(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Find the positive weights of highest likelihood.
 
@@ -184,7 +110,7 @@ def fit_weights(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     found : (N, C, M) array
-        Evidence of training clips from routers that have not heard them.
+        Evidence of training clips from routers fitted without them.
     targets : (N, C) array
         Class shares.
 
@@ -238,7 +164,7 @@ def fit_calibrated(
     -------
     parameters : dict of str to Tensor
     out_of_fold : (N, C) float64 array
-        Posteriors of the training clips by routers that have not heard their speaker.
+        Speaker-held-out posteriors of the training clips.
 
     Raises
     ------
@@ -247,15 +173,20 @@ def fit_calibrated(
     """
     settings = settings or CalibratedSettings()
     step = -(-n_frames // settings.max_frames)
-    offsets = [round(second * frame_rate_hz) for second in settings.context]
+    # In frames; an artifact holds nothing but float32.
+    offsets = torch.tensor([float(round(s * frame_rate_hz)) for s in settings.context])
     shared = _fit_projection(read, offsets, step, settings)
-    kept = [_project(shared, frames)[::step] for frames in read()]
-    pooled = np.stack([statistics_over_time(f).numpy() for f in read()])
+    kept, pooled = [], []
+    for frames in read():
+        lengths = torch.tensor([len(frames)])
+        kept.append(project(shared, frames[None], lengths)[0, ::step])
+        pooled.append(statistics_over_time(frames[None], lengths)[0].numpy())
+    pooled = np.stack(pooled)
     part = _parts(speakers, settings.parts)
     if any((targets[part != i].sum(axis=0) == 0).any() for i in set(part)):
         logging.warning(
             "a class has clips of too few speakers: the calibrated router is weighed "
-            "on clips it has not heard, of speakers it has"
+            "on held-out clips, of speakers that it was fitted on"
         )
         part = _parts(range(len(speakers)), settings.parts)
 
@@ -267,8 +198,13 @@ def fit_calibrated(
             name: torch.as_tensor(v).float() for name, v in learned.items()
         }
 
-    unheard = [learn(np.flatnonzero(part != i)) for i in range(part.max() + 1)]
-    found = torch.stack([evidence(unheard[i], f) for i, f in zip(part, read())])
+    without = [learn(np.flatnonzero(part != i)) for i in range(part.max() + 1)]
+    found = torch.cat(
+        [
+            evidence(without[i], f[None], torch.tensor([len(f)]))
+            for i, f in zip(part, read())
+        ]
+    )
     weights = torch.from_numpy(fit_weights(found.numpy(), targets)).float()
     parameters = learn(np.arange(len(part))) | {"weights": weights}
     return parameters, posteriors(parameters, found).numpy()
@@ -281,17 +217,9 @@ def _parts(speakers: Sequence, n_parts: int) -> np.ndarray:
     return np.array([order[group] % n_parts for group in groups])
 
 
-def _project(parameters: Mapping[str, Tensor], frames: Tensor) -> Tensor:
-    reduced = (frames - parameters["frame_mean"]) @ parameters["frame_projection"]
-    return (
-        in_context(reduced, parameters["offsets"].int().tolist())
-        @ parameters["projection"]
-    )
-
-
 def _fit_projection(
     read: Callable[[], Iterable[Tensor]],
-    offsets: list[int],
+    offsets: Tensor,
     step: int,
     settings: CalibratedSettings,
 ) -> dict[str, Tensor]:
@@ -300,11 +228,13 @@ def _fit_projection(
     # More than a spectrum has; it keeps the context of a wide encoder small.
     _, axes = _components(frames, 2 * settings.dimensions)
     mean = frames.mean(dim=0)
-    seen = [in_context((f - mean) @ axes, offsets)[::step] for f in read()]
+    seen = []
+    for f in read():
+        reduced = ((f - mean) @ axes)[None]
+        seen.append(in_context(reduced, offsets, torch.tensor([len(f)]))[0, ::step])
     variances, projection = _components(torch.cat(seen), settings.dimensions)
     return {
-        # In frames; an artifact holds nothing but float32.
-        "offsets": torch.tensor(offsets, dtype=torch.float32),
+        "offsets": offsets,
         "frame_mean": mean,
         "frame_projection": axes,
         "projection": projection / variances**settings.whitening,

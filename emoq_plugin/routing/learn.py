@@ -1,0 +1,184 @@
+"""From training clips to a complete bank: codebooks of all experts, and all routers."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.learning.fit_bank import (
+    NormalizedClips,
+    QuantizerConfig,
+    fit_bank_normalization,
+    learn_bank,
+    speaker_means,
+)
+from emoq_plugin.routing.base import member
+from emoq_plugin.routing.fit_calibrated import CalibratedSettings
+from emoq_plugin.routing.training import RouterTraining, fit_routers
+
+
+@dataclass
+class TrainingClips:
+    """Training clips and what all banks that are learned from them share.
+
+    Stage 4 and `EmoQuantizer.fit` learn by it.
+
+    Parameters
+    ----------
+    features : mapping of str to (T, D) float32 array
+        By utterance; read again in every pass, for example a `FeatureStore`.
+    lengths : mapping of str to int
+    utterances : sequence of U str
+        The training clips; nothing else is read.
+    targets : (U, C) array
+        Class shares, rows sum to one.
+    emotions : sequence of C str
+    speaker : mapping of str to str
+        Speaker by utterance.
+    config : QuantizerConfig
+    frame_rate_hz : float
+    card : mapping, optional
+        Kept in the artifact.
+    device : str, default="cpu"
+    """
+
+    features: Mapping[str, np.ndarray]
+    lengths: Mapping[str, int]
+    utterances: Sequence[str]
+    targets: np.ndarray
+    emotions: Sequence[str]
+    speaker: Mapping[str, str]
+    config: QuantizerConfig
+    frame_rate_hz: float
+    card: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def speakers(self) -> list[str]:
+        """The training speakers, sorted."""
+        return sorted({self.speaker[u] for u in self.utterances})
+
+    @cached_property
+    def means(self) -> Callable[[str], Tensor | None]:
+        """Utterance to the mean frame of its speaker, where the normalisation asks."""
+        if self.config.norm != "speaker":
+            return lambda utterance: None
+        found = speaker_means(self.features, self.speaker)
+        return lambda utterance: found[self.speaker[utterance]]
+
+    @cached_property
+    def normalization(self) -> Normalization:
+        """Learned from the training clips."""
+        return fit_bank_normalization(
+            self.features, self.utterances, self.config, self.means
+        )
+
+    def of(self, speakers: Collection[str]) -> set[str]:
+        """Give the clips of some speakers."""
+        return {u for u in self.utterances if self.speaker[u] in speakers}
+
+    def learn(
+        self,
+        sizes: Sequence[int],
+        *,
+        work_dir: Path | None = None,
+        without: Collection[str] = (),
+        expert_sets: Sequence[str] | None = None,
+    ) -> CodebookBank:
+        """Learn the codebooks of a bank.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Codebook size of each level.
+        work_dir : Path, optional
+            For the checkpoint and the log.
+        without : collection of str, optional
+            Speakers whose clips are left out.
+        expert_sets : sequence of str, optional
+            Of the configuration; all when None.
+        """
+        split = {
+            "training_speakers": sorted(set(self.speakers) - set(without)),
+            "held_out_speakers": sorted(without),
+        }
+        return learn_bank(
+            self.features,
+            self.lengths,
+            self.targets,
+            utterances=self.utterances,
+            emotions=self.emotions,
+            sizes=sizes,
+            config=self.config,
+            means=self.means,
+            normalization=self.normalization,
+            card={**self.card, **split},
+            held_out=self.of(without),
+            groups=expert_sets,
+            work_dir=work_dir,
+            device=self.device,
+        )
+
+    def fit_routers(
+        self, bank: CodebookBank, *, depth: int, without: Collection[str] = ()
+    ) -> dict[str, Tensor]:
+        """Fit the routers that look at the codes of one bank."""
+        expert_set = one_expert_a_class(bank)
+        if expert_set is None:
+            return {}
+        left_out = self.of(without)
+        seen = [u for u in self.utterances if u not in left_out]
+        training = self._training(seen)
+        training.bank, training.expert_set, training.depth = bank, expert_set, depth
+        return fit_routers(training, shared=False)[0]
+
+    def fit_shared_routers(self) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+        """Fit the routers that look at features alone: the same for all banks.
+
+        Returns
+        -------
+        parameters : dict of str to Tensor
+        held_out : dict of str to (U, C) array
+            Speaker-held-out posteriors of the training clips, by router.
+        """
+        # A class without any clip is told by the learning of the bank.
+        if not self.config.has_classes or not self.targets.any(axis=0).all():
+            return {}, {}
+        training = self._training(self.utterances)
+        return fit_routers(training, shared=True)
+
+    def _training(self, utterances: Sequence[str]) -> RouterTraining:
+        row = {u: n for n, u in enumerate(self.utterances)}
+        clips = NormalizedClips(
+            self.features,
+            self.normalization,
+            speaker_means=self.means,
+            memory_bytes=self.config.memory_mb * 2**20,
+        )
+        return RouterTraining(
+            lambda: (torch.from_numpy(f) for _, f in clips.read(utterances)),
+            self.targets[[row[u] for u in utterances]],
+            [self.speaker[u] for u in utterances],
+            n_frames=sum(self.lengths[u] for u in utterances),
+            frame_rate_hz=self.frame_rate_hz,
+            settings={
+                "calibrated": CalibratedSettings.read(
+                    self.config.calibrated, "calibrated"
+                )
+            },
+        )
+
+
+def one_expert_a_class(bank: CodebookBank) -> str | None:
+    """Give the first expert set whose experts are the classes; None without one."""
+    for name in bank.groups:
+        if [member(e) for e in bank.group(name)] == bank.emotions:
+            return name
+    return None

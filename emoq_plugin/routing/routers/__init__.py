@@ -1,0 +1,1 @@
+"""Routers, one file a family; every subclass of `routing.base.Router` here is found."""

@@ -1,0 +1,45 @@
+"""The linear router: a logistic regression on pooled features."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from emoq_plugin.routing.base import (
+    Choice,
+    Router,
+    RoutingInputs,
+    places_of_classes,
+    single,
+)
+
+if TYPE_CHECKING:
+    from emoq_plugin.routing.training import FittedRouter, RouterTraining
+
+
+class LinearRouter(Router):
+    """Takes the class that a logistic regression on mean and deviation names."""
+
+    name = "linear"
+    of_class = True
+
+    def choose(self, inputs: RoutingInputs, experts: Sequence[str]) -> Choice:
+        """Take the class of the highest logit."""
+        learned = self.parameters(inputs.bank)
+        classes = places_of_classes(experts, inputs.bank.emotions)
+        scaled = (inputs.clips.pooled() - learned["mean"]) / learned["scale"]
+        best = (scaled @ learned["weight"].T + learned["bias"]).argmax(dim=1)
+        return single(torch.tensor(classes, device=best.device)[best])
+
+    def fit(self, training: "RouterTraining") -> "FittedRouter":
+        """Learn the regression."""
+        from emoq_plugin.routing.pooled import PooledClassifier
+        from emoq_plugin.routing.training import FittedRouter
+
+        classifier = PooledClassifier().fit(training.pooled().numpy(), training.targets)
+        return FittedRouter(
+            {
+                name: torch.from_numpy(value).float()
+                for name, value in classifier.parameters().items()
+            }
+        )

@@ -1,0 +1,119 @@
+"""What routers learn from: training clips, their shares, and a bank."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.batch_encoding import batch_encoding
+from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.routing.base import places_of_classes, routers
+
+
+@dataclass
+class FittedRouter:
+    """What a router has learned.
+
+    Attributes
+    ----------
+    parameters : dict of str to Tensor
+    held_out : (N, C) float64 array, optional
+        Speaker-held-out posteriors of the training clips.
+    """
+
+    parameters: dict[str, Tensor]
+    held_out: np.ndarray | None = None
+
+
+@dataclass
+class RouterTraining:
+    """Training clips, for `Router.fit`.
+
+    Attributes
+    ----------
+    read : callable
+        Gives the normalised features of N clips, (T, D) Tensors, from the first clip
+        on whenever it is called.
+    targets : (N, C) array
+        Class shares, rows sum to one.
+    speakers : sequence of N str
+    n_frames : int
+        Of all clips together.
+    frame_rate_hz : float
+    bank : CodebookBank, optional
+        Whose codes routers may ask for; routers that are `shared` are fitted without.
+    expert_set : str
+        One expert a class.
+    depth : int
+        Levels that routers look at.
+    settings : mapping of str to Any
+        By router.
+    """
+
+    read: Callable[[], Iterable[Tensor]]
+    targets: np.ndarray
+    speakers: Sequence[str]
+    n_frames: int
+    frame_rate_hz: float
+    bank: CodebookBank | None = None
+    expert_set: str = "specific"
+    depth: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def pooled(self) -> Tensor:
+        """Mean and deviation over time of the clips, (N, 2 D)."""
+        return self._of_bank[0]
+
+    def distortions(self) -> Tensor:
+        """Distortion of each clip by the expert of each class, (N, C)."""
+        return self._of_bank[1]
+
+    @cached_property
+    def _of_bank(self) -> tuple[Tensor, Tensor]:
+        # The clips are normalised already.
+        plain = torch.zeros(self.bank.dimension), torch.ones(self.bank.dimension)
+        bank = self.bank.with_normalization(Normalization("corpus", *plain))
+        experts = bank.group(self.expert_set)
+        places = [
+            bank.experts.index(experts[p])
+            for p in places_of_classes(experts, bank.emotions)
+        ]
+        pooled, distortions = [], []
+        for frames in self.read():
+            clip = batch_encoding(bank, frames[None])
+            pooled.append(clip.pooled())
+            distortions.append(clip.distortion(places, self.depth))
+        return torch.cat(pooled), torch.cat(distortions)
+
+
+def fit_routers(
+    training: RouterTraining, *, shared: bool
+) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+    """Fit all routers that learn.
+
+    Parameters
+    ----------
+    training : RouterTraining
+    shared : bool
+        Those that look at features alone, or the others, which look at the bank.
+
+    Returns
+    -------
+    parameters : dict of str to Tensor
+        For `CodebookBank.router_parameters`: ``<router>.<name>``.
+    held_out : dict of str to (N, C) array
+        Speaker-held-out posteriors of the training clips, by router.
+    """
+    parameters, held_out = {}, {}
+    for name, router in routers().items():
+        if router.shared is not shared or (fitted := router.fit(training)) is None:
+            continue
+        parameters |= {f"{name}.{key}": v for key, v in fitted.parameters.items()}
+        if fitted.held_out is not None:
+            held_out[name] = fitted.held_out
+    return parameters, held_out
