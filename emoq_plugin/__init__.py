@@ -1,11 +1,42 @@
 """Emo-Q: emotion-aware discrete speech units that keep emotion."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emoq_plugin.estimator import EmoQuantizer
+    from emoq_plugin.speech.pipeline import SpeechToUnits
 
 __version__ = "0.1.0"
 
 
-def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> Any:
+__all__ = ["EmoQuantizer", "SpeechToUnits", "load", "register"]
+# What is imported when it is first asked for: torch alone takes two seconds.
+_LAZY = {
+    "EmoQuantizer": "emoq_plugin.estimator",
+    "SpeechToUnits": "emoq_plugin.speech.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'emoq_plugin' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
+
+
+def load(
+    name: str,
+    *,
+    arm: str | None = None,
+    n_levels: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    device: str = "cpu",
+) -> Any:
     """Load a quantizer from a directory or a Hugging Face hub repository.
 
     Parameters
@@ -17,6 +48,12 @@ def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> A
         ``specific-distortion``. A saved `RoutedQuantizer` knows its own.
     n_levels : int, optional
         Levels of the code stream; all that were learned when None.
+    revision : str, optional
+        Branch, tag or commit on the hub.
+    token : str or bool, optional
+        For a private repository; True takes the one that is logged in.
+    device : str, default="cpu"
+        torch device; ``auto`` is the GPU where there is one.
 
     Returns
     -------
@@ -28,25 +65,28 @@ def load(name: str, *, arm: str | None = None, n_levels: int | None = None) -> A
         If it is no artifact, is damaged, is a bank and no arm is named, or has fewer
         levels.
     """
-    from emoq_plugin.core.artifact import artifact_type
+    from emoq_plugin.core.artifact import artifact_type, local_directory
     from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.devices import pick_device
     from emoq_plugin.routing.quantizer import RoutedQuantizer
 
-    if artifact_type(name) == "RoutedQuantizer":
-        quantizer = RoutedQuantizer.from_pretrained(name)
+    directory = local_directory(name, revision, token)
+    device = pick_device(device, 1)
+    if artifact_type(directory) == "RoutedQuantizer":
+        quantizer = RoutedQuantizer.from_pretrained(directory)
         arm = arm or quantizer.arm.name
         n_levels = quantizer.n_levels if n_levels is None else n_levels
         return RoutedQuantizer(
             quantizer.bank, arm, depth=quantizer.depth, n_levels=n_levels
-        )
-    bank = CodebookBank.from_pretrained(name)
+        ).to(device)
+    bank = CodebookBank.from_pretrained(directory)
     if arm is None:
         raise ValueError(
             f"{name} is a bank of experts {bank.groups}: name an arm, for example "
             'arm="specific-distortion"'
         )
     depth = bank.card.get("route_depth", 1)
-    return RoutedQuantizer(bank, arm, depth=depth, n_levels=n_levels)
+    return RoutedQuantizer(bank, arm, depth=depth, n_levels=n_levels).to(device)
 
 
 def register() -> None:

@@ -257,7 +257,7 @@ def _learn(
     for bank in plan:
         if bank not in missing:
             logging.info("%s stays as it is", output / bank.name)
-    routers: dict[str, "Tensor"] = {}
+    routers: dict[str, Tensor] = {}
     if writes and any(SPECIFIC in bank.groups for bank in missing):
         routers, held_out = clips.fit_shared_routers()
         _write_held_out(held_out, clips, output / HELD_OUT)

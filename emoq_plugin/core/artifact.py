@@ -159,8 +159,18 @@ def artifact_type(name: str | Path, *, revision: str | None = None) -> str:
     return str(config.get("type")) if isinstance(config, dict) else ""
 
 
-def local_directory(name: str | Path, revision: str | None = None) -> Path:
+def local_directory(
+    name: str | Path, revision: str | None = None, token: str | bool | None = None
+) -> Path:
     """Give the directory of an artifact, fetched from the hub if it is none.
+
+    Parameters
+    ----------
+    name : str or Path
+        Directory, or ``owner/name`` on the hub.
+    revision : str, optional
+    token : str or bool, optional
+        See `emoq_plugin.load`.
 
     Raises
     ------
@@ -179,7 +189,10 @@ def local_directory(name: str | Path, revision: str | None = None) -> Path:
 
     try:
         folder = snapshot_download(
-            str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD]
+            str(name),
+            revision=revision,
+            token=token,
+            allow_patterns=[CONFIG, WEIGHTS, CARD],
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ValueError(

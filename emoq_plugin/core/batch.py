@@ -1,5 +1,9 @@
 """Padded batches of clips: lengths, masks, and frames without their padding."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,3 +76,57 @@ def scatter(rows: Tensor, mask: Tensor, value: float) -> Tensor:
     batch = rows.new_full((*mask.shape, rows.shape[1]), value)
     batch[mask] = rows
     return batch
+
+
+def as_batch(
+    features: Any, lengths: Any = None
+) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Any]]:
+    """Make a padded batch of clips in any form.
+
+    Parameters
+    ----------
+    features : (B, T, D) Tensor or array, or sequence of (T, D)
+        Of any type of numbers; clips of a sequence may differ in T.
+    lengths : (B,) Tensor, array or sequence, optional
+        Only for a batch.
+
+    Returns
+    -------
+    x : (B, T, D) float32 Tensor
+    lengths : (B,) Tensor or None
+    back : callable
+        Gives a tensor in the kind that came in: a NumPy array unless it was a Tensor.
+
+    Raises
+    ------
+    ValueError
+        For clips that are no (T, D) arrays of one dimension, with the number of the
+        clip, or lengths beside a sequence.
+    """
+    if isinstance(features, Tensor | np.ndarray):
+        back = _same if isinstance(features, Tensor) else _to_numpy
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        return torch.as_tensor(features).float(), lengths, back
+    if lengths is not None:
+        raise ValueError("lengths belong to a padded batch, found a sequence of clips")
+    clips = [torch.as_tensor(np.asarray(c) if isinstance(c, list) else c)
+             for c in features]  # fmt: skip
+    if not clips:
+        raise ValueError("found no clips, expected at least one")
+    for number, clip in enumerate(clips):
+        if clip.dim() != 2 or clip.shape[1] != clips[0].shape[-1]:
+            raise ValueError(
+                f"clip {number} has shape {tuple(clip.shape)}, expected (frames, "
+                f"{clips[0].shape[-1]}) as clip 0"
+            )
+    back = _same if isinstance(features[0], Tensor) else _to_numpy
+    x = torch.nn.utils.rnn.pad_sequence([c.float() for c in clips], batch_first=True)
+    return x, torch.tensor([len(clip) for clip in clips]), back
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _to_numpy(x: Tensor) -> np.ndarray:
+    return x.cpu().numpy()

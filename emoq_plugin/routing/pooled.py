@@ -77,16 +77,17 @@ class PooledClassifier:
         return np.concatenate([scaled, self.route_scale * routes], axis=1)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Give ``mean``, ``scale`` (F,), ``weight`` (C, F) and ``bias`` (C,).
+        """Give ``mean``, ``scale`` (F,), ``weight`` (C, F + E) and ``bias`` (C,).
 
-        Of a classifier without routes.
-
-        Two classes have one row in scikit-learn; here they have two.
+        The last E columns are for the weights of the experts of a route (none where
+        the classifier was fitted without). Two classes have one row in scikit-learn;
+        here they have two.
         """
-        weight, bias = self.model_.coef_, self.model_.intercept_
+        weight, bias = self.model_.coef_.copy(), self.model_.intercept_
         if len(weight) == 1:
             weight, bias = np.concatenate([-weight, weight]), np.append(-bias, bias)
         scaler = self.scaler_
+        weight[:, len(scaler.mean_) :] *= self.route_scale
         return {
             "mean": scaler.mean_,
             "scale": scaler.scale_,

@@ -1,19 +1,22 @@
 """RoutedQuantizer (Emo-Q): a bank, a router, and the stream they make together."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from emoq_plugin.core.artifact import Artifact
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.batch import PADDING
+from emoq_plugin.core.batch import PADDING, as_batch
 from emoq_plugin.core.batch_encoding import batch_encoding, decode_batch
 from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.devices import exact_float32
 from emoq_plugin.files import check_types
-from emoq_plugin.routing.base import RoutingInputs
+from emoq_plugin.routing.base import RoutingInputs, member
+from emoq_plugin.routing.head import posteriors
 from emoq_plugin.routing.systems import System
 
 
@@ -72,18 +75,18 @@ class RoutedQuantizer(Artifact, nn.Module):
     @exact_float32()
     def forward(
         self,
-        x: Tensor,
-        lengths: Tensor | None = None,
+        x: Any,
+        lengths: Any = None,
         *,
         n_levels: int | None = None,
         speaker_mean: Tensor | None = None,
     ) -> Quantized:
-        """Route, encode and decode a batch.
+        """Route, encode and decode clips.
 
         Parameters
         ----------
-        x : (B, T, D) float Tensor
-            B may be 0.
+        x : (B, T, D) Tensor or array, or sequence of B (T, D)
+            See `core.batch.as_batch`; what comes out is of the kind that came in.
         lengths : (B,) Tensor, optional
         n_levels : int, optional
         speaker_mean : (B, D) Tensor, optional
@@ -98,6 +101,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         ValueError
             For frames that are NaN or infinite, with clip and frame.
         """
+        x, lengths, back = as_batch(x, lengths)
         levels = self.n_levels if n_levels is None else n_levels
         clips = batch_encoding(self.bank, x, lengths, speaker_mean=speaker_mean)
         inputs = RoutingInputs(clips, depth=min(self.depth, levels))
@@ -106,34 +110,41 @@ class RoutedQuantizer(Artifact, nn.Module):
         frame_bits = sum(map(math.log2, self.bank.sizes[:levels])) * route.shape[1]
         side_bits = self.arm.side_bits(self.bank)
         return Quantized(
-            features=self.decode(codes, route, weights),
-            codes=codes,
-            route=route,
-            weights=weights,
-            bits=clips.lengths.double() * frame_bits + side_bits,
+            features=back(self.decode(codes, route, weights)),
+            codes=back(codes),
+            route=back(route),
+            weights=back(weights),
+            bits=back(clips.lengths.double() * frame_bits + side_bits),
         )
 
-    def encode(self, x: Tensor, lengths: Tensor | None = None, **options) -> Tensor:
+    def encode(self, x: Any, lengths: Any = None, **options: Any) -> Any:
         """Give the codes of `forward`."""
         return self(x, lengths, **options).codes
 
-    def decode(
-        self, codes: Tensor, route: Tensor, weights: Tensor | None = None
-    ) -> Tensor:
+    def decode(self, codes: Any, route: Any, weights: Any = None) -> Any:
         """Decode a batch of codes with its routes.
 
         Parameters
         ----------
-        codes : (B, T, M * L) int64 Tensor
-        route : (B, M) int64 Tensor
-        weights : (B, M) Tensor, optional
+        codes : (B, T, M * L) int64 Tensor or array
+        route : (B, M) int64 Tensor or array
+        weights : (B, M) Tensor or array, optional
             Needed where experts are mixed.
 
         Returns
         -------
-        features : (B, T, D) Tensor
+        features : (B, T, D) Tensor or array
             Zero where padded.
+
+        Raises
+        ------
+        ValueError
+            For a code outside its codebook, or a mixture without weights.
         """
+        if isinstance(codes, np.ndarray):
+            parts = (codes, route, weights)
+            stream = (None if v is None else torch.as_tensor(v) for v in parts)
+            return self.decode(*stream).numpy()
         if weights is None:
             if route.shape[1] > 1:
                 raise ValueError(
@@ -143,6 +154,63 @@ class RoutedQuantizer(Artifact, nn.Module):
         mixed = decode_batch(self.bank, codes, route, weights)
         features = self.bank.normalization.inverse(mixed)
         return torch.where((codes[..., :1] != PADDING), features, 0)
+
+    def predict_proba(self, features: Any, lengths: Any = None) -> np.ndarray:
+        """Give class posteriors (B, C) of clips by what their units keep.
+
+        The head is a logistic regression on mean and deviation of the reconstruction
+        and on the route, see `routing.head`.
+
+        Raises
+        ------
+        ValueError
+            If the quantizer was not learned with labels by `EmoQuantizer.fit`.
+        """
+        x, lengths, _ = as_batch(features, lengths)
+        found = self(x, lengths)
+        return posteriors(self.bank, found.codes, found.route, found.weights).numpy()
+
+    def predict(self, features: Any, lengths: Any = None) -> list[str]:
+        """Give the most likely class of each clip; see `predict_proba`."""
+        best = self.predict_proba(features, lengths).argmax(axis=1)
+        return [self.bank.emotions[n] for n in best]
+
+    def score(self, features: Any, emotions: Sequence[str]) -> float:
+        """Give the macro-F1 of `predict` over the classes that occur.
+
+        Parameters
+        ----------
+        features : sequence of N (T, D) arrays
+            Clips of speakers that nothing was learned from.
+        emotions : sequence of N labels
+
+        Raises
+        ------
+        ValueError
+            For another number of labels, or a label that is no class.
+        """
+        from sklearn.metrics import f1_score
+
+        labels = [str(label) for label in emotions]
+        if len(labels) != len(features):
+            raise ValueError(f"{len(labels)} emotions for {len(features)} clips")
+        found = self.predict(features)
+        known = self.bank.emotions
+        if unknown := sorted(set(labels) - set(known)):
+            raise ValueError(f"label '{unknown[0]}' is none of classes {known}")
+        return float(
+            f1_score(labels, found, labels=sorted(set(labels)), average="macro")
+        )
+
+    def __repr__(self) -> str:
+        sizes = self.bank.sizes[: self.n_levels]
+        frame_bits = sum(map(math.log2, sizes)) * self.arm.n_streams
+        names = ", ".join(map(member, self.bank.experts))
+        return (
+            f"RoutedQuantizer({self.arm.name}: experts {names}; codewords "
+            f"{' '.join(map(str, sizes))}; norm {self.bank.normalization.kind}; "
+            f"{frame_bits:g} bits a frame, {self.arm.side_bits(self.bank):.3g} a clip)"
+        )
 
     def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
         """Give the units of speech, by the encoder that the feature card names.
