@@ -56,8 +56,8 @@ def export_onnx(quantizer: RoutedQuantizer, directory: str | Path) -> list[Path]
     Raises
     ------
     ValueError
-        For a control or a normalisation whose input is more than the features of a
-        clip, or when a package is missing.
+        For a normalisation whose input is more than the features of a clip, or when a
+        package is missing.
     """
     try:
         import onnx  # noqa: F401
@@ -66,8 +66,6 @@ def export_onnx(quantizer: RoutedQuantizer, directory: str | Path) -> list[Path]
         raise ValueError(
             f"the package {error.name} is missing: pip install 'emoq[onnx]'"
         ) from error
-    if quantizer.arm.needs_labels:
-        raise ValueError(f"control '{quantizer.arm.name}' has no ONNX form")
     if quantizer.bank.normalization.kind == "speaker":
         raise ValueError("a quantizer that needs the speaker's mean has no ONNX form")
     quantizer = quantizer.cpu().eval()

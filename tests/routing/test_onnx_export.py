@@ -85,10 +85,7 @@ def test_codes_routes_and_features_are_the_same(tmp_path, kind, arm):
 
 
 def test_what_has_no_onnx_form_is_told(tmp_path, caplog):
-    for kind, arm, message in (
-        ("level", "specific-oracle", "has no ONNX form"),
-        ("speaker", "balanced", "needs the speaker's mean"),
-    ):
+    for kind, arm, message in (("speaker", "balanced", "needs the speaker's mean"),):
         make_bank(kind).save_pretrained(tmp_path)
         with pytest.raises(SystemExit):
             export.main(
