@@ -262,7 +262,7 @@ def espnet_script(task: Task) -> Callable[[], np.ndarray]:
 
 
 def nearest(frames: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Give the (N, D) codewords nearest to the frames, by numpy alone."""
+    """Return the (N, D) codewords nearest to the frames, by numpy alone."""
     scores = frames @ codebook.T - 0.5 * np.square(codebook).sum(axis=1)
     return codebook[scores.argmax(axis=1)]
 
@@ -361,7 +361,7 @@ def figures(report: dict) -> list[tuple]:
 
 
 def contenders(options: argparse.Namespace) -> dict[str, Contender]:
-    """Give the lines in their order."""
+    """Return the lines in their order."""
     same = "ours, same init"
     lines = {
         "ours": Contender(same, ours, judge, iterations=True, cpu_only=False),

@@ -80,7 +80,7 @@ def make_clips(
 
 
 def expert_weights(n_frames: int) -> np.ndarray:
-    """Give (N, 4) weights that hand every frame to the expert of its clip's emotion."""
+    """Return (N, 4) weights that hand every frame to expert of its clip's emotion."""
     emotion = np.arange(n_frames) // CLIP_FRAMES % len(EMOTIONS)
     return np.eye(len(EMOTIONS), dtype=np.float32)[emotion]
 
@@ -119,7 +119,7 @@ class Task:
         return flat.reshape(self.n_frames, self.dimension)
 
     def head(self) -> "Task":
-        """Give the small task of the warm-up: enough frames for every codebook."""
+        """Return the small task of the warm-up: enough frames for every codebook."""
         few = max(8 * self.codebook_size, 16 * CLIP_FRAMES)
         return Task(self.folder, self.settings, min(few, self.n_frames))
 

@@ -28,7 +28,7 @@ Encoded = tuple[np.ndarray, np.ndarray]
 
 
 def codebooks(task: Task) -> np.ndarray:
-    """Give the (L, E, K, D) codebooks; expert 0 is the balanced one."""
+    """Return the (L, E, K, D) codebooks; expert 0 is the balanced one."""
     return np.load(task.folder / CODEBOOKS)
 
 
@@ -276,7 +276,7 @@ def figures(report: dict) -> list[tuple]:
 
 
 def contenders(options: argparse.Namespace) -> dict[str, Contender]:
-    """Give the lines in their order."""
+    """Return the lines in their order."""
     both = {"judge": judge, "cpu_only": False}
     lines = {
         "ours": Contender("ours", ours, **both),

@@ -11,7 +11,7 @@ from emoq_plugin.core.nearest import half_squared_norms, score_table
 
 
 def milliseconds(work: Callable[[], object], repeats: int) -> float:
-    """Give the median duration of a call after two warm-up calls."""
+    """Return the median duration of a call after two warm-up calls."""
     for _ in range(2):
         work()
     seconds = []
@@ -23,7 +23,7 @@ def milliseconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def operations(n: int, k: int, d: int) -> dict[str, Callable[[], object]]:
-    """Give the operations on (n, d) frames and (k, d) codewords."""
+    """Return the operations on (n, d) frames and (k, d) codewords."""
     torch.manual_seed(0)
     frames, codebook = torch.randn(n, d), torch.randn(k, d)
     half = half_squared_norms(codebook)

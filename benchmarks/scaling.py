@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONSTANTS = Path(__file__).with_name("scaling.json")
 BEGIN, END = "<!-- begin of the plan -->\n", "<!-- end of the plan -->\n"
 RATE = "64x2"
-ARMS = ("balanced", "specific-distortion")
+SYSTEMS = ("balanced", "specific-distortion")
 LEARNING = {"max_iterations": 4, "tolerance": 0.0}
 STAGES = {
     "format": "2 format",
@@ -153,7 +153,7 @@ def stages_once(
         *("--output_dir", quantizer, "--device", device),
         cwd=recipe,
     )
-    common += ["--quantizer_dir", quantizer, "--arms", *ARMS]
+    common += ["--quantizer_dir", quantizer, "--systems", *SYSTEMS]
     found["units"] = run("encode_units", *common, "--output_dir", units, cwd=recipe)
     probe = ["--units_dir", units, "--config", ROOT / "conf/ser/probe.yaml"]
     found["probe"] = run(
@@ -220,7 +220,7 @@ def constants_of(small: Mapping[str, Any], large: Mapping[str, Any]) -> dict[str
 
 
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Give slope and start of the line through two points, neither below zero."""
+    """Return slope and start of the line through two points, neither below zero."""
     slope = max(0.0, (y[1] - y[0]) / (x[1] - x[0]))
     return slope, max(0.0, y[1] - slope * x[1])
 
@@ -296,7 +296,7 @@ def measure(options: argparse.Namespace) -> None:
         "device": options.device,
         "conditions": options.conditions,
         "rate": RATE,
-        "arms": list(ARMS),
+        "systems": list(SYSTEMS),
         "checkpoint_seconds": round(seconds, 4),
         "encoders": encoders,
     }
@@ -308,7 +308,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def young(start: float, mean_time: float) -> float:
-    """Give the seconds of work between checkpoints that lose least (Young 1974).
+    """Return the seconds of work between checkpoints that lose least (Young 1974).
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def young(start: float, mean_time: float) -> float:
 
 
 def expected_seconds(work: float, start: float, mean_time: float) -> float:
-    """Give the mean time of a job that begins anew after each failure (Daly 2006).
+    """Return the mean time of a job that begins anew after each failure (Daly 2006).
 
     Failures come at random, on average after `mean_time`; all in seconds.
 
@@ -340,13 +340,13 @@ def expected_seconds(work: float, start: float, mean_time: float) -> float:
     return mean_time * math.expm1((work + start) / mean_time)
 
 
-def row(cells: Iterable[Any]) -> str:
-    """Give a row of a Markdown table."""
-    return "| " + " | ".join(map(str, cells)) + " |"
+def row(conditions: Iterable[Any]) -> str:
+    """Return a row of a Markdown table."""
+    return "| " + " | ".join(map(str, conditions)) + " |"
 
 
 def number(value: float) -> str:
-    """Give about two digits and no more.
+    """Return about two digits and no more.
 
     Examples
     --------
@@ -360,11 +360,11 @@ def number(value: float) -> str:
 
 
 def table_of_constants(constants: Mapping[str, Any]) -> Iterator[str]:
-    """Give the lines of the measured constants."""
+    """Return the lines of the measured constants."""
     yield (
         f"Measured on: {constants['machine']}; {constants['conditions']}; one thread a "
         f"job; codebooks at {constants['rate']} for 5 experts, units and probe of "
-        f"{len(constants['arms'])} arms."
+        f"{len(constants['systems'])} systems."
     )
     for name, encoder in constants["encoders"].items():
         sizes = " and ".join(f"{60 * h:.1f}" for h in encoder["measured_hours"])
@@ -381,7 +381,7 @@ def table_of_constants(constants: Mapping[str, Any]) -> Iterator[str]:
 
 
 def steps(stages: Mapping[str, Any], hours: float, options: Any) -> dict[str, Any]:
-    """Give core hours (CPU time) and disk (GB) of everything that a plan can hold."""
+    """Return core hours (CPU time) and disk (GB) of everything that a plan can hold."""
     learned = min(hours, options.learn_hours)
 
     def cost(name: str, amount: float, times: float = 1.0) -> float:
@@ -405,7 +405,7 @@ def steps(stages: Mapping[str, Any], hours: float, options: Any) -> dict[str, An
 
 
 def plan_for(constants: Mapping[str, Any], hours: float, options: Any) -> Iterator[str]:
-    """Give the lines of the plan for so many hours."""
+    """Return the lines of the plan for so many hours."""
     yield f"### {hours:,} hours"
     for name, encoder in constants["encoders"].items():
         stages = encoder["stages"]
@@ -448,7 +448,7 @@ def how_often(
     nodes: int,
     options: Any,
 ) -> Iterator[str]:
-    """Give the lines about the length of jobs and the time between checkpoints."""
+    """Return the lines about the length of jobs and the time between checkpoints."""
     yield ""
     yield row(("mean time between failures of a node", "job of stage 3", "`--nj`",
                "lost to failures and starts", "4: checkpoint every"))  # fmt: skip
@@ -469,7 +469,7 @@ def how_often(
 
 
 def make_plan(constants: Mapping[str, Any], options: Any) -> str:
-    """Give the text that docs/scaling.md holds between its marks."""
+    """Return the text that docs/scaling.md holds between its marks."""
     lines = [*table_of_constants(constants)]
     for hours in options.hours:
         lines += ["", *plan_for(constants, hours, options)]

@@ -31,7 +31,7 @@ def __dir__() -> list[str]:
 def load(
     name: str,
     *,
-    arm: str | None = None,
+    system: str | None = None,
     n_levels: int | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -43,7 +43,7 @@ def load(
     ----------
     name : str
         Directory of an artifact, or ``owner/name`` on the hub.
-    arm : str, optional
+    system : str, optional
         For a bank of experts: ``balanced`` or ``<group>-<router>``, such as
         ``specific-distortion``. A saved `RoutedQuantizer` knows its own.
     n_levels : int, optional
@@ -62,7 +62,7 @@ def load(
     Raises
     ------
     ValueError
-        If it is no artifact, is damaged, is a bank and no arm is named, or has fewer
+        If it is no artifact, is damaged, is a bank and no system is named, or has fewer
         levels.
     """
     from emoq_plugin.core.artifact import artifact_type, local_directory
@@ -74,19 +74,19 @@ def load(
     device = pick_device(device, 1)
     if artifact_type(directory) == "RoutedQuantizer":
         quantizer = RoutedQuantizer.from_pretrained(directory)
-        arm = arm or quantizer.arm.name
+        system = system or quantizer.system.name
         n_levels = quantizer.n_levels if n_levels is None else n_levels
         return RoutedQuantizer(
-            quantizer.bank, arm, depth=quantizer.depth, n_levels=n_levels
+            quantizer.bank, system, depth=quantizer.depth, n_levels=n_levels
         ).to(device)
     bank = CodebookBank.from_pretrained(directory)
-    if arm is None:
+    if system is None:
         raise ValueError(
-            f"{name} is a bank of experts {bank.groups}: name an arm, for example "
-            'arm="specific-distortion"'
+            f"{name} is a bank of experts {bank.groups}: name a system, for example "
+            'system="specific-distortion"'
         )
     depth = bank.card.get("route_depth", 1)
-    return RoutedQuantizer(bank, arm, depth=depth, n_levels=n_levels).to(device)
+    return RoutedQuantizer(bank, system, depth=depth, n_levels=n_levels).to(device)
 
 
 def register() -> None:

@@ -104,7 +104,7 @@ def take_gpus(n_gpus: int, job: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory of the CPU or the GPU did not suffice."""
+    """Return whether memory of the CPU or the GPU did not suffice."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):

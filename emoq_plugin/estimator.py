@@ -222,7 +222,7 @@ class EmoQuantizer(BaseEstimator):
     def _targets(
         self, emotions: Any, names: Sequence[str]
     ) -> tuple[list[str], np.ndarray]:
-        """Give the classes and the share of each clip in them, (N, C)."""
+        """Return the classes and the share of each clip in them, (N, C)."""
         if emotions is None:
             if self.router is not None:
                 raise ValueError(
@@ -289,27 +289,27 @@ class EmoQuantizer(BaseEstimator):
         return self._fitted(features, lengths, **options)
 
     def encode(self, features: Any, lengths: Any = None, **options: Any) -> Any:
-        """Give the codes of clips; see `RoutedQuantizer.forward`."""
+        """Return the codes of clips; see `RoutedQuantizer.forward`."""
         return self._fitted.encode(features, lengths, **options)
 
     def decode(self, codes: Any, route: Any, weights: Any = None) -> Any:
-        """Give the features of codes; see `RoutedQuantizer.decode`."""
+        """Return the features of codes; see `RoutedQuantizer.decode`."""
         return self._fitted.decode(codes, route, weights)
 
     def predict_proba(self, features: Any) -> np.ndarray:
-        """Give class posteriors; see `RoutedQuantizer.predict_proba`."""
+        """Return class posteriors; see `RoutedQuantizer.predict_proba`."""
         return self._fitted.predict_proba(features)
 
     def predict(self, features: Any) -> list[str]:
-        """Give the most likely class of each clip."""
+        """Return the most likely class of each clip."""
         return self._fitted.predict(features)
 
     def score(self, features: Any, emotions: Any) -> float:
-        """Give the macro-F1 of `predict`; see `RoutedQuantizer.score`."""
+        """Return the macro-F1 of `predict`; see `RoutedQuantizer.score`."""
         return self._fitted.score(features, emotions)
 
     def units(self, audio: Any, **options: Any) -> Any:
-        """Give the units of speech; see `RoutedQuantizer.units`."""
+        """Return the units of speech; see `RoutedQuantizer.units`."""
         return self._fitted.units(audio, **options)
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -379,6 +379,6 @@ def write_table(path: str | Path, table: dict[str, Any]) -> None:
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Give the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

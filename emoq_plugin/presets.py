@@ -52,7 +52,7 @@ def find_config(
 
 
 def config_of(kind: str) -> Callable[[str], Path]:
-    """Give the type of an option that takes a file of `conf/<kind>`, see `find_config`.
+    """Return the type of an option: a file of `conf/<kind>`, see `find_config`.
 
     For `argparse`, so that a wrong one is told before any work.
     """

@@ -228,7 +228,7 @@ MAKERS += (nemo, meld, emodb)
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory):
-    """Give the directory of a corpus' miniature, made once."""
+    """Return the directory of a corpus' miniature, made once."""
     made = {}
 
     def make(name):
@@ -242,7 +242,7 @@ def miniature(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def ffmpeg(tmp_path_factory):
-    """Give a PATH on which `ffmpeg` passes on the audio that miniature films hold."""
+    """Return a PATH on which `ffmpeg` passes on the audio that miniature films hold."""
     folder = tmp_path_factory.mktemp("bin")
     script = folder / "ffmpeg"
     script.write_text(

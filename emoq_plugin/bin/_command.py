@@ -93,12 +93,12 @@ def _parse(
 
 
 def debugging() -> bool:
-    """Tell whether messages come with their tracebacks."""
+    """Return whether messages come with their tracebacks."""
     return bool(os.environ.get(DEBUG))
 
 
 def explain(error: BaseException, own: Path = PACKAGE) -> str | None:
-    """Give the message of an error that the user can mend.
+    """Return the message of an error that the user can mend.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def explain(error: BaseException, own: Path = PACKAGE) -> str | None:
 
 
 def _is_deliberate(error: BaseException, own: Path) -> bool:
-    """Tell whether a `raise` statement of ours made the error, here or in a worker."""
+    """Return whether a `raise` statement of ours made error, here or in a worker."""
     worker = getattr(error.__cause__, "tb", None)
     if isinstance(worker, str):  # the traceback that concurrent.futures has kept
         file, line = (_WORKER_FRAME.findall(worker) or [("", "")])[-1]

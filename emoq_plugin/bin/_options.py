@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """Give the type of a whole number.
+    """Return the type of a whole number.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def number(least: float) -> Callable[[str], float]:
-    """Give the type of a finite number.
+    """Return the type of a finite number.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def number(least: float) -> Callable[[str], float]:
 
 
 def optional(kind: Callable[[str], object]) -> Callable[[str], object]:
-    """Give the type whose empty value is None, as scripts spell an option not given."""
+    """Return a type whose empty value is None: scripts spell an absent option so."""
 
     def read(text: str) -> object:
         return kind(text) if text else None

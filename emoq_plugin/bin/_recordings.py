@@ -22,7 +22,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 
 
 def find_audio(names: Iterable[str]) -> dict[str, str]:
-    """Give the path of each recording by its name in the output.
+    """Return the path of each recording by its name in the output.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _results(
 
 
 def _free_memory() -> None:
-    """Give back what a call that failed has left."""
+    """Return back what a call that failed has left."""
     import torch
 
     gc.collect()
@@ -187,7 +187,7 @@ def mean_of_speaker(
     failed: list[str],
     multi_channel: str,
 ) -> tuple["Tensor", dict[str, str]]:
-    """Give the mean frame of one speaker, and the recordings that can be used."""
+    """Return the mean frame of one speaker, and the recordings that can be used."""
     from emoq_plugin.speech.pipeline import mean_frame
 
     sums = dict(

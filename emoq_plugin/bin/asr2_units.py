@@ -58,7 +58,7 @@ class Kept:
     seconds: tuple[float, float] | None
 
     def takes(self, seconds: float) -> bool:
-        """Tell whether a recording of this length is encoded."""
+        """Return whether a recording of this length is encoded."""
         return self.seconds is None or self.seconds[0] <= seconds <= self.seconds[1]
 
 
@@ -67,13 +67,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="asr2_units", description=__doc__)
     add = parser.add_argument
     add("--quantizer", type=Path, required=True, help="directory or hub name")
-    add("--arm", help="of a bank: balanced or <group>-<router>")
+    add("--system", help="of a bank: balanced or <group>-<router>")
     add("--n_levels", type=whole(1), help="levels of the stream; all when left out")
     add("--sets", nargs="+", required=True, help="the training set first")
     add("--data_dir", type=Path, default=Path("data"), help="holds <set>/wav.scp")
     add("--asr_exp", type=Path, help="of the model; default: exp/asr_<src_lang>")
     add("--dumpdir", type=Path, help="default: dump/<src_lang>")
-    add("--src_lang", help="default: emoq_<arm>_<K>x<L>_<sha256 of the codebooks>")
+    add("--src_lang", help="default: emoq_<system>_<K>x<L>_<sha256 of the codebooks>")
     add("--tgt_lang", default="en", help="as in asr2.sh")
     add("--stream", choices=["single", "multi"], help="default: by the levels")
     add("--deduplicate", type=str2bool, help="default: true for a single stream")
@@ -158,9 +158,9 @@ def _prepare(options: argparse.Namespace) -> "Asr2Units":
     from emoq_plugin.espnet_adapters.asr2 import CARD, Asr2Units
 
     found = emoq_plugin.load(
-        str(options.quantizer), arm=options.arm, n_levels=options.n_levels
+        str(options.quantizer), system=options.system, n_levels=options.n_levels
     )
-    arm, levels = found.arm.name, found.n_levels
+    system, levels = found.system.name, found.n_levels
     stream = options.stream or ("single" if levels == 1 else "multi")
     if stream == "multi" and options.asr_config is None:
         raise ValueError(
@@ -170,7 +170,7 @@ def _prepare(options: argparse.Namespace) -> "Asr2Units":
     if options.src_lang is None:
         rate = f"{found.bank.sizes[0]}x{levels}"
         digest = found.codebooks_sha256[:8]
-        options.src_lang = f"emoq_{arm.replace('-', '_')}_{rate}_{digest}"
+        options.src_lang = f"emoq_{system.replace('-', '_')}_{rate}_{digest}"
     options.asr_exp = options.asr_exp or Path("exp") / f"asr_{options.src_lang}"
     options.dumpdir = options.dumpdir or Path("dump") / options.src_lang
     deduplicate = options.deduplicate
@@ -197,7 +197,7 @@ def _prepare(options: argparse.Namespace) -> "Asr2Units":
     packed = options.dumpdir / "quantizer"
     pack.work(
         pack.get_parser().parse_args(
-            ["--quantizer", str(options.quantizer), "--arm", arm]
+            ["--quantizer", str(options.quantizer), "--system", system]
             + ["--n_levels", str(levels), "--output_dir", str(packed)]
         )
     )
@@ -279,14 +279,14 @@ def _write_ark(output: Path, name: str, ids: dict[str, Any]) -> None:
 
 
 def _prefix(factor: str) -> str:
-    """Give what ESPnet puts before names of recordings at another speed."""
+    """Return what ESPnet puts before names of recordings at another speed."""
     return "" if float(factor) == 1.0 else f"sp{factor}-"
 
 
 def _encode_all(
     options: argparse.Namespace, units: "Asr2Units", source: Path, kept: Kept
 ) -> Iterator[tuple[str, Any, float, float]]:
-    """Give (utterance, ids, seconds, bits) of every recording at every speed."""
+    """Return (utterance, ids, seconds, bits) of every recording at every speed."""
     from emoq_plugin.espnet_adapters.asr2 import read_recordings
     from emoq_plugin.progress import progress
 
@@ -390,7 +390,7 @@ class _Waves:
     def read(
         self, names: Iterable[str], factors: Iterable[str]
     ) -> Iterator[tuple[str, tuple[Any, int]]]:
-        """Give (name, (samples, Hz)) of each at every speed, by recording.
+        """Return (name, (samples, Hz)) of each at every speed, by recording.
 
         A recording played `factor` times as fast is one of `factor` times its rate.
         """

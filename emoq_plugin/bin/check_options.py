@@ -47,7 +47,7 @@ CONFIGS = (
     "ser_config",
     "study_config",
 )
-LISTS = ("rates", "arms", "ser_backend", "espnet_arms")
+LISTS = ("rates", "systems", "ser_backend", "espnet_systems")
 FOLDS = Path("data/folds")
 
 
@@ -75,7 +75,7 @@ def get_parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=str.split)
     for name in ("model_dir", "alignments", "pack_dir"):
         add(f"--{name}", type=optional(Path))
-    for name in ("cmd_backend", "ser_args", "espnet_rate", "pack_rate", "pack_arm"):
+    for name in ("cmd_backend", "ser_args", "espnet_rate", "pack_rate", "pack_system"):
         add(f"--{name}")
     for name in ("corpus", "set_name", "tag"):
         add(f"--{name}")
@@ -143,21 +143,21 @@ def _names(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
 
 
 def _units(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
-    """Check rates and arms by themselves."""
-    for name in ("rates", "arms"):
+    """Check rates and systems by themselves."""
+    for name in ("rates", "systems"):
         if getattr(options, name) == []:
             yield f"--{name} is empty"
     for rate in options.rates or ():
         yield from _said(parse_rate, rate, name="rates")
-    for arm in options.arms or ():
-        yield from _said(_check_arm, arm, name="arms")
+    for system in options.systems or ():
+        yield from _said(_check_system, system, name="systems")
     if 9 in stages and options.last_stage == 9:
         yield from _said(parse_rate, options.pack_rate, name="pack_rate")
-        yield from _said(_check_arm, options.pack_arm, name="pack_arm")
+        yield from _said(_check_system, options.pack_system, name="pack_system")
 
 
 def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
-    """Check that stage 4 learns the experts of all arms."""
+    """Check that stage 4 learns the experts of all systems."""
     if not options.quantizer_config or not stages & {4, 5, 6}:
         return
     from emoq_plugin.learning.fit_bank import QuantizerConfig
@@ -167,12 +167,14 @@ def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
     path = options.quantizer_config
     config = QuantizerConfig.read(path)
     CalibratedSettings.read(config.calibrated, f"{path}: calibrated")
-    for arm in options.arms if stages & {5, 6} else ():
-        yield from _said(_check_learned, arm, config.groups, name="arms")
+    for system in options.systems if stages & {5, 6} else ():
+        yield from _said(_check_learned, system, config.groups, name="systems")
     if stages >= {4, 9}:
-        needed = expert_sets_of(parse_systems(options.arms))
+        needed = expert_sets_of(parse_systems(options.systems))
         learned = [group for group in config.groups if group in needed]
-        yield from _said(_check_learned, options.pack_arm, learned, name="pack_arm")
+        yield from _said(
+            _check_learned, options.pack_system, learned, name="pack_system"
+        )
 
 
 def _said(check, *arguments, name: str) -> Iterator[str]:
@@ -182,26 +184,26 @@ def _said(check, *arguments, name: str) -> Iterator[str]:
         yield f"--{name}: {error}"
 
 
-def _check_arm(name: str) -> None:
-    """Refuse what is no arm."""
+def _check_system(name: str) -> None:
+    """Refuse what is no system."""
     from emoq_plugin.core.bank import BALANCED
     from emoq_plugin.routing.systems import CAPACITY, System
 
-    arm = System.parse(name)
-    if (arm.expert_set == BALANCED) != (arm.router is None):
+    system = System.parse(name)
+    if (system.expert_set == BALANCED) != (system.router is None):
         raise ValueError(
-            f"'{name}' is no arm, expected 'balanced' or <group>-<router>, such as "
+            f"'{name}' is no system, expected 'balanced' or <group>-<router>, such as "
             "specific-distortion"
         )
-    if arm.expert_set == CAPACITY and arm.router.of_class:
+    if system.expert_set == CAPACITY and system.router.of_class:
         raise ValueError(
-            f"'{name}': router '{arm.router}' names a class, and the experts of "
+            f"'{name}': router '{system.router}' names a class, and the experts of "
             "'capacity' are none"
         )
 
 
 def _check_learned(name: str, groups: list[str]) -> None:
-    """Refuse an arm whose experts are not learned."""
+    """Refuse a system whose experts are not learned."""
     from emoq_plugin.routing.systems import System, expert_sets_of
 
     needed = expert_sets_of([System.parse(name)])
@@ -237,11 +239,12 @@ def _recognition(options: argparse.Namespace, stages: set[int]) -> Iterator[str]
             f"--espnet_rate {options.espnet_rate} is not among --rates "
             f"{' '.join(options.rates)}: give one of them, or --ser_backend probe"
         )
-    if not options.espnet_arms:
-        yield "--espnet_arms is empty"
-    for arm in options.espnet_arms:
-        if arm not in options.arms:
-            yield f"--espnet_arms: '{arm}' is not among --arms {' '.join(options.arms)}"
+    if not options.espnet_systems:
+        yield "--espnet_systems is empty"
+    for system in options.espnet_systems:
+        if system not in options.systems:
+            known = " ".join(options.systems)
+            yield f"--espnet_systems: '{system}' is not among --systems {known}"
 
 
 def _study(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
@@ -285,9 +288,9 @@ def _check_bank(options: argparse.Namespace) -> None:
     bank = find_bank(options.pack_dir, options.pack_rate)
     experts = read_json(bank / "config.json")["experts"]
     groups = list(dict.fromkeys(name.partition("/")[0] for name in experts))
-    arms = [options.pack_arm] if options.pack_arm else options.arms
-    for arm in arms or ():
-        _check_learned(arm, groups)
+    systems = [options.pack_system] if options.pack_system else options.systems
+    for system in systems or ():
+        _check_learned(system, groups)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -30,7 +30,7 @@ divide them."""
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the options of this command."""
+    """Return the options of this command."""
     parser = argparse.ArgumentParser(
         prog="data_from_csv", description=f"{__doc__} {COLUMNS}"
     )

@@ -87,7 +87,7 @@ def split_by_duration(
 
 
 def _stages(options: argparse.Namespace, name: str, conf: dict[str, Any]):
-    """Give the stage of the whole set and a function that gives the stage of a job."""
+    """Return the stage of the whole set and a function that gives stage of a job."""
     encoder = encoder_class(name, **conf)
     files = encoder.input_files(**conf)
     settings = {"encoder": name, "conf": dict(conf), "version": encoder.VERSION}

@@ -38,7 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("audio", nargs="+", help="files, directories, or - for a list on stdin")
     add("--quantizer", required=True, help="artifact directory or hub name")
-    add("--arm", help="of a bank: balanced or <group>-<router>")
+    add("--system", help="of a bank: balanced or <group>-<router>")
     add("--n_levels", type=int, help="levels of the stream; all when left out")
     add("--format", choices=FORMATS, default="pseudo_labels")
     add("--level", type=int, default=0, help="of pseudo_labels and cjk, from 0")
@@ -67,7 +67,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.speech.pipeline import BATCH_FILES, SpeechToUnits
 
     quantizer = emoq_plugin.load(
-        options.quantizer, arm=options.arm, n_levels=options.n_levels
+        options.quantizer, system=options.system, n_levels=options.n_levels
     )
     width = quantizer.n_levels
     if not 0 <= options.level < width:
@@ -142,7 +142,7 @@ def _tell_route(form: str, quantizer: "RoutedQuantizer", beside: Path | None) ->
         "route %s",
         form, ", ".join(quantizer.bank.experts), place,
     )  # fmt: skip
-    if quantizer.arm.router == "soft":
+    if quantizer.system.router == "soft":
         logging.warning(
             "%s hold only the units of the heavier of two experts: --format json or "
             "npz has both",

@@ -1,4 +1,4 @@
-"""Stage 5: encode a set with the quantizers of one fold, every arm at every rate."""
+"""Stage 5: encode a set with the quantizers of one fold, every system at every rate."""
 
 import argparse
 import logging
@@ -29,7 +29,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--folds", type=Path, required=True, help="data/folds")
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., as in stage 4")
-    add("--arms", nargs="+", required=True, help="balanced, <group>-<router> ...")
+    add("--systems", nargs="+", required=True, help="balanced, <group>-<router> ...")
     add("--route_depth", type=whole(1), default=1, help="levels that routers look at")
     add("--beam", type=whole(1), default=1, help="code sequences kept for a frame")
     add("--seed", type=whole(0), default=0, help="of the controls random and wrong")
@@ -37,16 +37,16 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def judge_of_speaker(directory: Path, fold, data) -> dict:
+def cross_fitted_banks(directory: Path, fold, data) -> dict:
     """Give, by training speaker, the bank learned without that speaker (if any)."""
     from emoq_plugin.core.bank import CodebookBank
 
-    judges = {}
+    routing_banks = {}
     for place in sorted((directory / CROSSFIT).glob("[0-9]*")):
         bank = CodebookBank.from_pretrained(place)
         check_no_leak(bank.card, fold, data, str(place))
-        judges |= dict.fromkeys(bank.card["held_out_speakers"], bank)
-    return judges
+        routing_banks |= dict.fromkeys(bank.card["held_out_speakers"], bank)
+    return routing_banks
 
 
 def read_held_out(place: Path, emotions: list[str]) -> dict:
@@ -104,7 +104,7 @@ def work(options: argparse.Namespace) -> None:
     stage = Stage(
         options.output_dir,
         inputs=[*inputs, *dict.fromkeys(banks.values())],
-        settings=settings | {"rates": options.rates, "arms": options.arms},
+        settings=settings | {"rates": options.rates, "systems": options.systems},
         code=[routing, units],
     )
     if stage.is_done():
@@ -114,13 +114,13 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.learning.fit_bank import speaker_means
     from emoq_plugin.routing.systems import System, parse_systems
     from emoq_plugin.speech.store import FeatureStore
-    from emoq_plugin.units.cells import ClipFacts, encode_cells
+    from emoq_plugin.units.encode_set import ClipFacts, encode_conditions
 
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
     features = FeatureStore(options.feature_dir)
     fold = read_fold(options.folds, options.fold, data)
-    arms = parse_systems(options.arms)
+    systems = parse_systems(options.systems)
     targets = data.targets(data.utterances, emotions).argmax(axis=1)
     facts = ClipFacts(
         speaker=data.speaker,
@@ -130,40 +130,40 @@ def work(options: argparse.Namespace) -> None:
     )
     stage.start()
     # Looked for once other processes are kept out.
-    cells: dict[Path, dict[tuple[str, System], Stage]] = {}
-    for rate, arm in product(dict.fromkeys(options.rates), arms):
-        beside = [held_out / str(arm.router_name)]
-        cell = Stage(
-            options.output_dir / rate / arm.name,
+    conditions: dict[Path, dict[tuple[str, System], Stage]] = {}
+    for rate, system in product(dict.fromkeys(options.rates), systems):
+        beside = [held_out / str(system.router_name)]
+        condition = Stage(
+            options.output_dir / rate / system.name,
             inputs=[*inputs, banks[rate], *(p for p in beside if p.exists())],
             settings=settings,
             code=[routing, units],
         )
-        if read_marker(cell.marker).get("fingerprint") == cell.fingerprint:
-            logging.info("%s stays as it is", cell.output)
+        if read_marker(condition.marker).get("fingerprint") == condition.fingerprint:
+            logging.info("%s stays as it is", condition.output)
         else:
-            cells.setdefault(banks[rate], {})[rate, arm] = cell
-    for directory, missing in cells.items():
+            conditions.setdefault(banks[rate], {})[rate, system] = condition
+    for directory, missing in conditions.items():
         bank = open_bank(directory, fold, data, features.card)
         if bank.normalization.kind == "speaker" and not facts.speaker_means:
             facts.speaker_means.update(speaker_means(features, data.speaker))
-        for cell in missing.values():
-            cell.withdraw()
-        encode_cells(
+        for condition in missing.values():
+            condition.withdraw()
+        encode_conditions(
             bank,
             features,
             facts,
             pairs=list(missing),
-            judges=judge_of_speaker(directory, fold, data),
+            routing_banks=cross_fitted_banks(directory, fold, data),
             route_depth=options.route_depth,
             beam=options.beam,
             seed=options.seed,
             quantizer_dir=directory,
             output_dir=options.output_dir,
         )
-        for cell in missing.values():
-            cell.finish()
-    stage.finish(clips=len(features), cells=len(options.rates) * len(arms))
+        for condition in missing.values():
+            condition.finish()
+    stage.finish(clips=len(features), conditions=len(options.rates) * len(systems))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Write one expert as ESPnet's k-means models, or an arm as ONNX graphs."""
+"""Write one expert as ESPnet's k-means models, or a system as ONNX graphs."""
 
 import argparse
 import logging
@@ -13,9 +13,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="export", description=__doc__)
     add = parser.add_argument
     add("--quantizer", required=True, help="artifact directory or hub name")
-    add("--arm", help="of a bank: balanced or <group>-<router>")
+    add("--system", help="of a bank: balanced or <group>-<router>")
     add("--n_levels", type=whole(1), help="levels to write; all when left out")
-    add("--expert", help="kmeans: expert to write, needed if the arm has several")
+    add("--expert", help="kmeans: expert to write, needed if the system has several")
     add(
         "--space",
         default="features",
@@ -34,7 +34,7 @@ def work(options: argparse.Namespace) -> None:
     import emoq_plugin
 
     quantizer = emoq_plugin.load(
-        options.quantizer, arm=options.arm, n_levels=options.n_levels
+        options.quantizer, system=options.system, n_levels=options.n_levels
     )
     if options.kmeans:
         from emoq_plugin.espnet_adapters.kmeans_models import centers_of, export_kmeans
@@ -44,9 +44,9 @@ def work(options: argparse.Namespace) -> None:
             raise ValueError(f"k-means models have one expert: --expert, of {experts}")
         if len(experts) > 1:
             logging.warning(
-                "%s holds %s alone: the route of arm '%s' is left out, so that clips "
+                "%s holds %s alone: the route of system '%s' is left out, so clips "
                 "routed to other experts get other units than here; --onnx keeps it",
-                options.kmeans, options.expert, quantizer.arm.name,
+                options.kmeans, options.expert, quantizer.system.name,
             )  # fmt: skip
         levels = centers_of(
             quantizer.bank, options.expert or experts[0], space=options.space

@@ -55,7 +55,7 @@ class Outcome:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the options of this command."""
+    """Return the options of this command."""
     parser = argparse.ArgumentParser(prog="format_data", description=__doc__)
     parser.add_argument("--data_dir", required=True, help="directory with wav.scp")
     parser.add_argument("--emotions", required=True, help="class order, one a line")
@@ -161,7 +161,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def _stage(data: DataDirectory, options: argparse.Namespace) -> Stage:
-    """Give the stage; audio counts by size and time, as hashing it all is slow."""
+    """Return the stage; audio counts by size and time, as hashing it all is slow."""
     digest = hashlib.sha256()
     for key, entry in sorted(data.wav.items()):
         known = not is_pipe(entry) and isfile(entry)

@@ -57,7 +57,7 @@ def get_parser() -> argparse.ArgumentParser:
         help="file or name of conf/quantizer",
     )
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
-    add("--arms", nargs="+", help="learn only the experts that these need; all")
+    add("--systems", nargs="+", help="learn only the experts that these need; all")
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
     add("--route_depth", type=whole(1), default=1, help="levels that routers look at")
     add(
@@ -99,7 +99,7 @@ def work(options: argparse.Namespace) -> None:
     }
     common = {"inputs": inputs, "code": [learning, routing]}
     shared = Stage(options.output_dir, settings=settings, **common)
-    asked = {"levels": levels, "arms": options.arms and sorted(options.arms)}
+    asked = {"levels": levels, "systems": options.systems and sorted(options.systems)}
     stage = Stage(options.output_dir, settings=settings | asked, **common)
     # One of several processes must not leave while the others wait for it.
     if processes_together() == 1 and stage.is_done():
@@ -114,7 +114,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def _features(options: argparse.Namespace, data):
-    """Give the dumped features, or an encoder that stands in for them."""
+    """Return the dumped features, or an encoder that stands in for them."""
     if options.feature_dir:
         from emoq_plugin.speech.store import FeatureStore
 
@@ -161,13 +161,13 @@ class _Bank:
         return [group for group in self.groups if group not in self.kept]
 
     def stage(self, output: Path, shared: str) -> Stage:
-        """Give the stage that ends in the bank."""
+        """Return the stage that ends in the bank."""
         settings = {"stage": shared, "size": self.size, "levels": self.n_levels}
         return Stage(output / self.name, settings=settings | {"groups": self.groups})
 
 
 def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
-    """Give size, levels and groups of the banks that were learned from the same."""
+    """Return size, levels and groups of the banks that were learned from the same."""
     markers = {p.parent.name: read_marker(p) for p in output.glob(f"*x*/{MARKER}")}
     settings = {name: found.get("settings", {}) for name, found in markers.items()}
     return {
@@ -178,17 +178,17 @@ def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
 
 
 def _groups(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
-    """Give the groups of the configuration that the arms need."""
+    """Return the groups of the configuration that the systems need."""
     from emoq_plugin.routing.systems import expert_sets_of, parse_systems
 
-    if options.arms is None:
+    if options.systems is None:
         return config.groups
-    needed = expert_sets_of(parse_systems(options.arms))
+    needed = expert_sets_of(parse_systems(options.systems))
     groups = [group for group in config.groups if group in needed]
     if not groups:
         raise ValueError(
-            f"{options.config}: groups are {' '.join(config.groups)}, and the arms "
-            f"{' '.join(options.arms)} need others: {' '.join(needed)}"
+            f"{options.config}: groups are {' '.join(config.groups)}, and the systems "
+            f"{' '.join(options.systems)} need others: {' '.join(needed)}"
         )
     return groups
 

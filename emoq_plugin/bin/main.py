@@ -9,7 +9,7 @@ from emoq_plugin.bin._command import readers_may_leave
 
 
 def verbs() -> list[str]:
-    """Give the names of all commands."""
+    """Return the names of all commands."""
     names = (module.name for module in pkgutil.iter_modules(commands.__path__))
     return sorted(n for n in names if not n.startswith("_") and n != "main")
 

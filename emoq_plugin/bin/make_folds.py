@@ -15,7 +15,7 @@ from emoq_plugin.recipe.stage import Stage
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the options of this command."""
+    """Return the options of this command."""
     parser = argparse.ArgumentParser(prog="make_folds", description=__doc__)
     parser.add_argument("--data_dir", required=True, help="directory with utt2spk")
     parser.add_argument("--n_folds", type=whole(1), default=5)

@@ -1,4 +1,4 @@
-"""Stage 7: what reconstructions of every arm at every rate keep, for one fold."""
+"""Stage 7: what reconstructions of every system at every rate keep, for one fold."""
 
 import argparse
 import logging
@@ -29,8 +29,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--folds", type=Path, required=True, help="data/folds")
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="as in stage 5")
-    add("--arms", nargs="+", required=True, help="as in stage 5")
-    add("--probe_arms", nargs="+", help="arms to probe phones and speakers of; all")
+    add("--systems", nargs="+", required=True, help="as in stage 5")
+    add(
+        "--probe_systems",
+        nargs="+",
+        help="systems to probe phones and speakers of; all",
+    )
     add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
     add(
         "--alignments",
@@ -55,12 +59,14 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Measure every cell; one JSON line for each rate and arm, and the reference."""
+    """Measure every condition, one JSON line each, and the reference."""
     from emoq_plugin.data.alignments import alignment_files
 
-    probed = options.probe_arms or options.arms
-    if unknown := sorted(set(probed) - set(options.arms)):
-        raise ValueError(f"--probe_arms names '{unknown[0]}', which is not in --arms")
+    probed = options.probe_systems or options.systems
+    if unknown := sorted(set(probed) - set(options.systems)):
+        raise ValueError(
+            f"--probe_systems names '{unknown[0]}', which is not in --systems"
+        )
     folder = options.folds / options.fold
     stage = Stage(
         options.output_dir,
@@ -74,8 +80,8 @@ def work(options: argparse.Namespace) -> None:
         ],
         settings={
             "rates": options.rates,
-            "arms": options.arms,
-            "probe_arms": probed,
+            "systems": options.systems,
+            "probe_systems": probed,
             "train_on": options.train_on,
             "min_phone_count": options.min_phone_count,
             "n_permutations": options.n_permutations,
@@ -93,7 +99,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.evaluation.measures import (
         MeasureTask,
-        measure_cell,
+        measure_condition,
         measure_continuous,
         write_measures,
     )
@@ -148,11 +154,13 @@ def work(options: argparse.Namespace) -> None:
             )
             lines.append(measure_continuous(task))
         for rate in rates:
-            for arm in options.arms:
-                store = UnitStore(options.units_dir / rate / arm)
-                lines.append(measure_cell(task, bank, store, probes=arm in probed))
+            for system in options.systems:
+                store = UnitStore(options.units_dir / rate / system)
+                lines.append(
+                    measure_condition(task, bank, store, probes=system in probed)
+                )
     write_measures(options.output_dir / "measures.jsonl", lines)
-    stage.finish(cells=len(lines))
+    stage.finish(conditions=len(lines))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Stage 9: one arm at one rate of one fold as an artifact that is ready to share."""
+"""Stage 9: one system at one rate of one fold as an artifact that is ready to share."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pack", description=__doc__)
     add = parser.add_argument
     add("--quantizer", type=Path, required=True, help="directory or hub name")
-    add("--arm", required=True, help="balanced or <group>-<router>")
+    add("--system", required=True, help="balanced or <group>-<router>")
     add("--n_levels", type=whole(1), help="levels to keep; all when left out")
     add(
         "--rate",
@@ -26,7 +26,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Keep the experts of the arm and the first levels, drop everything else."""
+    """Keep the experts of the system and the first levels, drop everything else."""
     source, n_levels = options.quantizer, options.n_levels
     if options.rate:
         _, n_levels = parse_rate(options.rate)
@@ -38,7 +38,7 @@ def work(options: argparse.Namespace) -> None:
     stage = Stage(
         options.output_dir,
         inputs=[source / name for name in ("config.json", "model.safetensors")],
-        settings={"arm": options.arm, "n_levels": n_levels},
+        settings={"system": options.system, "n_levels": n_levels},
         code=[routing],
     )
     if stage.is_done():
@@ -47,7 +47,7 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.routing.quantizer import RoutedQuantizer
 
-    found = emoq_plugin.load(str(source), arm=options.arm, n_levels=n_levels)
+    found = emoq_plugin.load(str(source), system=options.system, n_levels=n_levels)
     bank = CodebookBank(
         found.bank.experts,
         found.bank.codebooks[: found.n_levels],
@@ -58,7 +58,9 @@ def work(options: argparse.Namespace) -> None:
     )
     depth = min(found.depth, found.n_levels)
     stage.start()
-    RoutedQuantizer(bank, options.arm, depth=depth).save_pretrained(options.output_dir)
+    RoutedQuantizer(bank, options.system, depth=depth).save_pretrained(
+        options.output_dir
+    )
     stage.finish(experts=bank.experts, sizes=bank.sizes)
 
 

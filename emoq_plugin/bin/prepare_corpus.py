@@ -30,7 +30,7 @@ NO_MAJORITY = ("drop", "keep")
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the options of this command, those of single corpora at the end."""
+    """Return the options of this command, those of single corpora at the end."""
     parser = argparse.ArgumentParser(
         prog="prepare_corpus",
         description=f"{__doc__} Corpora: {', '.join(corpora.names())}.",
@@ -60,7 +60,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def _own_options() -> dict[str, list[str]]:
-    """Give the options that only some corpora have, with their choices in words."""
+    """Return the options that only some corpora have, with their choices in words."""
     found: dict[str, list[str]] = {}
     for name in corpora.names():
         for option, choices in corpora.load(name).options.items():

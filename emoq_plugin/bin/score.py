@@ -32,7 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         required=True,
-        help="JSON-lines files of all cells and folds",
+        help="JSON-lines files of all conditions and folds",
     )
     parser.add_argument(
         "--data_dir", type=Path, required=True, help="with the predicted utterances"
@@ -126,7 +126,9 @@ def work(options: argparse.Namespace) -> None:
     write_json(options.output_dir / "scores.json", scores)
     with atomic_write(options.output_dir / "RESULTS.md") as stream:
         stream.write(render_results(scores))
-    stage.finish(n_cells=len(scores["arms"]), n_utterances=scores["n_utterances"])
+    stage.finish(
+        n_conditions=len(scores["systems"]), n_utterances=scores["n_utterances"]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

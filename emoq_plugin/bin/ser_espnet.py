@@ -1,4 +1,4 @@
-"""Stage 6, ESPnet backend: train and apply the ESPnet task on some arms of one fold."""
+"""Stage 6, ESPnet backend: train and apply ESPnet task on some systems of one fold."""
 
 import argparse
 from pathlib import Path
@@ -23,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="as in stage 5")
     add("--rate", required=True, help="the rate whose units are used")
-    add("--arms", nargs="+", required=True, help="the arms whose units are used")
+    add("--systems", nargs="+", required=True, help="the systems whose units are used")
     add(
         "--config",
         type=config_of("ser"),
@@ -39,21 +39,21 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Run `ser_train --infer true` for each arm; one process imports ESPnet once."""
+    """Run `ser_train --infer true` for each system; one process imports ESPnet once."""
     if options.rate not in options.rates:
         raise ValueError(
             f"rate {options.rate} has no units, expected one of {options.rates}"
         )
     take_gpus(options.ngpu, options.job)
     quantizer = find_bank(options.quantizer_dir, options.rate)
-    for arm in options.arms:
+    for system in options.systems:
         values = {
-            "units_dir": options.units_dir / options.rate / arm,
+            "units_dir": options.units_dir / options.rate / system,
             "data_dir": options.data_dir,
             "fold_dir": options.folds / options.fold,
             "emotions": options.emotions,
             "quantizer": quantizer,
-            "output_dir": options.output_dir / f"{options.rate}_{arm}",
+            "output_dir": options.output_dir / f"{options.rate}_{system}",
             "config": options.config,
             "ngpu": options.ngpu,
             "seed": options.seed,

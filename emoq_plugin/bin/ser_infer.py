@@ -45,7 +45,7 @@ def units_files(units_dir: Path) -> list[Path]:
 
 
 def best_model(exp_dir: str | Path) -> Path:
-    """Give the best epoch's model by the first `best_model_criterion`."""
+    """Return the best epoch's model by the first `best_model_criterion`."""
     config = Path(exp_dir) / "config.yaml"
     try:
         phase, name, _ = read_yaml(config)["best_model_criterion"][0]
@@ -78,7 +78,7 @@ def load_model(exp_dir: str | Path, *, device: str = "cpu"):
 
 
 def predict(model, units, utterances: Sequence[str]):
-    """Give the posteriors of utterances, in their order.
+    """Return the posteriors of utterances, in their order.
 
     Utterances of equal length go together, so nothing is ever padded and no posterior
     depends on its neighbours.
@@ -171,7 +171,7 @@ def infer(
     prediction = Prediction(
         fold=fold_dir.name,
         rate=units.card["rate"],
-        arm=units.card["arm"],
+        system=units.card["system"],
         head="espnet",
         bitrate_bps={name: units.bitrate[name] for name in BITRATES},
         emotions=model.emotions,

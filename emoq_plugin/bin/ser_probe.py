@@ -1,4 +1,4 @@
-"""Stage 6, probe backend: predictions of every arm at every rate of one fold."""
+"""Stage 6, probe backend: predictions of every system at every rate of one fold."""
 
 import argparse
 from pathlib import Path
@@ -32,7 +32,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--folds", type=Path, required=True, help="data/folds")
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="as in stage 5")
-    add("--arms", nargs="+", required=True, help="as in stage 5, or <arm>+<arm>")
+    add(
+        "--systems",
+        nargs="+",
+        required=True,
+        help="as in stage 5, or <system>+<system>",
+    )
     add(
         "--predict",
         nargs="+",
@@ -52,7 +57,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Train and apply the heads; one JSON line for each rate, arm and head."""
+    """Train and apply the heads; one JSON line for each rate, system and head."""
     folder = options.folds / options.fold
     stage = Stage(
         options.output_dir,
@@ -65,7 +70,7 @@ def work(options: argparse.Namespace) -> None:
         ],
         settings={
             "rates": options.rates,
-            "arms": options.arms,
+            "systems": options.systems,
             "train_on": options.train_on,
             "predict": options.predict,
         },
@@ -84,8 +89,8 @@ def work(options: argparse.Namespace) -> None:
     from emoq_plugin.evaluation.emotion_probe import (
         HEAD_OPTIONS,
         ProbeTask,
-        probe_arms,
         probe_continuous,
+        probe_systems,
     )
     from emoq_plugin.evaluation.predictions import write_predictions
     from emoq_plugin.learning.fit_bank import speaker_means
@@ -125,12 +130,12 @@ def work(options: argparse.Namespace) -> None:
                 means = speaker_means(features, data.speaker)
             frozen, bound = probe_continuous(task, bank, features, mean_of_speaker)
             predictions.append(bound)
-        predictions += probe_arms(
+        predictions += probe_systems(
             task,
             bank,
             options.units_dir,
             rates=rates,
-            arms=options.arms,
+            systems=options.systems,
             frozen=frozen,
         )
     for part in options.predict:
@@ -138,7 +143,7 @@ def work(options: argparse.Namespace) -> None:
             options.output_dir / FILES[part],
             (p.only(getattr(fold, part)) for p in predictions),
         )
-    stage.finish(cells=len(predictions))
+    stage.finish(conditions=len(predictions))
 
 
 def main(arguments: list[str] | None = None) -> None:

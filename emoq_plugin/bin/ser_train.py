@@ -68,7 +68,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def _targets(fold, data, units, emotions: list[str], *, loss: str) -> dict[str, dict]:
-    """Give {part: {utterance: vote shares}} of a fold."""
+    """Return {part: {utterance: vote shares}} of a fold."""
     import numpy as np
 
     from emoq_plugin.espnet_adapters.ser_inputs import available
@@ -138,7 +138,7 @@ def _set_class_weights(model_conf: dict, train: dict) -> None:
 
 
 def _resumable(output: Path, fingerprint: str) -> bool:
-    """Tell whether an interrupted training of the same inputs can go on."""
+    """Return whether an interrupted training of the same inputs can go on."""
     checkpoint, started = output / "checkpoint.pth", output / ".started.json"
     if not checkpoint.exists() or not started.exists():
         return False

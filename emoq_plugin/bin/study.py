@@ -104,7 +104,7 @@ def _encode_and_probe(
     train_on: str,
     predict: list[str],
     rates: list[str],
-    arms: list[str],
+    systems: list[str],
 ) -> dict[str, Any]:
     """Run stages 4 to 6 in one directory; give the options that they share."""
     from emoq_plugin.bin import encode_units, learn_codebooks, ser_probe
@@ -122,7 +122,7 @@ def _encode_and_probe(
         _call(
             learn_codebooks,
             **common,
-            config=study.write_quantizer_config(job, arms, quantizer_dir.parent),
+            config=study.write_quantizer_config(job, systems, quantizer_dir.parent),
             corpus=job.corpus,
             train_on=train_on,
             crossfit=config.crossfit,
@@ -133,7 +133,7 @@ def _encode_and_probe(
     _call(
         encode_units,
         **common,
-        arms=[arm for arm in arms if arm in config.unit_arms],
+        systems=[system for system in systems if system in config.unit_systems],
         quantizer_dir=quantizer_dir,
         route_depth=config.route_depth,
         seed=job.seed,
@@ -142,7 +142,7 @@ def _encode_and_probe(
     _call(
         ser_probe,
         **common,
-        arms=arms,
+        systems=systems,
         quantizer_dir=quantizer_dir,
         units_dir=place / "units",
         train_on=train_on,
@@ -191,12 +191,12 @@ def run_job(study: "Study", job: "Job", *, hardware: dict[str, Any]) -> None:
             train_on=config.train_on,
             predict=["test", "valid"] if inside else ["test"],
             rates=config.rates_of(job.feature),
-            arms=config.arms,
+            systems=config.systems,
         )
         _call(
             measure,
             **common,
-            arms=config.unit_arms,
+            systems=config.unit_systems,
             train_on=config.train_on,
             seed=job.seed,
             alignments=study.alignments,
@@ -215,7 +215,7 @@ def run_job(study: "Study", job: "Job", *, hardware: dict[str, Any]) -> None:
                 train_on="train",
                 predict=["valid"],
                 rates=study.cheap_rates(job.feature),
-                arms=["balanced", *config.candidates],
+                systems=["balanced", *config.candidates],
             )
     # A later call may find most parts done: the longest one tells the time.
     before = read_json(marker)["seconds"] if marker.exists() else 0.0

@@ -25,7 +25,7 @@ from emoq_plugin.speech.pipes import is_pipe
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Give the options of this command."""
+    """Return the options of this command."""
     parser = argparse.ArgumentParser(prog="validate_data_dir", description=__doc__)
     parser.add_argument("--data_dir", required=True, help="directory with wav.scp")
     parser.add_argument("--emotions", required=True, help="class order, one a line")

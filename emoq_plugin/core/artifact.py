@@ -22,7 +22,7 @@ CARD = "README.md"
 def fingerprint_of_tensors(
     tensors: Mapping[str, Tensor], names: Sequence[str] = ()
 ) -> str:
-    """Give the SHA-256 over names, shapes and float32 contents."""
+    """Return the SHA-256 over names, shapes and float32 contents."""
     digest = hashlib.sha256(repr(list(names)).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -35,11 +35,11 @@ class Artifact:
     """What can be saved and loaded: gives `config`, `tensors` and `from_config`."""
 
     def config(self) -> dict[str, Any]:
-        """Give everything that is not a tensor, for JSON."""
+        """Return everything that is not a tensor, for JSON."""
         raise TypeError(f"{type(self).__name__} has no config")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give the tensors by name."""
+        """Return the tensors by name."""
         raise TypeError(f"{type(self).__name__} has no tensors")
 
     @classmethod
@@ -145,7 +145,7 @@ def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
 
 
 def artifact_type(name: str | Path, *, revision: str | None = None) -> str:
-    """Tell the class of an artifact, from its config.
+    """Return the class of an artifact, from its config.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def artifact_type(name: str | Path, *, revision: str | None = None) -> str:
 def local_directory(
     name: str | Path, revision: str | None = None, token: str | bool | None = None
 ) -> Path:
-    """Give the directory of an artifact, fetched from the hub if it is none.
+    """Return the directory of an artifact, fetched from the hub if it is none.
 
     Parameters
     ----------
@@ -229,8 +229,8 @@ def describe(config: dict[str, Any]) -> str:
             f"| features | {feature['encoder']}, {feature['dimension']} dimensions, "
             f"{feature['frame_rate_hz']:g} Hz |"
         )
-    if "arm" in config:
-        lines.append(f"| arm | {config['arm']}, {config['n_levels']} level(s) |")
+    if "system" in config:
+        lines.append(f"| system | {config['system']}, {config['n_levels']} level(s) |")
         if feature:
             bits = sum(map(math.log2, config["sizes"][: config["n_levels"]]))
             rate = bits * feature["frame_rate_hz"]

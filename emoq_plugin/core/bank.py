@@ -122,7 +122,7 @@ class CodebookBank(Artifact, Float32Module):
         return list(dict.fromkeys(map(group_of, self.experts)))
 
     def group(self, name: str) -> list[str]:
-        """Give the experts of a group.
+        """Return the experts of a group.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class CodebookBank(Artifact, Float32Module):
         return members
 
     def expert(self, name: str) -> ResidualQuantizer:
-        """Give one expert as a quantizer that shares this bank's memory.
+        """Return one expert as a quantizer that shares this bank's memory.
 
         Raises
         ------
@@ -148,11 +148,11 @@ class CodebookBank(Artifact, Float32Module):
         return ResidualQuantizer([c[e] for c in self.codebooks], self.normalization)
 
     def subset(self, experts: Sequence[str]) -> "CodebookBank":
-        """Give a bank of some experts, in this order, with everything else kept."""
+        """Return a bank of some experts, in this order, with everything else kept."""
         return self._with(experts, self.stacked(experts), self.normalization)
 
     def with_normalization(self, normalization: Normalization) -> "CodebookBank":
-        """Give a bank of the same codebooks for other features."""
+        """Return a bank of the same codebooks for other features."""
         return self._with(self.experts, self.codebooks, normalization)
 
     def _with(
@@ -171,7 +171,7 @@ class CodebookBank(Artifact, Float32Module):
         )
 
     def joined(self, other: "CodebookBank", groups: Sequence[str]) -> "CodebookBank":
-        """Give a bank with the experts of both, in the order of these groups.
+        """Return a bank with the experts of both, in the order of these groups.
 
         Parameters
         ----------
@@ -196,14 +196,14 @@ class CodebookBank(Artifact, Float32Module):
     def stacked(
         self, experts: Sequence[str], n_levels: int | None = None
     ) -> list[Tensor]:
-        """Give the codebooks of some experts: list over levels of (E, K_l, D)."""
+        """Return the codebooks of some experts: list over levels of (E, K_l, D)."""
         rows = torch.tensor([self.experts.index(name) for name in experts])
         return [c[rows.to(c.device)] for c in self.codebooks[:n_levels]]
 
     # What the artifact holds, see artifact.py.
 
     def config(self) -> dict:
-        """Give all that is not a tensor."""
+        """Return all that is not a tensor."""
         return {
             "experts": self.experts,
             "sizes": self.sizes,
@@ -214,7 +214,7 @@ class CodebookBank(Artifact, Float32Module):
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give all tensors under their names in the file."""
+        """Return all tensors under their names in the file."""
         named = {f"codebooks.{i}": c for i, c in enumerate(self.codebooks)}
         named["normalization.mean"] = self.normalization.mean
         named["normalization.scale"] = self.normalization.scale
@@ -247,7 +247,7 @@ class CodebookBank(Artifact, Float32Module):
 
 
 def group_of(expert: str) -> str:
-    """Give the group of an expert: ``specific/sad`` -> ``specific``."""
+    """Return the group of an expert: ``specific/sad`` -> ``specific``."""
     return expert.partition("/")[0]
 
 

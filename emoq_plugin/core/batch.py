@@ -12,7 +12,7 @@ PADDING = -1
 
 
 def is_static(x: Tensor) -> bool:
-    """Tell whether shapes must not depend on values.
+    """Return whether shapes must not depend on values.
 
     They must not in an exported graph, and on a GPU, where finding out the number of
     frames would wait for everything before it.
@@ -21,7 +21,7 @@ def is_static(x: Tensor) -> bool:
 
 
 def check_batch(x: Tensor, lengths: Tensor | None, dimension: int) -> Tensor:
-    """Give the lengths of a batch that fits a quantizer.
+    """Return the lengths of a batch that fits a quantizer.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def check_batch(x: Tensor, lengths: Tensor | None, dimension: int) -> Tensor:
 
 
 def mask_of(lengths: Tensor, n_frames: int) -> Tensor:
-    """Give a (B, T) mask that is true where a clip has a frame."""
+    """Return a (B, T) mask that is true where a clip has a frame."""
     time = torch.arange(n_frames, device=lengths.device)
     return time < lengths[:, None]
 

@@ -212,7 +212,7 @@ class _StaticEncoding(BatchEncoding):
         return (sums / self.lengths[:, None]).float()
 
     def _search(self, expert: int, depth: int) -> tuple[Tensor, Tensor]:
-        """Give summed scores (B,) and what the levels leave over, (B, T, D)."""
+        """Return summed scores (B,) and what the levels leave over, (B, T, D)."""
         residual, total = self.normalised, 0.0
         for codebook in self.bank.codebooks[:depth]:
             table = codebook[expert]

@@ -11,7 +11,7 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
 
 
 def half_squared_norms(codebook: Tensor) -> Tensor:
-    """Give ``0.5 * ||c_k||^2``.
+    """Return ``0.5 * ||c_k||^2``.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class Normalization(Float32Module):
         *,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Give what is removed from clips before the corpus statistics.
+        """Return what is removed from clips before the corpus statistics.
 
         Parameters
         ----------

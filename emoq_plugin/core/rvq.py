@@ -80,7 +80,7 @@ class ResidualQuantizer(Float32Module):
         return sum(math.log2(len(c)) for c in self.first_levels(n_levels))
 
     def first_levels(self, n_levels: int | None) -> list[Tensor]:
-        """Give the first `n_levels` codebooks, all of them for None.
+        """Return the first `n_levels` codebooks, all of them for None.
 
         Raises
         ------

@@ -37,7 +37,7 @@ class Alignment:
     phones: np.ndarray
 
     def at(self, seconds: np.ndarray) -> np.ndarray:
-        """Give the phone at points in time; `SILENCE` where no segment is."""
+        """Return the phone at points in time; `SILENCE` where no segment is."""
         segment = np.searchsorted(self.starts, seconds, side="right")
         ends = np.concatenate([[-np.inf], self.ends])  # before the first segment: none
         phones = np.concatenate([[SILENCE], self.phones])
@@ -222,7 +222,7 @@ def _by_one_name[T](pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 
 def alignment_files(path: str | Path) -> list[Path]:
-    """Give the files that `read_alignments` may read: what a result depends on."""
+    """Return the files that `read_alignments` may read: what a result depends on."""
     path = Path(path)
     return walk(path, (LABEL_SUFFIX,)).files if path.is_dir() else [path]
 

@@ -134,7 +134,7 @@ def read_clips(
 
 
 def case_twins(names: Iterable[str]) -> list[list[str]]:
-    """Give names that differ in nothing but case or in how letters are composed.
+    """Return names that differ in nothing but case or in how letters are composed.
 
     Examples
     --------
@@ -222,7 +222,7 @@ def _choose_folds(table: ClipTable, found: Sequence[Mapping[str, str]]) -> None:
 
 
 def _known(name: str) -> str:
-    """Give the name of a column as it is known here, else nothing."""
+    """Return the name of a column as it is known here, else nothing."""
     if name.lower().startswith(VOTES):
         return VOTES + name[len(VOTES) :]
     return name.lower() if name.lower() in NEEDED + OPTIONAL else ""
@@ -269,7 +269,7 @@ def _as_name(text: str) -> str:
 
 
 def _group(row: Mapping[str, str], where: str, folds: str) -> str:
-    """Give the group or the part, whichever makes the folds."""
+    """Return the group or the part, whichever makes the folds."""
     if folds == "speakers":
         return ""
     column = folds.removesuffix("s")

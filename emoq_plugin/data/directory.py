@@ -134,7 +134,7 @@ class DataDirectory:
         _refuse(self.path, faults)
 
     def targets(self, utterances: Sequence[str], emotions: Sequence[str]) -> np.ndarray:
-        """Give the emotion distribution of each utterance.
+        """Return the emotion distribution of each utterance.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class DataDirectory:
         return targets / targets.sum(axis=1, keepdims=True)
 
     def labels(self, utterances: Sequence[str], emotions: Sequence[str]) -> np.ndarray:
-        """Give the class index of utt2emo.
+        """Return the class index of utt2emo.
 
         Returns
         -------
@@ -200,7 +200,7 @@ class DataDirectory:
         )
 
     def part(self, utterance: str) -> tuple[float, float] | None:
-        """Give start and end of an utterance in its recording, seconds."""
+        """Return start and end of an utterance in its recording, seconds."""
         return self.segments[utterance][1:] if utterance in self.segments else None
 
     def write(self, path: str | Path) -> None:
@@ -358,7 +358,7 @@ def write_lines(path: str | Path, items: Sequence[str]) -> None:
 
 
 def place_of_audio(data: DataDirectory, utterance: str) -> str:
-    """Give file and line where the audio of an utterance is named."""
+    """Return file and line where the audio of an utterance is named."""
     return _place(data, "segments" if data.segments else "wav.scp", utterance)
 
 

@@ -197,7 +197,7 @@ def check_speaker_disjoint(fold: Fold, speaker: Mapping[str, str]) -> None:
 
 
 def _is_number(name: str) -> bool:
-    """Tell whether a folder is a fold; `01` would be a second fold 1."""
+    """Return whether a folder is a fold; `01` would be a second fold 1."""
     return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
@@ -232,7 +232,7 @@ def _check_sizes(n_speakers: int, n_folds: int, n_valid_speakers: int) -> None:
 def _deal(
     size: Mapping[str, int], n_folds: int, groups: Mapping[str, str]
 ) -> list[Sequence[str]]:
-    """Give the test speakers of every fold."""
+    """Return the test speakers of every fold."""
     test: list[list[str]] = [[] for _ in range(n_folds)]
     for name in sorted(size, key=lambda s: (groups[s], -size[s], s)):
 

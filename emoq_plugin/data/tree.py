@@ -120,5 +120,5 @@ def told(left_out: Mapping[str, Sequence[object]]) -> str:
 
 
 def _is_loop(link: Path) -> bool:
-    """Tell whether a linked folder holds the link itself."""
+    """Return whether a linked folder holds the link itself."""
     return link.parent.resolve().is_relative_to(link.resolve())

@@ -74,7 +74,7 @@ def format_votes(votes: np.ndarray, emotions: Sequence[str]) -> str:
 
 
 def majority(votes: np.ndarray, emotions: Sequence[str]) -> str | None:
-    """Give the emotion with the most votes, None when two or more share the lead.
+    """Return the emotion with the most votes, None when two or more share the lead.
 
     Examples
     --------

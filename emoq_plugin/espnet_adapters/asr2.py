@@ -26,7 +26,7 @@ class Asr2Units:
     ----------
     quantizer : str
         Directory of the packed quantizer, seen from the card's directory.
-    arm : str
+    system : str
     n_levels : int
     stream : {"single", "multi"}
         `single`: one CJK character a frame for ``expert * K + code`` of the first
@@ -46,7 +46,7 @@ class Asr2Units:
     """
 
     quantizer: str
-    arm: str
+    system: str
     n_levels: int
     stream: str
     deduplicate: bool
@@ -78,11 +78,11 @@ class Asr2Units:
         """
         if stream not in STREAMS:
             raise ValueError(f"stream '{stream}', expected one of {STREAMS}")
-        arm, levels = quantizer.arm, quantizer.n_levels
-        if arm.n_streams > 1:
+        system, levels = quantizer.system, quantizer.n_levels
+        if system.n_streams > 1:
             raise ValueError(
-                f"arm '{arm.name}' mixes two experts, asr2 reads one stream: choose "
-                f"another router, such as '{arm.expert_set}-distortion'"
+                f"system '{system.name}' mixes two experts, asr2 reads one: choose "
+                f"another router, such as '{system.expert_set}-distortion'"
             )
         sizes = list(quantizer.bank.sizes[:levels])
         experts = list(quantizer.bank.experts)
@@ -100,7 +100,7 @@ class Asr2Units:
                 )
         return cls(
             quantizer=path,
-            arm=arm.name,
+            system=system.name,
             n_levels=levels,
             stream=stream,
             deduplicate=deduplicate,
@@ -145,7 +145,7 @@ class Asr2Units:
         return len(self.experts) * sum(self.sizes)
 
     def source(self, codes: np.ndarray, route: Mapping[str, float]) -> np.ndarray:
-        """Give the ids of one recording.
+        """Return the ids of one recording.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class Asr2Units:
         return to_cjk(ids)
 
     def tokens(self) -> list[str]:
-        """Give the names of the units, without ESPnet's special tokens."""
+        """Return the names of the units, without ESPnet's special tokens."""
         return token_list(self.sizes, n_experts=len(self.experts))[2:-1]
 
 

@@ -29,7 +29,7 @@ class AttentiveStatisticsPooling(AbsPooling):
         self._output_size = 2 * input_size
 
     def output_size(self) -> int:
-        """Give the dimension of the pooled vector: mean and standard deviation."""
+        """Return the dimension of the pooled vector: mean and standard deviation."""
         return self._output_size
 
     def forward(

@@ -184,7 +184,7 @@ def import_kmeans(
 def centers_of(
     bank: CodebookBank, expert: str, *, space: str = "features"
 ) -> list[np.ndarray]:
-    """Give the codewords of an expert where plain Euclidean k-means finds the same.
+    """Return the codewords of an expert where plain Euclidean k-means finds the same.
 
     Parameters
     ----------

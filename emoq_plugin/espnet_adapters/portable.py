@@ -12,7 +12,7 @@ from emoq_plugin.files import check_options
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
 MAX_VALUES = 2**29  # of one tensor, 2 GiB; a configuration may claim anything
-OPTIONS = ("path", "arm", "codebooks_sha256", "saved")
+OPTIONS = ("path", "system", "codebooks_sha256", "saved")
 
 
 def keep_exact(module: torch.nn.Module, states: dict, prefix: str, *_: Any) -> None:
@@ -33,7 +33,7 @@ class PortableQuantizer(torch.nn.Module):
     Parameters
     ----------
     conf : dict
-        What the user wrote: ``path`` (directory or hub name), ``arm`` for a bank of
+        What the user wrote: ``path`` (directory or hub name), ``system`` for a bank of
         experts, optionally ``codebooks_sha256``. Shapes and the SHA-256 are added to
         it: ESPnet hands nested mappings on as they are and writes `config.yaml` after
         the model is built, so they stand in the saved configuration.
@@ -52,7 +52,7 @@ class PortableQuantizer(torch.nn.Module):
             self.routed = _rebuild(conf["saved"])
             self.source = None  # empty until a checkpoint is loaded
         elif "path" in conf:
-            self.routed = emoq_plugin.load(conf["path"], arm=conf.get("arm"))
+            self.routed = emoq_plugin.load(conf["path"], system=conf.get("system"))
             self.source = f"the quantizer {conf['path']}"
         else:
             raise ValueError("quantizer: found no 'path', expected a directory or name")
@@ -97,7 +97,7 @@ class PortableQuantizer(torch.nn.Module):
         if self.source is None:
             raise ValueError(
                 "the quantizer is empty: no checkpoint was loaded. To train anew, "
-                "write only 'path' (and 'arm') under 'quantizer', not 'saved'"
+                "write only 'path' (and 'system') under 'quantizer', not 'saved'"
             )
         return self.routed(x.detach().float(), lengths, n_levels=n_levels)
 

@@ -49,7 +49,7 @@ class CardFrontend(AbsFrontend):
         self.input_fs = input_fs or self.encoder.sample_rate
 
     def output_size(self) -> int:
-        """Give the dimension of a frame."""
+        """Return the dimension of a frame."""
         return self.encoder.card.dimension
 
     def forward(
@@ -78,7 +78,7 @@ class QuantizedFrontend(AbsFrontend):
     Parameters
     ----------
     quantizer : dict
-        ``{path: <directory or hub name>, arm: specific-distortion}``, see
+        ``{path: <directory or hub name>, system: specific-distortion}``, see
         `PortableQuantizer`.
     upstream : str, optional
         ``features`` is the encoder that the quantizer was learned on (frozen, outside
@@ -126,7 +126,7 @@ class QuantizedFrontend(AbsFrontend):
         if not isinstance(quantizer, dict):
             raise ValueError(
                 f"frontend_conf: quantizer is {quantizer!r}, expected a mapping such "
-                "as {path: exp/quantizer/64x4, arm: specific-distortion}"
+                "as {path: exp/quantizer/64x4, system: specific-distortion}"
             )
         if output not in OUTPUTS:
             raise ValueError(f"output is '{output}', expected one of {OUTPUTS}")
@@ -218,7 +218,7 @@ class QuantizedFrontend(AbsFrontend):
             self.upstream.reload_pretrained_parameters()
 
     def output_size(self) -> int:
-        """Give the dimension of a frame."""
+        """Return the dimension of a frame."""
         if self.embedding:
             return self.embedding.output_size()
         return self.quantizer.dimension

@@ -59,7 +59,7 @@ def register() -> None:
 
 
 def registries(module: ModuleType) -> dict[str, Any]:
-    """Give the registries of a module that take a class of ours, by attribute name."""
+    """Return registries of a module that take a class of ours, by attribute."""
     from espnet2.asr.frontend.abs_frontend import AbsFrontend
     from espnet2.tok.abs_quantizer import AbsSpeechTokenizerQuantizer
     from espnet2.train.class_choices import ClassChoices
@@ -91,7 +91,7 @@ def register_module(module: ModuleType) -> None:
 
 
 def embeds_tokens(choices: Any) -> bool:
-    """Tell whether a registry's frontends are called with a vocabulary size."""
+    """Return whether a registry's frontends are called with a vocabulary size."""
     return any(
         "input_size" in inspect.signature(frontend).parameters
         for frontend in choices.classes.values()

@@ -94,7 +94,7 @@ class ESPnetSERModel(AbsESPnetModel):
         route: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
-        """Give the loss and the statistics of a batch.
+        """Return the loss and the statistics of a batch.
 
         Macro averages are not reported: a mean over batches would not be the macro
         average of the set. The scorer computes them from the posteriors.
@@ -140,7 +140,7 @@ class ESPnetSERModel(AbsESPnetModel):
         route: torch.Tensor | None = None,
         **kwargs,
     ) -> dict[str, torch.Tensor]:
-        """Give the frontend's output for ESPnet's statistics pass."""
+        """Return the frontend's output for ESPnet's statistics pass."""
         feats, lengths = self.frontend(units, units_lengths, route)
         return {"feats": feats, "feats_lengths": lengths}
 
@@ -151,5 +151,5 @@ class ESPnetSERModel(AbsESPnetModel):
         units_lengths: torch.Tensor,
         route: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Give the posteriors, (B, C) float, rows sum to 1; call `eval()` before."""
+        """Return the posteriors, (B, C) float, rows sum to 1; call `eval()` before."""
         return self._logits(units, units_lengths, route).softmax(dim=1)

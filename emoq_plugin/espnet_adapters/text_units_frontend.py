@@ -153,7 +153,7 @@ class TextUnitsFrontend(UnitsFrontend):
 
 
 def _shape_options(quantizer: dict[str, Any]) -> dict[str, Any]:
-    """Give the options of `UnitsFrontend`; units of a bank have all its experts."""
+    """Return the options of `UnitsFrontend`; units of a bank have all its experts."""
     if "saved" in quantizer:
         return quantizer["saved"]
     if "path" not in quantizer:

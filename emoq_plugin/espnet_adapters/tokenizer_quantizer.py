@@ -20,7 +20,7 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
     Parameters
     ----------
     quantizer : dict
-        ``{path: <directory or hub name>, arm: specific-distortion}``, see
+        ``{path: <directory or hub name>, system: specific-distortion}``, see
         `PortableQuantizer`.
     n_levels : int, optional
         Of the reconstruction; all that were learned when left out.
@@ -44,7 +44,7 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, expected above 0")
         self.quantizer = PortableQuantizer(quantizer)
-        if self.quantizer.routed.arm.n_streams > 1:
+        if self.quantizer.routed.system.n_streams > 1:
             raise ValueError("a soft route sends two streams, a tokenizer has one")
         known = self.quantizer.routed.bank.n_levels
         default = self.quantizer.routed.n_levels
@@ -67,7 +67,7 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
     def _soft(
         self, features: torch.Tensor, lengths: torch.Tensor, experts: torch.Tensor
     ) -> torch.Tensor:
-        """Give the soft assignments (B, T, E K), zero outside the routed expert."""
+        """Return the soft assignments (B, T, E K), zero outside the routed expert."""
         bank = self.quantizer.routed.bank
         mask = mask_of(lengths, features.shape[1])
         normalised = bank.normalization(features.float(), mask=mask)

@@ -96,7 +96,7 @@ class Transcriber:
         self.card = card = Asr2Units.read(directory)
         conf = read_config(directory, card)
         quantizer = emoq_plugin.load(
-            str(directory / card.quantizer), arm=card.arm, n_levels=card.n_levels
+            str(directory / card.quantizer), system=card.system, n_levels=card.n_levels
         )
         self.tokens = conf["src_token_list"]
         check_codebooks(card, quantizer, conf)
@@ -124,7 +124,7 @@ class Transcriber:
         return cls(asr, **options)
 
     def _unpacked(self, asr: str | Path) -> Path:
-        """Give the directory of a model, of a packed one as long as this object lives.
+        """Return the directory of a model; a packed one's lives as long as this.
 
         ESPnet reads sentencepiece models late.
         """
@@ -163,7 +163,7 @@ class Transcriber:
         return found if isinstance(audio, list) else found[0]
 
     def source(self, units: Units) -> np.ndarray:
-        """Give the ids (N,) of the source vocabulary that the model reads.
+        """Return the ids (N,) of the source vocabulary that the model reads.
 
         Raises
         ------
@@ -331,7 +331,7 @@ def check_tokens(card: Asr2Units, tokens: Sequence[str]) -> None:
 
 
 def decoding_options(path: str | Path | None, *, vocabulary: int) -> dict[str, Any]:
-    """Give the options of `Text2Text` that mt_inference would use.
+    """Return the options of `Text2Text` that mt_inference would use.
 
     Parameters
     ----------

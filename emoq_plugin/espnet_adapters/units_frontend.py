@@ -15,7 +15,7 @@ EMBEDDINGS = ("tied", "initialised", "random")
 
 
 def sha256_of_codebook(codebook: torch.Tensor) -> str:
-    """Give the SHA-256 of one level's codewords, whatever their device and dtype.
+    """Return the SHA-256 of one level's codewords, whatever their device and dtype.
 
     Parameters
     ----------
@@ -255,11 +255,11 @@ class UnitsFrontend(AbsFrontend):
         ]
 
     def output_size(self) -> int:
-        """Give the dimension of a frame."""
+        """Return the dimension of a frame."""
         return self._output_size
 
     def portable_conf(self) -> dict[str, Any]:
-        """Give the part of `frontend_conf` that rebuilds this without the quantizer."""
+        """Return the part of `frontend_conf` that rebuilds this without quantizer."""
         return {
             "quantizer": None,
             "experts": list(self.experts),
@@ -304,7 +304,7 @@ class UnitsFrontend(AbsFrontend):
                     vectors.copy_(self._standard(level))
 
     def _standard(self, level: int) -> torch.Tensor:
-        """Give the standardised (E, K, D) codewords of a level."""
+        """Return the standardised (E, K, D) codewords of a level."""
         return (self.codebooks[level] - self.offset[level]) / self.scale[level]
 
     def _standardise(self) -> None:

@@ -32,7 +32,7 @@ class LinearProbe:
     bias: Tensor
 
     def predict(self, rows: Tensor) -> Tensor:
-        """Give the classes (N,) of rows (N, D)."""
+        """Return the classes (N,) of rows (N, D)."""
         return torch.addmm(self.bias, rows, self.weight).argmax(dim=1)
 
 
@@ -215,11 +215,12 @@ class PhoneTask:
             the share that is right if every frame is the most frequent phone.
         """
         used, row = np.unique(train, return_inverse=True)
-        cells = np.bincount(
+        conditions = np.bincount(
             row * self.n_phones + self.train_labels, minlength=len(used) * self.n_phones
         ).reshape(len(used), self.n_phones)
         probe = fit_softmax(
-            rows[torch.from_numpy(used)], torch.from_numpy(cells.astype(np.float32))
+            rows[torch.from_numpy(used)],
+            torch.from_numpy(conditions.astype(np.float32)),
         )
         right = probe.predict(rows).numpy()[test] == self.test_labels
         clip = np.repeat(np.arange(len(self.test)), [*map(len, self.test.values())])

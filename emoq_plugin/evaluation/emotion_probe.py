@@ -1,4 +1,4 @@
-"""Every arm at every rate under a logistic regression: retrained, frozen, route."""
+"""Every system at every rate under a logistic regression: retrained, frozen, route."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class ProbeTask:
         pooled: Mapping[str, np.ndarray],
         *,
         rate: str,
-        arm: str,
+        system: str,
         name: str,
         bitrate: dict[str, float] | None,
         seconds: float | None = None,
@@ -80,7 +80,12 @@ class ProbeTask:
         rows = _stack(pooled, self.predicted)
         posteriors = head.predict_proba(rows, _stack(routes, self.predicted))
         return self.prediction(
-            posteriors, rate=rate, arm=arm, name=name, bitrate=bitrate, seconds=seconds
+            posteriors,
+            rate=rate,
+            system=system,
+            name=name,
+            bitrate=bitrate,
+            seconds=seconds,
         )
 
     def prediction(
@@ -88,7 +93,7 @@ class ProbeTask:
         posteriors: np.ndarray,
         *,
         rate: str,
-        arm: str,
+        system: str,
         name: str,
         bitrate: dict[str, float] | None,
         seconds: float | None = None,
@@ -97,7 +102,7 @@ class ProbeTask:
         return Prediction(
             fold=self.fold.name,
             rate=rate,
-            arm=arm,
+            system=system,
             head=name,
             bitrate_bps=bitrate,
             emotions=self.emotions,
@@ -171,24 +176,25 @@ def route_posteriors(
 
 
 def route_shares(units: UnitStore, utterance: str) -> np.ndarray:
-    """Give the weight of each expert in the route of a clip, (E,)."""
+    """Return the weight of each expert in the route of a clip, (E,)."""
     route = units.routes[utterance]
     return np.array([route.get(expert, 0.0) for expert in units.card["experts"]])
 
 
-def probe_arms(
+def probe_systems(
     task: ProbeTask,
     bank: CodebookBank,
     units_dir: Path,
     *,
     rates: Sequence[str],
-    arms: Sequence[str],
+    systems: Sequence[str],
     frozen: PooledClassifier,
 ) -> Iterator[Prediction]:
-    """Score the arms that one bank serves.
+    """Score the systems that one bank serves.
 
-    An arm ``<a>+<b>`` is the control that has the codes of arm a and the route of arm b
-    sent beside them: what a routed arm has above it is in its codes, not in its route.
+    A system ``<a>+<b>`` is the control that has the codes of system a and the route of
+    system b sent beside them: what a routed system has above it is in its codes, not in
+    its route.
 
     Parameters
     ----------
@@ -196,7 +202,7 @@ def probe_arms(
     bank : CodebookBank
     units_dir : Path
         dump/units/<tag>/fold<n>/<set>.
-    rates, arms : sequence of str
+    rates, systems : sequence of str
     frozen : PooledClassifier
         Trained on the normalised features, never retrained.
 
@@ -207,8 +213,8 @@ def probe_arms(
         experts are classes, `route`; `retrained` alone for ``<a>+<b>``.
     """
     for rate in rates:
-        for arm in arms:
-            codes, plus, routed = arm.partition(WITH_ROUTE_OF)
+        for system in systems:
+            codes, plus, routed = system.partition(WITH_ROUTE_OF)
             units = UnitStore(units_dir / rate / codes)
             pooled = decoded_pooled(bank, units, task.clips)
             bitrate = {k: v for k, v in units.bitrate.items() if np.isscalar(v)}
@@ -219,20 +225,20 @@ def probe_arms(
             shares = None
             if len(beside.card["experts"]) > 1:
                 shares = {u: route_shares(beside, u) for u in task.clips}
-            cell = {"rate": rate, "arm": arm, "bitrate": bitrate}
-            cell["seconds"] = units.seconds
+            condition = {"rate": rate, "system": system, "bitrate": bitrate}
+            condition["seconds"] = units.seconds
             retrained = task.head(pooled, shares)
             yield task.predict(
-                retrained, pooled, name="retrained", routes=shares, **cell
+                retrained, pooled, name="retrained", routes=shares, **condition
             )
             if plus:
                 continue
-            yield task.predict(frozen, pooled, name="frozen", **cell)
+            yield task.predict(frozen, pooled, name="frozen", **condition)
             routes = [units.routes[u] for u in task.predicted]
-            if units.card["arm"] != "balanced":
+            if units.card["system"] != "balanced":
                 posteriors = route_posteriors(routes, task.emotions)
                 if posteriors is not None:
-                    yield task.prediction(posteriors, name="route", **cell)
+                    yield task.prediction(posteriors, name="route", **condition)
 
 
 def probe_continuous(
@@ -241,10 +247,10 @@ def probe_continuous(
     features: Mapping[str, np.ndarray],
     means: Callable[[str], torch.Tensor | None],
 ) -> tuple[PooledClassifier, Prediction]:
-    """Give the head on continuous features and the upper bound that it reaches."""
+    """Return the head on continuous features and the upper bound that it reaches."""
     pooled = continuous_pooled(bank, features, task.clips, means)
     head = task.head(pooled)
     prediction = task.predict(
-        head, pooled, rate=CONTINUOUS, arm=CONTINUOUS, name="retrained", bitrate=None
+        head, pooled, rate=CONTINUOUS, system=CONTINUOUS, name="retrained", bitrate=None
     )
     return head, prediction

@@ -20,7 +20,7 @@ def draw_speakers(
 ) -> np.ndarray:
     """Draw speakers with replacement.
 
-    Use one draw for all arms: differences between arms are then paired.
+    Use one draw for all systems: differences between systems are then paired.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def speaker_confusions(
     speakers: np.ndarray,
     n_speakers: int,
 ) -> np.ndarray:
-    """Give one confusion matrix a speaker, columns as in `metrics.confusion`.
+    """Return one confusion matrix a speaker, columns as in `metrics.confusion`.
 
     A single speaker may lack a class, so this does not refuse it.
 
@@ -135,7 +135,7 @@ def means_of_sums(sums: np.ndarray, sizes: np.ndarray, draws: np.ndarray) -> np.
 
 @dataclass(frozen=True)
 class SpeakerSums:
-    """Everything that the metrics of a cell are functions of, summed by speaker.
+    """Everything that the metrics of a condition are functions of, summed by speaker.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class SpeakerSums:
     classes: tuple[str, ...]
 
     def metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Give every metric for every way of counting the speakers.
+        """Return every metric for every way of counting the speakers.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class SpeakerSums:
         )
 
     def beside(self, other: "SpeakerSums") -> "SpeakerSums":
-        """Give the speakers of two cells side by side, as (2 S) clusters."""
+        """Return the speakers of two conditions side by side, as (2 S) clusters."""
         pairs = ((getattr(self, n), getattr(other, n)) for n in _SUMMED)
         return SpeakerSums(*map(np.concatenate, pairs), self.classes)
 
@@ -204,7 +204,7 @@ def with_everyone(draws: np.ndarray) -> np.ndarray:
 def percentile_interval(
     value: float, samples: np.ndarray, *, level: float = 0.95
 ) -> dict[str, float | None]:
-    """Give the value on all utterances with its percentile interval.
+    """Return the value on all utterances with its percentile interval.
 
     With few speakers (ten, say) percentile intervals are somewhat too narrow; read an
     end close to zero with care.
@@ -214,7 +214,7 @@ def percentile_interval(
     value : float
         The metric on all utterances, not the mean of the resamples.
     samples : (R,) array
-        The metric in every resample, or the difference of two arms under the same
+        The metric in every resample, or the difference of two systems under the same
         draws; NaN (undefined in a resample) is left out. With R = 0, of one speaker,
         there is no interval.
     level : float, default=0.95

@@ -1,4 +1,4 @@
-"""What the reconstructions of one arm at one rate keep: one JSON line a cell."""
+"""What reconstructions of a system at a rate keep: one JSON line a condition."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ TEXT_TABLES = ("utt2sentence", "text")
 
 @dataclass
 class MeasureTask:
-    """What all cells of a fold share.
+    """What all conditions of a fold share.
 
     Attributes
     ----------
@@ -181,7 +181,7 @@ def speaker_task(
 
 @dataclass
 class Units:
-    """Units of all clips of a fold, grouped by route: what cells are decoded from.
+    """Units of all clips of a fold, grouped by route: what conditions are decoded from.
 
     Attributes
     ----------
@@ -278,7 +278,7 @@ class Units:
     def streams(
         self, clips: Sequence[str], chosen: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
-        """Give (frames, L) unit ids that tell expert and code apart.
+        """Return (frames, L) unit ids that tell expert and code apart.
 
         With a soft route the expert of larger weight speaks.
         """
@@ -296,7 +296,7 @@ class Units:
 
 
 def unique_codes(codes: Tensor, size: int) -> tuple[Tensor, np.ndarray]:
-    """Give distinct rows of (N, L) codes and the row of each; all if they are many."""
+    """Return distinct rows of (N, L) codes and row of each; all if they are many."""
     if codes.shape[1] * np.log2(size) > 62:
         return codes, np.arange(len(codes))
     keys = np.zeros(len(codes), dtype=np.int64)
@@ -307,7 +307,7 @@ def unique_codes(codes: Tensor, size: int) -> tuple[Tensor, np.ndarray]:
 
 
 def measure_continuous(task: MeasureTask) -> dict[str, Any]:
-    """Give the line of the features that were not quantized: the reference."""
+    """Return the line of the features that were not quantized: the reference."""
     phones = None
     if task.phones:
         rows = np.arange(len(task.phone_rows))
@@ -316,7 +316,7 @@ def measure_continuous(task: MeasureTask) -> dict[str, Any]:
     return {
         "fold": task.fold.name,
         "rate": CONTINUOUS,
-        "arm": CONTINUOUS,
+        "system": CONTINUOUS,
         "bitrate_bps": None,
         "n_clips": task.n_test,
         "distortion": task.by_emotion(lambda rows: 0.0),
@@ -332,14 +332,14 @@ def measure_continuous(task: MeasureTask) -> dict[str, Any]:
     }
 
 
-def measure_cell(
+def measure_condition(
     task: MeasureTask,
     bank: CodebookBank,
     store: UnitStore,
     *,
     probes: bool = True,
 ) -> dict[str, Any]:
-    """Give the line of one arm at one rate.
+    """Return the line of one system at one rate.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def measure_cell(
     return {
         "fold": task.fold.name,
         "rate": store.card["rate"],
-        "arm": store.card["arm"],
+        "system": store.card["system"],
         "bitrate_bps": {k: v for k, v in store.bitrate.items() if np.isscalar(v)},
         "n_clips": task.n_test,
         "distortion": levels[-1].pop("by_emotion"),
@@ -384,7 +384,7 @@ def decoded_pooled(units: Units, clips: Sequence[str]) -> np.ndarray:
 
 
 def decoded_levels(task: MeasureTask, units: Units) -> list[dict[str, Any]]:
-    """Give distortion and cosine of means on test clips after 1 .. L levels.
+    """Return distortion and cosine of means on test clips after 1 .. L levels.
 
     The distortion is the mean squared error relative to the variance of the frames
     concerned (of one class where it is by class): 1 if nothing is kept but their mean.
@@ -422,7 +422,7 @@ def decoded_levels(task: MeasureTask, units: Units) -> list[dict[str, Any]]:
 
 
 def usage_of_level(store: UnitStore, level: int) -> dict[str, float]:
-    """Give entropy, utilisation and perplexity of one level on test clips."""
+    """Return entropy, utilisation and perplexity of one level on test clips."""
     share = store.bitrate["relative_entropy"][level]
     bits = share * float(np.log2(store.card["size"]))
     return {
@@ -474,7 +474,7 @@ def level_information(
 
 
 def drifts(task: MeasureTask, decoded: np.ndarray) -> dict[str, float] | None:
-    """Give the drift toward neutral of each other class; None without neutral clips.
+    """Return the drift toward neutral of each other class; None without neutral clips.
 
     Of standardised pooled vectors (mean and standard deviation over time).
     """
@@ -506,7 +506,7 @@ def vote_structure(task: MeasureTask, pooled: np.ndarray) -> float | None:
 def routes_by_emotion(
     task: MeasureTask, store: UnitStore
 ) -> dict[str, dict[str, float]] | None:
-    """Give the mean weight of each expert by class; None with a single expert."""
+    """Return the mean weight of each expert by class; None with a single expert."""
     experts = store.card["experts"]
     if len(experts) == 1:
         return None
@@ -528,7 +528,7 @@ def probe_phones(task: PhoneTask, units: Units) -> dict:
 
 
 def write_measures(path: str | Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON line a cell, atomically; numbers keep 6 significant digits."""
+    """Write a JSON line a condition, atomically, of 6 significant digits."""
     with atomic_write(path) as stream:
         for line in lines:
             stream.write(json.dumps(_rounded(line), ensure_ascii=False) + "\n")

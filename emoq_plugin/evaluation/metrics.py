@@ -18,7 +18,7 @@ SUM_TOLERANCE = 1e-4
 
 
 def positions(values: np.ndarray, labels: Sequence) -> np.ndarray:
-    """Give the position of each value in the label set, C for a value outside it.
+    """Return the position of each value in the label set, C for a value outside it.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def macro_f1(reference: Sequence, predicted: Sequence, *, labels: Sequence) -> f
 def per_class_recall(
     reference: Sequence, predicted: Sequence, *, labels: Sequence
 ) -> np.ndarray:
-    """Give the recall of every class of the label set, (C,) float64 (scikit-learn).
+    """Return the recall of every class of the label set, (C,) float64 (scikit-learn).
 
     Parameters and errors are those of `confusion`.
     """
@@ -136,7 +136,7 @@ def unweighted_average_recall(
 def weighted_accuracy(
     reference: Sequence, predicted: Sequence, *, labels: Sequence
 ) -> float:
-    """Give the share of utterances with the right label: WA, or plain accuracy.
+    """Return the share of utterances with the right label: WA, or plain accuracy.
 
     Parameters and errors are those of `confusion`.
     """
@@ -303,7 +303,7 @@ def _top2_sets(rows: np.ndarray) -> np.ndarray:
 
 
 def top2_set(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Tell whether the two most probable classes are the two most voted ones.
+    """Return whether the two most probable classes are the two most voted ones.
 
     Order within the set does not count. Where votes tie, every set of two that leaves
     no larger class outside is right (a one-hot target: every set with its class). Where

@@ -1,6 +1,6 @@
 """Predictions of one fold: JSON lines that every SER head writes and one scorer reads.
 
-One line is one cell (rate, arm, head) of one fold, an object with the fields of
+One line is one condition (rate, system, head) of one fold, an object with the fields of
 `Prediction`.
 """
 
@@ -24,7 +24,7 @@ BITRATES = ("nominal", "entropy", "side_info")
 
 @dataclass(frozen=True)
 class Prediction:
-    """Posteriors of one cell on the test utterances of one fold.
+    """Posteriors of one condition on the test utterances of one fold.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Prediction:
         Name of the fold, for example `0`.
     rate : str
         `<K>x<L>`, or `continuous` for features that were not quantized.
-    arm : str
+    system : str
         For example `balanced` or `specific-distortion`.
     head : {"retrained", "frozen", "route", "espnet"}
         What made the decision.
@@ -55,7 +55,7 @@ class Prediction:
 
     fold: str
     rate: str
-    arm: str
+    system: str
     head: str
     bitrate_bps: dict[str, float] | None
     emotions: list[str]
@@ -67,7 +67,7 @@ class Prediction:
         hints = get_type_hints(Prediction)
         del hints["posteriors"]
         check_types(vars(self), hints, "prediction")
-        for field in ("fold", "rate", "arm", "head"):
+        for field in ("fold", "rate", "system", "head"):
             value = getattr(self, field)
             if not isinstance(value, str) or not value or "/" in value:
                 raise ValueError(f"{field} is {value!r}, expected a name without '/'")
@@ -83,7 +83,8 @@ class Prediction:
             if len(set(names)) != len(names):
                 twice = sorted({name for name in names if names.count(name) > 1})
                 raise ValueError(f"{field} names {twice[:5]} more than once")
-        # Frozen, so that a checked cell stays checked; only the type is settled here.
+        # Frozen, so that a checked condition stays checked; only the type is settled
+        # here.
         object.__setattr__(self, "posteriors", _as_matrix(self.posteriors))
         expected = (len(self.utterances), len(self.emotions))
         if self.posteriors.shape != expected:
@@ -94,7 +95,7 @@ class Prediction:
         check_distributions(self.posteriors, what="posteriors")
 
     def only(self, utterances: Sequence[str]) -> "Prediction":
-        """Give the rows of some utterances."""
+        """Return the rows of some utterances."""
         row = {utterance: n for n, utterance in enumerate(self.utterances)}
         rows = self.posteriors[[row[u] for u in utterances]]
         return replace(self, utterances=list(utterances), posteriors=rows)
@@ -114,8 +115,8 @@ class Prediction:
 
     @property
     def key(self) -> str:
-        """Name of the cell: `continuous/<head>` or `<rate>/<arm>/<head>`."""
-        parts = (self.rate, self.arm, self.head)
+        """Name of the condition: `continuous/<head>` or `<rate>/<system>/<head>`."""
+        parts = (self.rate, self.system, self.head)
         return "/".join((parts[0], parts[2]) if self.rate == CONTINUOUS else parts)
 
 

@@ -42,49 +42,52 @@ CLEAR_SHARE = 0.5
 
 
 @dataclass
-class Cell:
-    """One rate, arm and head over all folds; rows follow the common utterances."""
+class Condition:
+    """One rate, system and head over all folds; rows follow the common utterances."""
 
     rate: str
-    arm: str
+    system: str
     head: str
     bitrate_bps: dict[str, float] | None
     posteriors: np.ndarray  # (N, C)
     folds: dict[str, Prediction] = field(default_factory=dict)
 
 
-def read_cells(
+def read_conditions(
     files: Iterable[str | Path], emotions: Sequence[str]
 ) -> dict[str, dict[str, Prediction]]:
-    """Sort all predictions into cell -> fold -> prediction.
+    """Sort all predictions into condition -> fold -> prediction.
 
     Raises
     ------
     ValueError
-        For another class order, or a cell that is predicted twice in a fold.
+        For another class order, or a condition that is predicted twice in a fold.
     """
-    cells: dict[str, dict[str, Prediction]] = {}
+    conditions: dict[str, dict[str, Prediction]] = {}
     for path in files:
         for prediction in read_predictions(path):
             if prediction.emotions != list(emotions):
                 raise ValueError(
-                    f"{path}: cell {prediction.key} has classes {prediction.emotions}, "
+                    f"{path}: condition {prediction.key} has classes "
+                    f"{prediction.emotions}, "
                     f"expected {list(emotions)} in this order"
                 )
-            folds = cells.setdefault(prediction.key, {})
+            folds = conditions.setdefault(prediction.key, {})
             if prediction.fold in folds:
                 raise ValueError(
-                    f"{path}: cell {prediction.key} is predicted twice in fold "
+                    f"{path}: condition {prediction.key} is predicted twice in fold "
                     f"{prediction.fold}: give each prediction file once"
                 )
             folds[prediction.fold] = prediction
-    if not cells:
+    if not conditions:
         raise ValueError("no prediction files given")
-    return cells
+    return conditions
 
 
-def check_same_folds(cells: dict[str, dict[str, Prediction]]) -> dict[str, set[str]]:
-    """Refuse cells that miss folds or differ in the utterances of a fold.
+def check_same_folds(
+    conditions: dict[str, dict[str, Prediction]],
+) -> dict[str, set[str]]:
+    """Refuse conditions that miss folds or differ in the utterances of a fold.
 
     Returns
     -------
@@ -94,20 +97,22 @@ def check_same_folds(cells: dict[str, dict[str, Prediction]]) -> dict[str, set[s
     Raises
     ------
     ValueError
-        Naming the cell, or the utterance that two folds test.
+        Naming the condition, or the utterance that two folds test.
     """
     tested: dict[str, set[str]] = {}
-    for folds in cells.values():
+    for folds in conditions.values():
         for fold, prediction in folds.items():
             tested.setdefault(fold, set(prediction.utterances))
-    for key, folds in cells.items():
+    for key, folds in conditions.items():
         if missing := sorted(set(tested) - set(folds)):
-            raise ValueError(f"cell {key} misses folds {missing} that other cells have")
+            raise ValueError(
+                f"condition {key} misses folds {missing} that other conditions have"
+            )
         for fold, prediction in folds.items():
             if odd := sorted(tested[fold] ^ set(prediction.utterances)):
                 raise ValueError(
-                    f"cell {key}, fold {fold}: utterances {odd[:5]} are predicted in "
-                    "some cells and not in others"
+                    f"condition {key}, fold {fold}: utterances {odd[:5]} are predicted "
+                    "in some conditions and not in others"
                 )
     seen: dict[str, str] = {}
     for fold in sorted(tested):
@@ -122,7 +127,7 @@ def check_same_folds(cells: dict[str, dict[str, Prediction]]) -> dict[str, set[s
 
 
 def mean_bitrate(folds: Iterable[Prediction]) -> dict[str, float] | None:
-    """Give the bits of all folds together by their seconds."""
+    """Return the bits of all folds together by their seconds."""
     folds = list(folds)
     if any(prediction.bitrate_bps is None for prediction in folds):
         return None
@@ -142,14 +147,14 @@ def mean_bitrate(folds: Iterable[Prediction]) -> dict[str, float] | None:
     }
 
 
-def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Cell:
-    """Join the folds of a cell, rows in the order of `utterances`."""
+def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Condition:
+    """Join the folds of a condition, rows in the order of `utterances`."""
     row = {u: n for n, u in enumerate(u for p in folds.values() for u in p.utterances)}
     stacked = np.concatenate([p.posteriors for p in folds.values()])
     first = next(iter(folds.values()))
-    return Cell(
+    return Condition(
         rate=first.rate,
-        arm=CONTINUOUS if first.rate == CONTINUOUS else first.arm,
+        system=CONTINUOUS if first.rate == CONTINUOUS else first.system,
         head=first.head,
         bitrate_bps=mean_bitrate(folds.values()),
         posteriors=stacked[[row[u] for u in utterances]],
@@ -162,7 +167,7 @@ def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Ce
 
 @dataclass
 class Reference:
-    """What every cell is compared with, and the common draws of speakers."""
+    """What every condition is compared with, and the common draws of speakers."""
 
     emotions: list[str]
     labels: np.ndarray  # (N,) class or -1
@@ -182,7 +187,7 @@ def make_reference(
     n_resamples: int,
     seed: int,
 ) -> Reference:
-    """Give labels, vote shares and speakers of the pooled utterances.
+    """Return labels, vote shares and speakers of the pooled utterances.
 
     Raises
     ------
@@ -277,16 +282,16 @@ def intervals(samples: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return result
 
 
-def _score_cell(
-    cell: Cell, samples: Mapping[str, np.ndarray], reference: Reference
+def _score_condition(
+    condition: Condition, samples: Mapping[str, np.ndarray], reference: Reference
 ) -> dict:
     score = {
-        "rate": cell.rate,
-        "arm": cell.arm,
-        "name": display_name(cell.arm),
-        "control": is_control(cell.arm),
-        "head": cell.head,
-        "bitrate_bps": cell.bitrate_bps,
+        "rate": condition.rate,
+        "system": condition.system,
+        "name": display_name(condition.system),
+        "control": is_control(condition.system),
+        "head": condition.head,
+        "bitrate_bps": condition.bitrate_bps,
         "n_resamples": len(reference.draws),
         **intervals(samples),
     }
@@ -295,7 +300,7 @@ def _score_cell(
             part: {
                 "n_utterances": int(rows.sum()),
                 **intervals(
-                    sum_by_speaker(cell.posteriors, reference, rows).metrics(
+                    sum_by_speaker(condition.posteriors, reference, rows).metrics(
                         reference.weights
                     )
                 ),
@@ -317,7 +322,7 @@ def score_experiment(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score every cell of an experiment on all folds pooled.
+    """Score every condition of an experiment on all folds pooled.
 
     Hard metrics use the utterances that have a label and the classes that occur among
     them (`scored_emotions`). Soft metrics use all utterances: vote shares where raters
@@ -326,7 +331,7 @@ def score_experiment(
     Parameters
     ----------
     prediction_files : iterable of str or Path
-        Files of `write_predictions`, all cells and folds together.
+        Files of `write_predictions`, all conditions and folds together.
     data : DataDirectory
         Speakers, labels and votes of the predicted utterances.
     emotions : sequence of C str
@@ -338,7 +343,7 @@ def score_experiment(
     facts : mapping, optional
         More entries: `feature`, `quantizer`, `command`, `environment`.
     n_resamples, seed : int
-        Of the bootstrap over speakers, common to all cells.
+        Of the bootstrap over speakers, common to all conditions.
 
     Returns
     -------
@@ -350,28 +355,28 @@ def score_experiment(
     Raises
     ------
     ValueError
-        If a cell misses a fold, an utterance is predicted twice or unknown, class
+        If a condition misses a fold, an utterance is predicted twice or unknown, class
         orders differ, or `facts` would replace a computed entry.
     """
     emotions = list(emotions)
-    by_cell = read_cells(prediction_files, emotions)
-    folds = check_same_folds(by_cell)
+    by_condition = read_conditions(prediction_files, emotions)
+    folds = check_same_folds(by_condition)
     utterances = sorted(set().union(*folds.values()))
     reference = make_reference(
         data, utterances, emotions, n_resamples=n_resamples, seed=seed
     )
-    arms: dict[str, dict] = {}
+    systems: dict[str, dict] = {}
     samples: dict[str, dict[str, np.ndarray]] = {}
-    for key in sorted(by_cell):
-        cell = pool_folds(by_cell[key], utterances)
-        sums = sum_by_speaker(cell.posteriors, reference)
+    for key in sorted(by_condition):
+        condition = pool_folds(by_condition[key], utterances)
+        sums = sum_by_speaker(condition.posteriors, reference)
         samples[key] = sums.metrics(reference.weights)
-        arms[key] = _score_cell(cell, samples[key], reference)
-    for key, arm in arms.items():
-        balanced = f"{arm['rate']}/balanced/{arm['head']}"
-        if balanced in arms and balanced != key:
+        systems[key] = _score_condition(condition, samples[key], reference)
+    for key, system in systems.items():
+        balanced = f"{system['rate']}/balanced/{system['head']}"
+        if balanced in systems and balanced != key:
             change = {n: samples[key][n] - samples[balanced][n] for n in samples[key]}
-            arm["difference_to_balanced"] = intervals(change)
+            system["difference_to_balanced"] = intervals(change)
     scores = {
         "corpus": corpus,
         "synthetic": synthetic,
@@ -394,13 +399,13 @@ def score_experiment(
         },
     }
     facts = dict(facts or {})
-    if clash := sorted(n for n in facts if scores.get(n) is not None or n == "arms"):
+    if clash := sorted(n for n in facts if scores.get(n) is not None or n == "systems"):
         raise ValueError(f"facts name {clash}, which the scorer itself computes")
-    return {**scores, **facts, "arms": arms}
+    return {**scores, **facts, "systems": systems}
 
 
-def _arm_order(score: Mapping[str, Any]) -> tuple:
-    return (*System.parse(score["arm"]).order, HEADS.index(score["head"]))
+def _system_order(score: Mapping[str, Any]) -> tuple:
+    return (*System.parse(score["system"]).order, HEADS.index(score["head"]))
 
 
 def _rate_order(rate: str) -> tuple:
@@ -444,7 +449,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 _COLUMNS = (
-    ["arm", "head", "nominal bit/s", "entropy bit/s", "side info bit/s"]
+    ["system", "head", "nominal bit/s", "entropy bit/s", "side info bit/s"]
     + ["macro-F1 % [low, high]", "Δ to balanced [low, high]", "UAR %", "WA %"]
     + ["JS", "KL", "cosine", "top-2 %"]
 )
@@ -472,50 +477,54 @@ def _main_row(score: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _recall_table(scores: Mapping[str, Any], arms: Sequence[Mapping]) -> list[str]:
+def _recall_table(scores: Mapping[str, Any], systems: Sequence[Mapping]) -> list[str]:
     emotions = scores["scored_emotions"]
     return ["Recall of each class, % [low, high]:", ""] + _table(
-        ["rate", "arm", "head", *emotions],
+        ["rate", "system", "head", *emotions],
         (
-            [arm["rate"], arm["name"], arm["head"]]
-            + [_percent(arm["recall"][name], interval=True) for name in emotions]
-            for arm in arms
+            [system["rate"], system["name"], system["head"]]
+            + [_percent(system["recall"][name], interval=True) for name in emotions]
+            for system in systems
         ),
     )
 
 
-def _ambiguity_table(arms: Sequence[Mapping]) -> list[str]:
+def _ambiguity_table(systems: Sequence[Mapping]) -> list[str]:
     parts = {"low": "clear", "high": "ambiguous"}
-    found = [part for part in parts if part in arms[0].get("ambiguity", {})]
+    found = [part for part in parts if part in systems[0].get("ambiguity", {})]
     if not found:
         return []
-    header, title = ["rate", "arm", "head"], []
+    header, title = ["rate", "system", "head"], []
     for part in found:
-        size = arms[0]["ambiguity"][part]["n_utterances"]
+        size = systems[0]["ambiguity"][part]["n_utterances"]
         title.append(f"{parts[part]} ({size} utterances)")
         header += [f"JS {parts[part]}", f"top-2 % {parts[part]}"]
     rows = []
-    for arm in arms:
-        row = [arm["rate"], arm["name"], arm["head"]]
+    for system in systems:
+        row = [system["rate"], system["name"], system["head"]]
         for part in found:
-            split = arm["ambiguity"][part]
+            split = system["ambiguity"][part]
             row += [_number(split["js"]), _percent(split["top2_set"])]
         rows.append(row)
     lead = f"By agreement of the raters: {' and '.join(title)}, split at a primary "
     return [f"{lead}share of {CLEAR_SHARE:.0%}.", "", *_table(header, rows)]
 
 
-def _section(title: str, scores: Mapping[str, Any], arms: list[Mapping]) -> list[str]:
-    """Give one kind of head: a table a rate, then recalls of the trained heads."""
-    if not arms:
+def _section(
+    title: str, scores: Mapping[str, Any], systems: list[Mapping]
+) -> list[str]:
+    """Return one kind of head: a table a rate, then recalls of the trained heads."""
+    if not systems:
         return []
     lines = [f"## {title}", ""]
-    for rate in sorted({arm["rate"] for arm in arms}, key=_rate_order):
-        rows = sorted((arm for arm in arms if arm["rate"] == rate), key=_arm_order)
+    for rate in sorted({system["rate"] for system in systems}, key=_rate_order):
+        rows = sorted(
+            (system for system in systems if system["rate"] == rate), key=_system_order
+        )
         lines += [f"### {rate}", "", *_table(_COLUMNS, map(_main_row, rows))]
     trained = sorted(
-        (arm for arm in arms if arm["head"] in ("retrained", "espnet")),
-        key=lambda arm: (_rate_order(arm["rate"]), _arm_order(arm)),
+        (system for system in systems if system["head"] in ("retrained", "espnet")),
+        key=lambda system: (_rate_order(system["rate"]), _system_order(system)),
     )
     if trained:
         lines += _recall_table(scores, trained) + _ambiguity_table(trained)
@@ -548,7 +557,7 @@ def _heading(scores: Mapping[str, Any]) -> list[str]:
             "balanced RVQ at the same rate and head)."
         ),
         f"Soft metrics (JS, KL in nats, cosine, top-2 set) against {targets}.",
-        "Arms marked as control are not results: an oracle route knows the true label.",
+        "Systems marked as control are no results: an oracle route knows the label.",
     ]
     absent = [e for e in scores["emotions"] if e not in scores["scored_emotions"]]
     if absent:
@@ -597,16 +606,16 @@ def render_results(scores: Mapping[str, Any]) -> str:
     str
         Markdown: setting, continuous upper bound, then each kind of head by rate.
     """
-    arms = list(scores["arms"].values())
-    upper = [arm for arm in arms if arm["rate"] == CONTINUOUS]
-    units = [arm for arm in arms if arm["rate"] != CONTINUOUS]
+    systems = list(scores["systems"].values())
+    upper = [system for system in systems if system["rate"] == CONTINUOUS]
+    units = [system for system in systems if system["rate"] != CONTINUOUS]
     lines = _heading(scores) + _setting(scores)
     if upper:
         lines += ["## Continuous upper bound", ""]
-        lines += _table(_COLUMNS, map(_main_row, sorted(upper, key=_arm_order)))
+        lines += _table(_COLUMNS, map(_main_row, sorted(upper, key=_system_order)))
         lines += _recall_table(scores, upper) + _ambiguity_table(upper)
-    probe = [arm for arm in units if arm["head"] != "espnet"]
-    espnet = [arm for arm in units if arm["head"] == "espnet"]
+    probe = [system for system in units if system["head"] != "espnet"]
+    espnet = [system for system in units if system["head"] == "espnet"]
     lines += _section("Probe heads on discrete units", scores, probe)
     lines += _section("ESPnet head on discrete units", scores, espnet)
     return "\n".join(lines).rstrip() + "\n"

@@ -1,12 +1,13 @@
 """Metrics of several seeds, paired differences with tests over speakers, Holm.
 
 Intervals come from the bootstrap over speakers (`ser.intervals`), p-values from a
-paired randomisation test: if two arms are equally good, their predictions for a speaker
-may be exchanged (Noreen 1989, "Computer-intensive methods for testing hypotheses"; Yeh
-2000, "More accurate tests for the statistical significance of result differences").
-Whole speakers are exchanged, in all seeds together, so utterances of a speaker and
-seeds of an arm do not count as independent. With few speakers every exchange is tried
-and the test is exact; its smallest p-value is 2 / 2^S. One speaker cannot be tested.
+paired randomisation test: if two systems are equally good, their predictions for a
+speaker may be exchanged (Noreen 1989, "Computer-intensive methods for testing
+hypotheses"; Yeh 2000, "More accurate tests for the statistical significance of result
+differences"). Whole speakers are exchanged, in all seeds together, so utterances of a
+speaker and seeds of a system do not count as independent. With few speakers every
+exchange is tried and the test is exact; its smallest p-value is 2 / 2^S. One speaker
+cannot be tested.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ def mean_metrics(
 
 
 def with_seeds(seeds: Sequence[SpeakerSums], weights: np.ndarray) -> dict[str, Any]:
-    """Give each metric as `{"mean", "low", "high", "by_seed"}`.
+    """Return each metric as `{"mean", "low", "high", "by_seed"}`.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def with_seeds(seeds: Sequence[SpeakerSums], weights: np.ndarray) -> dict[str, A
 
 
 def exchanges(n_speakers: int, *, seed: int = 0) -> np.ndarray:
-    """Give the ways of exchanging two arms: (P, S) array of 0 (keep) and 1 (exchange).
+    """Return the ways of exchanging two systems: (P, S), 0 keeps and 1 exchanges.
 
     The first row keeps all.
     """
@@ -79,13 +80,13 @@ def exchanges(n_speakers: int, *, seed: int = 0) -> np.ndarray:
 
 
 def exchange_test(
-    arm: Sequence[SpeakerSums], reference: Sequence[SpeakerSums], *, seed: int = 0
+    system: Sequence[SpeakerSums], reference: Sequence[SpeakerSums], *, seed: int = 0
 ) -> dict[str, float]:
-    """Give the two-sided p-value of the difference of two arms, for each metric.
+    """Return the two-sided p-value of the difference of two systems, for each metric.
 
     Parameters
     ----------
-    arm, reference : sequence of SpeakerSums
+    system, reference : sequence of SpeakerSums
         One for each seed, the same speakers.
     seed : int, default=0
         Of the random exchanges where there are many speakers.
@@ -96,8 +97,8 @@ def exchange_test(
         Share of the exchanges whose absolute difference is at least the observed one.
         NaN where a metric is undefined.
     """
-    both = [a.beside(b) for a, b in zip(arm, reference, strict=True)]
-    flips = exchanges(len(arm[0].sizes), seed=seed)
+    both = [a.beside(b) for a, b in zip(system, reference, strict=True)]
+    flips = exchanges(len(system[0].sizes), seed=seed)
     one = mean_metrics(both, np.concatenate([1 - flips, flips], axis=1))
     other = mean_metrics(both, np.concatenate([flips, 1 - flips], axis=1))
     p_values = {}
@@ -111,15 +112,15 @@ def exchange_test(
 
 
 def compare(
-    arm: Sequence[SpeakerSums], reference: Sequence[SpeakerSums], weights: np.ndarray
+    system: Sequence[SpeakerSums], reference: Sequence[SpeakerSums], weights: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """Give the paired difference of two arms in each metric.
+    """Return the paired difference of two systems in each metric.
 
     Parameters
     ----------
-    arm, reference : sequence of SpeakerSums
+    system, reference : sequence of SpeakerSums
     weights : (1 + R, S) array
-        From `with_everyone`; common to both arms.
+        From `with_everyone`; common to both systems.
 
     Returns
     -------
@@ -128,12 +129,12 @@ def compare(
         `p`, which is None with one speaker. A metric that is undefined on all speakers
         together is left out.
     """
-    one, other = mean_metrics(arm, weights), mean_metrics(reference, weights)
+    one, other = mean_metrics(system, weights), mean_metrics(reference, weights)
     table = intervals({name: one[name] - other[name] for name in one})
     recalls = table.pop("recall", {})
     table |= {f"recall/{emotion}": triple for emotion, triple in recalls.items()}
-    alone = why_no_interval(len(arm[0].sizes))
-    p_values = {} if alone else exchange_test(arm, reference)
+    alone = why_no_interval(len(system[0].sizes))
+    p_values = {} if alone else exchange_test(system, reference)
     return {
         name: {"difference": difference, "p": p_values.get(name)}
         for name, difference in table.items()
@@ -141,7 +142,7 @@ def compare(
 
 
 def above_zero(difference: Mapping[str, Any] | None, *, better: bool = True) -> bool:
-    """Tell whether an interval lies above zero (below, where lower is better)."""
+    """Return whether an interval lies above zero (below, where lower is better)."""
     if difference is None or difference["low"] is None or difference["high"] is None:
         return False
     return difference["low"] > 0 if better else difference["high"] < 0

@@ -37,14 +37,14 @@ def alone() -> Iterator[None]:
 
 
 def world() -> tuple[int, int]:
-    """Give ``(rank, number of processes)``; ``(0, 1)`` outside torch.distributed."""
+    """Return ``(rank, number of processes)``; ``(0, 1)`` outside torch.distributed."""
     if not _alone and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def of_first(value: Any, device: torch.device | str) -> Any:
-    """Give every process the value of the first one: it decides what is to be done.
+    """Return every process the value of the first one: it decides what is to be done.
 
     What each finds on a shared disk may differ for a moment, and processes that do not
     do the same wait for each other for ever.
@@ -70,7 +70,7 @@ def of_first(value: Any, device: torch.device | str) -> Any:
 
 
 def largest(value: int, device: torch.device) -> int:
-    """Give the largest `value` of all processes."""
+    """Return the largest `value` of all processes."""
     if world()[1] == 1:
         return value
     found = torch.tensor(value, device=device)
@@ -80,7 +80,7 @@ def largest(value: int, device: torch.device) -> int:
 
 
 def same(value: int, device: torch.device) -> bool:
-    """Tell whether all processes have the same `value`."""
+    """Return whether all processes have the same `value`."""
     return largest(value, device) == -largest(-value, device)
 
 

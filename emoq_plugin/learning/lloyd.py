@@ -45,7 +45,7 @@ class PassStatistics:
 
     @classmethod
     def empty(cls, codebook: Tensor) -> "PassStatistics":
-        """Give statistics of no frames for a (K, D) codebook."""
+        """Return statistics of no frames for a (K, D) codebook."""
         n_codes, device = len(codebook), codebook.device
 
         def zeros(*shape: int) -> Tensor:
@@ -129,7 +129,7 @@ def update(codebook: Tensor, statistics: PassStatistics) -> tuple[Tensor, int]:
 
 
 def _first_distinct(frames: Tensor) -> Tensor:
-    """Give the positions of the first occurrence of every distinct row, in order."""
+    """Return the positions of the first occurrence of every distinct row, in order."""
     _, group = torch.unique(frames, dim=0, return_inverse=True)
     position = torch.arange(len(frames), device=frames.device)
     first = torch.full_like(position, len(frames))
@@ -148,7 +148,7 @@ class CodeCache:
     codes: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
 
     def get(self, chunk: int, expert: int, level: int) -> Tensor | None:
-        """Give the (N,) int64 codes, or None."""
+        """Return the (N,) int64 codes, or None."""
         found = self.codes.get((chunk, expert, level))
         return None if found is None else found.long()
 

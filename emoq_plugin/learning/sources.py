@@ -68,11 +68,11 @@ class FrameSource(ABC):
 
     @abstractmethod
     def expert_frames(self) -> np.ndarray:
-        """Give the number of frames of non-zero weight, (E,) int64."""
+        """Return the number of frames of non-zero weight, (E,) int64."""
 
     @abstractmethod
     def shard(self, rank: int, n_shards: int) -> "FrameSource":
-        """Give the part of the stream that process `rank` of `n_shards` reads.
+        """Return the part of the stream that process `rank` of `n_shards` reads.
 
         Positions (and so every random draw) stay those of the whole stream.
         """
@@ -135,11 +135,11 @@ class ArraySource(FrameSource):
         self.rows = np.flatnonzero(self.weights.any(axis=1))
 
     def expert_frames(self) -> np.ndarray:
-        """Give the number of frames of non-zero weight, (E,) int64."""
+        """Return the number of frames of non-zero weight, (E,) int64."""
         return (self.weights > 0).sum(axis=0)
 
     def shard(self, rank: int, n_shards: int) -> "ArraySource":
-        """Give one of `n_shards` equal stretches, which are read without a copy."""
+        """Return one of `n_shards` equal stretches, which are read without a copy."""
         part = copy.copy(self)
         part.rows = np.array_split(self.rows, n_shards)[rank]
         return part
@@ -216,12 +216,12 @@ class UtteranceSource(FrameSource):
         self._start = dict(zip(self.lengths, starts))
 
     def expert_frames(self) -> np.ndarray:
-        """Give the number of frames of non-zero weight, (E,) int64."""
+        """Return the number of frames of non-zero weight, (E,) int64."""
         lengths = np.fromiter(self.lengths.values(), dtype=np.int64)
         return ((self.weights > 0) * lengths[:, None]).sum(axis=0)
 
     def shard(self, rank: int, n_shards: int) -> "UtteranceSource":
-        """Give every `n_shards`-th utterance, starting at `rank`."""
+        """Return every `n_shards`-th utterance, starting at `rank`."""
         part = copy.copy(self)
         part.names = self.names[rank::n_shards]
         part._kept = None

@@ -26,7 +26,7 @@ def check_groups(groups: Sequence[str]) -> None:
 
 
 def _ratio(group: str) -> float:
-    """Give the share of the own class of a group ``biased<percent>``."""
+    """Return the share of the own class of a group ``biased<percent>``."""
     match = re.fullmatch(r"biased(\d\d?(?:\.\d+)?)", group)
     if not match or not float(match[1]) > 0:
         raise ValueError(f"unknown expert group '{group}', expected one of {GROUPS}")
@@ -102,7 +102,7 @@ def expert_weights(
 
 
 def is_blind(group: str) -> bool:
-    """Tell whether an expert set knows no classes."""
+    """Return whether an expert set knows no classes."""
     return group in (BALANCED, "capacity")
 
 

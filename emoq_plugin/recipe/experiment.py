@@ -38,7 +38,7 @@ def parse_rate(rate: str) -> tuple[int, int]:
 
 
 def parse_rates(rates: Sequence[str]) -> dict[int, int]:
-    """Give the most levels asked for, by codebook size.
+    """Return the most levels asked for, by codebook size.
 
     Residual levels are nested: the first levels of 64x4 are 64x1 and 64x2.
 

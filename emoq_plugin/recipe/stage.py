@@ -65,7 +65,7 @@ def _identity(path: Path) -> Any:
 
 
 def _status(path: Path) -> Any:
-    """Give what differs after a write; `mtime` alone can be set, or its clock wrong."""
+    """Return what differs after a write; `mtime` can be set, or its clock wrong."""
     if not path.exists():
         return None
     status = path.stat()
@@ -137,7 +137,7 @@ class Stage:
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def is_done(self) -> bool:
-        """Tell whether the result stands, made from these inputs and settings."""
+        """Return whether the result stands, made from these inputs and settings."""
         self._stale = True
         if not self.marker.exists():
             return False

@@ -52,7 +52,7 @@ class RoutingInputs:
         return self.clips.bank
 
     def places(self, experts: Sequence[str]) -> list[int]:
-        """Give the places of experts in the bank."""
+        """Return the places of experts in the bank."""
         return [self.bank.experts.index(expert) for expert in experts]
 
 
@@ -119,7 +119,7 @@ class Router(ABC):
         """
 
     def experts(self, bank: CodebookBank, expert_set: str) -> list[str]:
-        """Give the experts that a route may name: of the set, then of `also`."""
+        """Return the experts that a route may name: of the set, then of `also`."""
         return [e for name in (expert_set, *self.also) for e in bank.group(name)]
 
     def side_bits(self, n_experts: int) -> float:
@@ -137,7 +137,7 @@ class Router(ABC):
         return None
 
     def parameters(self, bank: CodebookBank) -> dict[str, Tensor]:
-        """Give what this router has learned about a bank, without its name.
+        """Return what this router has learned about a bank, without its name.
 
         Raises
         ------
@@ -164,12 +164,12 @@ def single(places: Tensor) -> Choice:
 
 
 def member(expert: str) -> str:
-    """Give an expert's name without its set: ``specific/sad`` -> ``sad``."""
+    """Return an expert's name without its set: ``specific/sad`` -> ``sad``."""
     return expert.rpartition("/")[2]
 
 
 def places_of_classes(experts: Sequence[str], emotions: Sequence[str]) -> list[int]:
-    """Give the place of the expert of each class.
+    """Return the place of the expert of each class.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def places_of_classes(experts: Sequence[str], emotions: Sequence[str]) -> list[i
 
 
 def routers() -> dict[str, Router]:
-    """Give all routers by name."""
+    """Return all routers by name."""
     from emoq_plugin.routing import routers as package
 
     for module in pkgutil.iter_modules(package.__path__):
@@ -203,7 +203,7 @@ def _subclasses(kind: type[Router]) -> list[type[Router]]:
 
 
 def get_router(name: str) -> Router:
-    """Give a router by name.
+    """Return a router by name.
 
     Raises
     ------

@@ -242,7 +242,7 @@ def _fit_projection(
 
 
 def _components(frames: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Give the largest variances (q,) and their directions (D, q); q <= count."""
+    """Return the largest variances (q,) and their directions (D, q); q <= count."""
     variances, axes = torch.linalg.eigh(frames.double().T.cov())
     count = max(1, min(count, int((variances > 1e-9 * variances[-1]).sum())))
     variances, axes = variances.flip(0)[:count], axes.flip(1)[:, :count]

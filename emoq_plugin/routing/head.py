@@ -22,7 +22,7 @@ PREFIX = "head."
 def head_inputs(
     bank: CodebookBank, codes: Tensor, route: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give what the head sees of a stream.
+    """Return what the head sees of a stream.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def _batches(clips: "TrainingClips", bank: CodebookBank) -> Iterator:
 def posteriors(
     bank: CodebookBank, codes: Tensor, route: Tensor, weights: Tensor
 ) -> Tensor:
-    """Give class posteriors of a stream, (B, C).
+    """Return class posteriors of a stream, (B, C).
 
     Raises
     ------

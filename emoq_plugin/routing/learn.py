@@ -81,7 +81,7 @@ class TrainingClips:
         )
 
     def of(self, speakers: Collection[str]) -> set[str]:
-        """Give the clips of some speakers."""
+        """Return the clips of some speakers."""
         return {u for u in self.utterances if self.speaker[u] in speakers}
 
     def learn(
@@ -177,7 +177,7 @@ class TrainingClips:
 
 
 def one_expert_a_class(bank: CodebookBank) -> str | None:
-    """Give the first expert set whose experts are the classes; None without one."""
+    """Return the first expert set whose experts are the classes; None without one."""
     for name in bank.groups:
         if [member(e) for e in bank.group(name)] == bank.emotions:
             return name

@@ -67,7 +67,7 @@ class PooledClassifier:
     def predict_proba(
         self, pooled: np.ndarray, routes: np.ndarray | None = None
     ) -> np.ndarray:
-        """Give posteriors (N, C)."""
+        """Return posteriors (N, C)."""
         return self.model_.predict_proba(self._inputs(pooled, routes))
 
     def _inputs(self, pooled: np.ndarray, routes: np.ndarray | None) -> np.ndarray:
@@ -77,7 +77,7 @@ class PooledClassifier:
         return np.concatenate([scaled, self.route_scale * routes], axis=1)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """Give ``mean``, ``scale`` (F,), ``weight`` (C, F + E) and ``bias`` (C,).
+        """Return ``mean``, ``scale`` (F,), ``weight`` (C, F + E) and ``bias`` (C,).
 
         The last E columns are for the weights of the experts of a route (none where
         the classifier was fitted without). Two classes have one row in scikit-learn;

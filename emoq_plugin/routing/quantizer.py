@@ -26,7 +26,7 @@ class RoutedQuantizer(Artifact, nn.Module):
     Parameters
     ----------
     bank : CodebookBank
-    arm : str
+    system : str
         ``balanced`` or ``<group>-<router>``.
     depth : int, default=1
         Levels that the router looks at, of those that the bank has.
@@ -36,26 +36,26 @@ class RoutedQuantizer(Artifact, nn.Module):
     Raises
     ------
     ValueError
-        For an arm whose experts the bank lacks, a control (which needs labels or names
-        of clips), or levels that were not learned.
+        For a system whose experts the bank lacks, a control (which needs labels or
+        names of clips), or levels that were not learned.
     """
 
     def __init__(
         self,
         bank: CodebookBank,
-        arm: str,
+        system: str,
         *,
         depth: int = 1,
         n_levels: int | None = None,
     ):
         super().__init__()
-        self.arm = System.parse(arm)
-        if self.arm.needs_labels:
+        self.system = System.parse(system)
+        if self.system.needs_labels:
             raise ValueError(
-                f"arm '{arm}' is a control of experiments, which needs the labels or "
-                "names of clips: choose another router"
+                f"system '{system}' is a control of experiments, which needs labels "
+                "or names of clips: choose another router"
             )
-        experts = self.arm.experts(bank)
+        experts = self.system.experts(bank)
         self.bank = bank.subset(experts)
         self.depth = min(depth, bank.n_levels)
         self.n_levels = bank.n_levels if n_levels is None else n_levels
@@ -105,10 +105,10 @@ class RoutedQuantizer(Artifact, nn.Module):
         levels = self.n_levels if n_levels is None else n_levels
         clips = batch_encoding(self.bank, x, lengths, speaker_mean=speaker_mean)
         inputs = RoutingInputs(clips, depth=min(self.depth, levels))
-        route, weights = self.arm.route(inputs)
+        route, weights = self.system.route(inputs)
         codes = clips.codes(route, levels)
         frame_bits = sum(map(math.log2, self.bank.sizes[:levels])) * route.shape[1]
-        side_bits = self.arm.side_bits(self.bank)
+        side_bits = self.system.side_bits(self.bank)
         return Quantized(
             features=back(self.decode(codes, route, weights)),
             codes=back(codes),
@@ -118,7 +118,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         )
 
     def encode(self, x: Any, lengths: Any = None, **options: Any) -> Any:
-        """Give the codes of `forward`."""
+        """Return the codes of `forward`."""
         return self(x, lengths, **options).codes
 
     def decode(self, codes: Any, route: Any, weights: Any = None) -> Any:
@@ -156,7 +156,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         return torch.where((codes[..., :1] != PADDING), features, 0)
 
     def predict_proba(self, features: Any, lengths: Any = None) -> np.ndarray:
-        """Give class posteriors (B, C) of clips by what their units keep.
+        """Return class posteriors (B, C) of clips by what their units keep.
 
         The head is a logistic regression on mean and deviation of the reconstruction
         and on the route, see `routing.head`.
@@ -171,12 +171,12 @@ class RoutedQuantizer(Artifact, nn.Module):
         return posteriors(self.bank, found.codes, found.route, found.weights).numpy()
 
     def predict(self, features: Any, lengths: Any = None) -> list[str]:
-        """Give the most likely class of each clip; see `predict_proba`."""
+        """Return the most likely class of each clip; see `predict_proba`."""
         best = self.predict_proba(features, lengths).argmax(axis=1)
         return [self.bank.emotions[n] for n in best]
 
     def score(self, features: Any, emotions: Sequence[str]) -> float:
-        """Give the macro-F1 of `predict` over the classes that occur.
+        """Return the macro-F1 of `predict` over the classes that occur.
 
         Parameters
         ----------
@@ -204,16 +204,17 @@ class RoutedQuantizer(Artifact, nn.Module):
 
     def __repr__(self) -> str:
         sizes = self.bank.sizes[: self.n_levels]
-        frame_bits = sum(map(math.log2, sizes)) * self.arm.n_streams
+        frame_bits = sum(map(math.log2, sizes)) * self.system.n_streams
+        side_bits = self.system.side_bits(self.bank)
         names = ", ".join(map(member, self.bank.experts))
         return (
-            f"RoutedQuantizer({self.arm.name}: experts {names}; codewords "
+            f"RoutedQuantizer({self.system.name}: experts {names}; codewords "
             f"{' '.join(map(str, sizes))}; norm {self.bank.normalization.kind}; "
-            f"{frame_bits:g} bits a frame, {self.arm.side_bits(self.bank):.3g} a clip)"
+            f"{frame_bits:g} bits a frame, {side_bits:.3g} a clip)"
         )
 
     def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
-        """Give the units of speech, by the encoder that the feature card names.
+        """Return the units of speech, by the encoder that the feature card names.
 
         Parameters
         ----------
@@ -246,18 +247,22 @@ class RoutedQuantizer(Artifact, nn.Module):
         return self.bank.codebooks_sha256
 
     def config(self) -> dict:
-        """Give all that is not a tensor."""
-        own = {"arm": self.arm.name, "depth": self.depth, "n_levels": self.n_levels}
+        """Return all that is not a tensor."""
+        own = {
+            "system": self.system.name,
+            "depth": self.depth,
+            "n_levels": self.n_levels,
+        }
         return self.bank.config() | own
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give all tensors under their names in the file."""
+        """Return all tensors under their names in the file."""
         return self.bank.tensors()
 
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "RoutedQuantizer":
         """Build what `config` and `tensors` describe."""
-        types = {"arm": str, "depth": int, "n_levels": int}
+        types = {"system": str, "depth": int, "n_levels": int}
         check_types(config, types, "config")
         bank = CodebookBank.from_config(config, tensors)
         if not 1 <= config["depth"] <= bank.n_levels:
@@ -266,7 +271,7 @@ class RoutedQuantizer(Artifact, nn.Module):
             )
         return cls(
             bank,
-            config["arm"],
+            config["system"],
             depth=config["depth"],
             n_levels=config["n_levels"],
         )

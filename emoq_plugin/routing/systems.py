@@ -136,7 +136,7 @@ class System:
         return 1 if self.router is None else self.router.n_streams
 
     def experts(self, bank: CodebookBank) -> list[str]:
-        """Give the experts that a route may name.
+        """Return the experts that a route may name.
 
         Raises
         ------
@@ -198,7 +198,7 @@ def display_name(name: str) -> str:
 
 
 def is_control(name: str) -> bool:
-    """Tell whether a system only helps to read others; see `System.is_control`."""
+    """Return whether a system only helps to read others; see `System.is_control`."""
     return System.parse(name).is_control
 
 

@@ -156,7 +156,7 @@ class Recording:
         return samples, rate, subtype
 
     def _load(self) -> tuple[str | bytes, str]:
-        """Give path or content, and what is missing in it; once for all parts."""
+        """Return path or content, and what is missing in it; once for all parts."""
         if self._failure is not None:
             raise self._failure
         if self._loaded is None:
@@ -311,7 +311,7 @@ def write_audio(
 
 
 def fits_as_it_is(entry: str, sample_rate: int) -> bool:
-    """Tell whether a file is lossless mono audio at `sample_rate` already."""
+    """Return whether a file is lossless mono audio at `sample_rate` already."""
     if is_pipe(entry):
         return False
     try:
@@ -327,7 +327,7 @@ def fits_as_it_is(entry: str, sample_rate: int) -> bool:
 
 
 def _fetch(entry: str, allow_pipe: bool) -> str | bytes:
-    """Give the path of an entry, or what its command writes."""
+    """Return the path of an entry, or what its command writes."""
     if not is_pipe(entry):
         if not isfile(entry):
             raise FileNotFoundError(f"{entry}: audio file is missing")
@@ -345,7 +345,7 @@ def _open(source: str | bytes) -> soundfile.SoundFile:
 
 
 def _complete(source: str | bytes) -> tuple[str | bytes, str]:
-    """Give the source with a right header, where that helps, and what is missing."""
+    """Return the source with a right header, where that helps, and what is missing."""
     with _open(source) as stream:
         if stream.format != "MP3":
             return source, what_is_missing(stream, source)

@@ -19,7 +19,7 @@ _WINDOW = 1024  # samples
 
 
 def band_of(samples: np.ndarray, rate: int, sample_rate: int) -> int:
-    """Give the frequency above which a recording has nothing.
+    """Return the frequency above which a recording has nothing.
 
     Speech of 8 kHz is recognised in a file of a higher rate too, where a filter with a
     steep edge made it; what was recorded or coded with another width is not.

@@ -17,7 +17,7 @@ ArrayLike = Any  # an array, a tensor or nested lists
 
 
 def as_frames(clip: ArrayLike, name: str, dimension: int | None = None) -> np.ndarray:
-    """Give the frames of one clip as a (T, D) float32 array.
+    """Return the frames of one clip as a (T, D) float32 array.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def _uncounted(stream: soundfile.SoundFile, log: str) -> str:
 
 
 def _ogg_ends(tail: bytes) -> bool:
-    """Tell whether the last page is whole and says that it is the last."""
+    """Return whether the last page is whole and says that it is the last."""
     page = tail[tail.rfind(b"OggS") :]
     if len(page) < _OGG_HEADER or not page[5] & _OGG_END:
         return False
@@ -83,7 +83,7 @@ def _ogg_ends(tail: bytes) -> bool:
 
 
 def _end(source: str | bytes, *, first: int = 0, last: int = 0) -> bytes:
-    """Give the first or the last bytes of a file."""
+    """Return the first or the last bytes of a file."""
     with open(source, "rb") if isinstance(source, str) else BytesIO(source) as stream:
         stream.seek(0 if first else max(0, stream.seek(0, 2) - last))
         return stream.read(first or last)

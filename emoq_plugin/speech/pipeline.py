@@ -228,7 +228,7 @@ class SpeechToUnits:
         multi_channel: str = "error",
         speaker_mean: torch.Tensor | None = None,
     ) -> Iterator[Units]:
-        """Give the units of recordings, in their order, a batch in memory at a time.
+        """Return the units of recordings, in their order, a batch in memory at a time.
 
         Parameters
         ----------
@@ -263,20 +263,20 @@ class SpeechToUnits:
     def speaker_mean(
         self, recordings: Iterable[Audio], *, multi_channel: str = "error"
     ) -> torch.Tensor:
-        """Give the mean frame (D,) over all recordings of one speaker."""
+        """Return the mean frame (D,) over all recordings of one speaker."""
         sums = (self.frame_sum(a, multi_channel=multi_channel) for a in recordings)
         return mean_frame(sums)
 
     def frame_sum(
         self, audio: Audio, *, multi_channel: str = "error"
     ) -> tuple[torch.Tensor, int]:
-        """Give the sum (D,) of all frames of a recording in float64, and how many."""
+        """Return the sum (D,) of all frames of a recording in float64, and how many."""
         [frames] = self.features([self.read(audio, multi_channel=multi_channel)])
         return frames.double().sum(dim=0).cpu(), len(frames)
 
 
 def mean_frame(sums: Iterable[tuple[torch.Tensor, int]]) -> torch.Tensor:
-    """Give the mean frame (D,) float32 of what `SpeechToUnits.frame_sum` gave."""
+    """Return the mean frame (D,) float32 of what `SpeechToUnits.frame_sum` gave."""
     total, count = torch.zeros(()).double(), 0
     for frames, number in sums:
         total, count = total + frames, count + number
@@ -290,7 +290,7 @@ class StreamingEncoder:
     ----------
     speech : SpeechToUnits
     expert : str, optional
-        Expert that encodes; needed unless the arm has only one, because a router
+        Expert that encodes; needed unless the system has only one, because a router
         looks at the whole recording.
     speaker_mean : (D,) Tensor, optional
         Where the quantizer removes it.
@@ -322,9 +322,9 @@ class StreamingEncoder:
                 f"frames of encoder '{encoder.card.encoder}' depend on the whole "
                 "recording: stream with a windowed one, such as fbank"
             )
-        if expert is None and quantizer.arm.router is not None:
+        if expert is None and quantizer.system.router is not None:
             raise ValueError(
-                f"arm '{quantizer.arm.name}' chooses its expert on the whole "
+                f"system '{quantizer.system.name}' chooses its expert on the whole "
                 f"recording: name the expert, one of {quantizer.bank.experts}, or use "
                 "'balanced'"
             )

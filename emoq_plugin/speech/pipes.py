@@ -15,7 +15,7 @@ ERRORS_ONLY = re.compile(r"\bffmpeg\b.* -(loglevel|v) +(error|fatal|panic|16|8|0
 
 
 def is_pipe(entry: str) -> bool:
-    """Tell whether an entry of wav.scp is a command (`sph2pipe x.sph |`)."""
+    """Return whether an entry of wav.scp is a command (`sph2pipe x.sph |`)."""
     return entry.rstrip().endswith("|")
 
 

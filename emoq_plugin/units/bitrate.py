@@ -80,7 +80,7 @@ def bitrates(
     n_streams: int,
     side_bits_per_clip: float,
 ) -> dict[str, float]:
-    """Give the rates of the test clips.
+    """Return the rates of the test clips.
 
     Parameters
     ----------

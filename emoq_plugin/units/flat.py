@@ -56,7 +56,7 @@ def flatten_codes(
 
 
 def token_list(sizes: Sequence[int], *, n_experts: int = 1) -> list[str]:
-    """Give the token list that `flatten_codes` counts in, for `--src_token_list`.
+    """Return the token list that `flatten_codes` counts in, for `--src_token_list`.
 
     Examples
     --------

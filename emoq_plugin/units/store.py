@@ -1,4 +1,4 @@
-"""Units of one arm at one rate on disk: codes, routes, labels, bitrates."""
+"""Units of one system at one rate on disk: codes, routes, labels, bitrates."""
 
 import contextlib
 import math
@@ -147,7 +147,7 @@ def parse_route(text: str, experts: Mapping[str, str]) -> Route:
 
 
 class UnitStore(Mapping[str, np.ndarray]):
-    """Units of one arm at one rate, as stage 5 wrote them.
+    """Units of one system at one rate, as stage 5 wrote them.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class UnitStore(Mapping[str, np.ndarray]):
     Attributes
     ----------
     card : dict
-        `units.json`: rate, arm, experts, n_levels, codebooks_sha256, frame_rate_hz.
+        `units.json`: rate, system, experts, n_levels, codebooks_sha256, frame_rate_hz.
     bitrate : dict
         `bitrate.json`, bits/s.
     seconds : float or None
@@ -174,7 +174,7 @@ class UnitStore(Mapping[str, np.ndarray]):
         self.directory = Path(directory)
         if not (self.directory / CARD).exists():
             raise FileNotFoundError(
-                f"{self.directory / CARD} is missing: run stage 5 for this arm and rate"
+                f"{self.directory / CARD} is missing: run stage 5 for it"
             )
         self.card = _read_object(self.directory / CARD, CARD_TYPES)
         if self.card["n_levels"] < 1 or not self.card["experts"]:

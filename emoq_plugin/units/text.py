@@ -13,7 +13,7 @@ CJK_SIZE = 20900
 
 
 def pseudo_label_file(size: int, level: int, n_levels: int) -> str:
-    """Give ESPnet's name of the label file of a level.
+    """Return ESPnet's name of the label file of a level.
 
     Examples
     --------

@@ -35,13 +35,13 @@ DEFAULTS = {
     "ser_config": "conf/ser/transformer.yaml",
     "study_config": "conf/study/quick.yaml",
     "rates": "2x4 16x1 64x1 64x4",
-    "arms": "balanced specific-distortion biased95-linear",
+    "systems": "balanced specific-distortion biased95-linear",
     "ser_backend": "probe espnet",
     "ser_args": "",
     "espnet_rate": "64x1",
-    "espnet_arms": "balanced specific-distortion",
+    "espnet_systems": "balanced specific-distortion",
     "pack_rate": "64x1",
-    "pack_arm": "specific-distortion",
+    "pack_system": "specific-distortion",
     "pack_fold": "1",
     "tag": "fbank_level",
 }
@@ -49,7 +49,7 @@ DEFAULTS = {
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, caplog, capsys):
-    """Give what the check says of some options; they stand in an empty recipe."""
+    """Return what the check says of some options; they stand in an empty recipe."""
     (tmp_path / "conf").symlink_to(
         check_options.__file__.rpartition("/emoq")[0] + "/conf"
     )
@@ -92,18 +92,26 @@ def test_the_defaults_of_the_recipes_are_right(call):
         ("train_on", "all", "--train_on: invalid choice: 'all'"),
         ("rates", "64x1 64-2", "--rates: rate '64-2' is not <K>x<L>"),
         ("rates", "", "--rates is empty"),
-        ("arms", "balanced specific-nearest", "--arms: unknown router 'nearest'"),
-        ("arms", "blanced", "--arms: 'blanced' is no arm"),
-        ("arms", "specific", "--arms: 'specific' is no arm"),
-        ("arms", "balanced-cosine", "'balanced-cosine' is no arm"),
-        ("arms", "balanced specfic-cosine", "'specfic-cosine' needs the experts 'spec"),
-        ("arms", "balanced biased50-cosine", "learned are only balanced specific bia"),
-        ("arms", "balanced capacity-oracle", "the experts of 'capacity' are none"),
+        ("systems", "balanced specific-nearest", "--systems: unknown router 'nearest'"),
+        ("systems", "blanced", "--systems: 'blanced' is no system"),
+        ("systems", "specific", "--systems: 'specific' is no system"),
+        ("systems", "balanced-cosine", "'balanced-cosine' is no system"),
+        (
+            "systems",
+            "balanced specfic-cosine",
+            "'specfic-cosine' needs the experts 'spec",
+        ),
+        (
+            "systems",
+            "balanced biased50-cosine",
+            "learned are only balanced specific bia",
+        ),
+        ("systems", "balanced capacity-oracle", "the experts of 'capacity' are none"),
         ("espnet_rate", "64x2", "--espnet_rate 64x2 is not among --rates 2x4 16x1"),
         (
-            "espnet_arms",
+            "espnet_systems",
             "balanced biased95-soft",
-            "'biased95-soft' is not among --arms",
+            "'biased95-soft' is not among --systems",
         ),
         ("ser_backend", "prob", "--ser_backend 'prob', expected probe or espnet"),
         ("ser_args", "--x 'y", "--ser_args: No closing quotation"),
@@ -127,8 +135,8 @@ def test_what_a_later_stage_would_refuse_is_told_at_once(call, option, value, to
         ({"pack_rate": "8x1"}, "--pack_rate 8x1 is not learned at --rates 2x4 16x1"),
         ({"pack_rate": "16x2"}, "--pack_rate 16x2 is not learned"),
         ({"pack_rate": "64"}, "--pack_rate: rate '64' is not <K>x<L>"),
-        ({"pack_arm": "capacity-cosine"}, "--pack_arm: 'capacity-cosine' needs"),
-        ({"pack_arm": "specific-typo"}, "--pack_arm: unknown router 'typo'"),
+        ({"pack_system": "capacity-cosine"}, "--pack_system: 'capacity-cosine' needs"),
+        ({"pack_system": "specific-typo"}, "--pack_system: unknown router 'typo'"),
         ({"pack_fold": "3", "last_fold": "2"}, "--pack_fold 3 is not among the folds"),
         ({"alignments": "nowhere"}, "--alignments nowhere: no such directory or file"),
     ],
@@ -155,7 +163,7 @@ def test_a_quantizer_that_is_there_says_what_can_be_packed(call, tmp_path):
     Stage(quantizer).finish(banks=["8x2"])
     assert "rate 64x1, these were learned: 8x2" in call(**at_9)
     assert call(**at_9, pack_rate="8x1") == ""
-    said = call(**at_9, pack_rate="8x1", pack_arm="capacity-cosine")
+    said = call(**at_9, pack_rate="8x1", pack_system="capacity-cosine")
     assert "'capacity-cosine' needs the experts 'capacity', learned are only" in said
 
 

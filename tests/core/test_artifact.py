@@ -166,7 +166,7 @@ def test_what_goes_to_the_hub_comes_back_with_its_card(tmp_path, monkeypatch):
     assert quantizer.push_to_hub("me/units") == "address of me/units"
     assert asked == [("me/units", True)]
     loaded = emoq_plugin.load("me/units")
-    assert (loaded.arm, loaded.n_levels) == (quantizer.arm, 1)
+    assert (loaded.system, loaded.n_levels) == (quantizer.system, 1)
     assert loaded.codebooks_sha256 == quantizer.codebooks_sha256
     _, metadata, card = (tmp_path / "me/units/README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(metadata)["library_name"] == "emoq"
@@ -177,7 +177,7 @@ def test_what_goes_to_the_hub_comes_back_with_its_card(tmp_path, monkeypatch):
 @pytest.mark.parametrize("n_levels", [0, 3, -1])
 def test_levels_that_were_not_learned_are_refused(saved, n_levels):
     with pytest.raises(ValueError, match=f"n_levels is {n_levels}, expected 1 to 2"):
-        emoq_plugin.load(str(saved), arm="balanced", n_levels=n_levels)
+        emoq_plugin.load(str(saved), system="balanced", n_levels=n_levels)
     RoutedQuantizer(make(), "balanced").save_pretrained(saved)
     with pytest.raises(ValueError, match=f"n_levels is {n_levels}, expected 1 to 2"):
         emoq_plugin.load(str(saved), n_levels=n_levels)

@@ -58,7 +58,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def copy(miniature, tmp_path, caplog):
-    """Give a copy of a corpus' miniature that a test may change."""
+    """Return a copy of a corpus' miniature that a test may change."""
     caplog.set_level(logging.INFO)
 
     def make(name):

@@ -27,7 +27,7 @@ LABELS = """    0.100000   -1 _t
 
 @pytest.fixture
 def lablaut(tmp_path):
-    """Give a function that writes a label file of EMO-DB and reads it."""
+    """Return a function that writes a label file of EMO-DB and reads it."""
 
     def read(text, name="03a01Faxx.lablaut"):
         path = tmp_path / name

@@ -19,7 +19,7 @@ EMOTIONS = ("angry", "sad")
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, caplog):
-    """Give a function that writes a table and prepares it; the audio is there."""
+    """Return a function that writes a table and prepares it; the audio is there."""
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO)
     tone = 0.1 * np.sin(np.arange(8000) / 5)
@@ -38,7 +38,7 @@ def run(tmp_path, monkeypatch, caplog):
 
 @pytest.fixture
 def refusal(run, caplog):
-    """Give a function that must fail; it gives the message."""
+    """Return a function that must fail; it gives the message."""
 
     def call(*arguments, **options):
         with pytest.raises(SystemExit) as caught:
@@ -50,7 +50,7 @@ def refusal(run, caplog):
 
 
 def lines(header="file,speaker,emotion", row="{s}_{e}.wav,{s},{e}", **values):
-    """Give a row for every clip; callables in `values` see speaker and emotion."""
+    """Return a row for every clip; callables in `values` see speaker and emotion."""
     rows = [
         row.format(s=s, e=e, **{name: give(s, e) for name, give in values.items()})
         for s in SPEAKERS

@@ -180,7 +180,7 @@ def packed(tree, name):
 
 
 def served(corpus, tree, root):
-    """Give what the publisher's server would hold of a miniature."""
+    """Return what the publisher's server would hold of a miniature."""
     files = {}
     if corpus == "crema_d":
         files |= lfs(tree, "AudioWAV", ".wav")

@@ -16,7 +16,7 @@ from emoq_plugin.data.corpora.tables import (
 
 @pytest.fixture
 def table(tmp_path):
-    """Give a function that writes a table and reads it."""
+    """Return a function that writes a table and reads it."""
 
     def read(text, *columns, written="utf-8", **options):
         path = tmp_path / "t.csv"

@@ -40,7 +40,7 @@ def write_units(
             writer.write(utterance, codes[utterance], {route[utterance]: 1.0})
     card = {
         "rate": "8x2",
-        "arm": "specific-distortion",
+        "system": "specific-distortion",
         "experts": EXPERTS,
         "n_levels": len(SIZES),
         "codebooks_sha256": make_bank().codebooks_sha256,
@@ -62,7 +62,7 @@ def make_batch(seed=0):
 
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
-    """Give the constants and makers of this file to the tests."""
+    """Return the constants and makers of this file to the tests."""
     return SimpleNamespace(
         emotions=EMOTIONS,
         experts=EXPERTS,
@@ -75,7 +75,7 @@ def tiny() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def quantizer(tmp_path_factory) -> str:
-    """Give the directory of a saved bank."""
+    """Return the directory of a saved bank."""
     path = tmp_path_factory.mktemp("quantizer")
     make_bank().save_pretrained(path)
     return str(path)
@@ -116,5 +116,5 @@ def corpus_once(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def corpus(corpus_once, tmp_path) -> Path:
-    """Give a copy that a test may spoil (codes.scp still points to the first one)."""
+    """Return a copy that a test may spoil (codes.scp still points to the first one)."""
     return Path(shutil.copytree(corpus_once, tmp_path / "corpus"))

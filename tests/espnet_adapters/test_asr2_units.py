@@ -62,16 +62,23 @@ def recipe(tmp_path, monkeypatch):
     return tmp_path
 
 
-def bridge(*options, quantizer="bank", arm="specific-distortion", n_levels=1):
-    arguments = ["--quantizer", quantizer, "--arm", arm, "--n_levels", str(n_levels)]
+def bridge(*options, quantizer="bank", system="specific-distortion", n_levels=1):
+    arguments = [
+        "--quantizer",
+        quantizer,
+        "--system",
+        system,
+        "--n_levels",
+        str(n_levels),
+    ]
     arguments += ["--sets", *SETS, "--asr_exp", "exp/asr", *options]
     asr2_units.work(asr2_units.get_parser().parse_args(arguments))
     lines = Path("exp/asr/asr2.options").read_text().split("\n")[:-1]
     return dict(zip(lines[::2], lines[1::2]))
 
 
-def expected(name, *, n_levels, arm="specific-distortion"):
-    quantizer = emoq_plugin.load("bank", arm=arm, n_levels=n_levels)
+def expected(name, *, n_levels, system="specific-distortion"):
+    quantizer = emoq_plugin.load("bank", system=system, n_levels=n_levels)
     found = {u: quantizer.units(f"{u}.wav") for u in read_table(f"data/{name}/text")}
     return quantizer, found
 
@@ -160,7 +167,7 @@ def test_another_router_over_the_same_codebooks_makes_the_units_anew(recipe):
     path.write_text("a-train0 \u4e00\n", encoding="utf-8")
     bridge("--src_lang", "units")
     assert len(read_table(path)) == 1, "the same call does nothing"
-    bridge("--src_lang", "units", arm="specific-cosine")
+    bridge("--src_lang", "units", system="specific-cosine")
     assert len(read_table(path)) == SETS["train"]
 
 
@@ -193,7 +200,7 @@ def test_model_of_other_units_is_not_resumed(recipe):
     Path("exp/asr/checkpoint.pth").touch()
     bridge()  # the same units: ESPnet may resume
     with pytest.raises(ValueError, match="trained on other units.*--asr_exp"):
-        bridge(arm="balanced")
+        bridge(system="balanced")
 
 
 def test_speed_perturbation_adds_recordings_of_other_speakers_and_lengths(recipe):
@@ -262,7 +269,7 @@ def test_segments_are_cut(recipe):
             "one level.*--stream multi",
         ),
         ({"n_levels": 2}, "--asr_config is missing"),
-        ({"arm": "specific-soft"}, "soft.*reads one stream"),
+        ({"system": "specific-soft"}, "soft.*reads one stream"),
         ({"options": ["--src_nbpe", "5"]}, "--src_nbpe 5: .* different units"),
         ({"n_levels": 3}, "n_levels is 3, expected 1 to 2"),
         ({"options": ["--sets", "train", "train"]}, "twice"),
@@ -277,7 +284,7 @@ def test_what_cannot_be_is_told(recipe, change, message):
         Path(change["missing"]).unlink()
     if "other" in change:
         write_table(change["other"], {"zzz": "one"})
-    options = {k: change[k] for k in ("arm", "n_levels") if k in change}
+    options = {k: change[k] for k in ("system", "n_levels") if k in change}
     with pytest.raises((ValueError, OSError), match=message):
         bridge(*change.get("options", []), **options)
     assert not Path("exp/asr/emoq_units.json").exists()
@@ -319,6 +326,6 @@ def test_units_of_narrow_band_audio_are_those_of_what_stage_2_stores(recipe):
     soundfile.write("narrow.wav", samples, RATE // 2)
     stored = resample(*read_audio("narrow.wav"), RATE)
     soundfile.write("stored.flac", stored, RATE, subtype="PCM_16")
-    quantizer = emoq_plugin.load("bank", arm="balanced", n_levels=2)
+    quantizer = emoq_plugin.load("bank", system="balanced", n_levels=2)
     direct, formatted = quantizer.units(["narrow.wav", "stored.flac"])
     assert (direct.codes == formatted.codes).mean() > 0.9

@@ -46,7 +46,7 @@ def test_one_level_of_espnet_gives_the_same_units(frames, tmp_path):
     model = MiniBatchKMeans(8, n_init=1, random_state=0).fit(frames)
     joblib.dump(model, tmp_path / "km_8.mdl")
     run(import_kmeans, tmp_path / "km_8.mdl", "--output_dir", tmp_path / "out")
-    quantizer = emoq_plugin.load(str(tmp_path / "out"), arm="balanced")
+    quantizer = emoq_plugin.load(str(tmp_path / "out"), system="balanced")
     codes = quantizer.encode(torch.from_numpy(frames)[None])[0, :, 0]
     assert codes.tolist() == model.predict(frames).tolist()
 
@@ -59,7 +59,7 @@ def test_levels_of_espnet_are_residual_levels(frames, tmp_path):
     joblib.dump(second, tmp_path / "km_8_RVQ_1.mdl")
     options = ("--n_levels", 2, "--output_dir", tmp_path / "out")
     run(import_kmeans, tmp_path / "km_8.mdl", *options)
-    quantizer = emoq_plugin.load(str(tmp_path / "out"), arm="balanced")
+    quantizer = emoq_plugin.load(str(tmp_path / "out"), system="balanced")
     codes = quantizer.encode(torch.from_numpy(frames)[None])[0]
     expected = np.stack([first.labels_, second.labels_], axis=1)
     assert np.array_equal(codes.numpy(), expected)
@@ -69,19 +69,26 @@ def test_levels_of_espnet_are_residual_levels(frames, tmp_path):
 def test_out_and_in_again_gives_the_same_codes(frames, tmp_path, n_levels):
     bank = make_bank()
     bank.save_pretrained(tmp_path / "bank")
-    common = ("--quantizer", tmp_path / "bank", "--arm", "balanced")
+    common = ("--quantizer", tmp_path / "bank", "--system", "balanced")
     model, levels = tmp_path / "km_8.mdl", ("--n_levels", n_levels)
     run(export, *common, *levels, "--kmeans", model)
     run(import_kmeans, model, *levels, "--output_dir", tmp_path / "again")
     x = torch.from_numpy(frames)[None] * 3
-    again = emoq_plugin.load(str(tmp_path / "again"), arm="balanced").encode(x)
+    again = emoq_plugin.load(str(tmp_path / "again"), system="balanced").encode(x)
     assert torch.equal(again, bank.expert("balanced").encode(x, n_levels=n_levels))
 
 
 def test_exported_models_predict_like_those_of_scikit_learn(frames, tmp_path):
     bank = make_bank()
     bank.save_pretrained(tmp_path / "bank")
-    options = ("--quantizer", tmp_path / "bank", "--arm", "balanced", "--n_levels", 1)
+    options = (
+        "--quantizer",
+        tmp_path / "bank",
+        "--system",
+        "balanced",
+        "--n_levels",
+        1,
+    )
     run(export, *options, "--kmeans", tmp_path / "km_8.mdl")
     model = joblib.load(tmp_path / "km_8.mdl")
     codes = bank.expert("balanced").encode(torch.from_numpy(frames)[None])[0, :, 0]
@@ -91,7 +98,7 @@ def test_exported_models_predict_like_those_of_scikit_learn(frames, tmp_path):
 def test_a_normalisation_that_k_means_cannot_follow_is_refused(tmp_path, caplog):
     for kind, scale in (("clip", 2.0), ("corpus", torch.arange(1.0, 5.0))):
         make_bank(kind, scale).save_pretrained(tmp_path / "bank")
-        options = ("--quantizer", tmp_path / "bank", "--arm", "balanced")
+        options = ("--quantizer", tmp_path / "bank", "--system", "balanced")
         with pytest.raises(SystemExit):
             run(export, *options, "--kmeans", tmp_path / "km_8.mdl")
         assert f"normalises by '{kind}'" in caplog.text
@@ -110,7 +117,9 @@ def test_the_feature_card_goes_along(frames, tmp_path):
         import_kmeans, tmp_path / "km_8.mdl", *options, "--output_dir", tmp_path / "out"
     )
     wave = np.random.default_rng(0).normal(size=8000) / 8
-    units = emoq_plugin.load(str(tmp_path / "out"), arm="balanced").units((wave, 16000))
+    units = emoq_plugin.load(str(tmp_path / "out"), system="balanced").units(
+        (wave, 16000)
+    )
     assert units.codes.shape == (24, 1)
 
 
@@ -209,7 +218,7 @@ def test_wrong_shapes_and_calls_are_told(frames, tmp_path, caplog):
     assert "nothing to write" in caplog.text
 
 
-def test_an_expert_that_leaves_its_arm_says_that_the_route_is_left_out(
+def test_an_expert_that_leaves_its_system_says_that_the_route_is_left_out(
     tmp_path, caplog
 ):
     random = torch.Generator().manual_seed(0)
@@ -218,17 +227,17 @@ def test_an_expert_that_leaves_its_arm_says_that_the_route_is_left_out(
     experts = ["specific/angry", "specific/sad"]
     bank = CodebookBank(experts, codebooks, norm, emotions=["angry", "sad"])
     bank.save_pretrained(tmp_path / "bank")
-    options = ("--quantizer", tmp_path / "bank", "--arm", "specific-distortion")
+    options = ("--quantizer", tmp_path / "bank", "--system", "specific-distortion")
     options += ("--expert", "specific/sad", "--kmeans", tmp_path / "km_8.mdl")
     run(export, *options)
-    assert "the route of arm 'specific-distortion' is left out" in caplog.text
+    assert "the route of system 'specific-distortion' is left out" in caplog.text
 
 
 @pytest.mark.skipif(not ESPNET, reason="ESPnet's recipe tree is not there")
 def test_espnets_own_script_writes_our_pseudo_labels(frames, tmp_path):
     bank = make_bank()
     bank.save_pretrained(tmp_path / "bank")
-    options = ("--quantizer", tmp_path / "bank", "--arm", "balanced")
+    options = ("--quantizer", tmp_path / "bank", "--system", "balanced")
     run(export, *options, "--kmeans", tmp_path / "km_8.mdl")
     feats = {"a": frames[:30], "b": frames[30:50]}
     kaldiio.save_ark(

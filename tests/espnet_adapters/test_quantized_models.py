@@ -58,7 +58,7 @@ def quantizer(tmp_path_factory):
 
 
 def conf_of(quantizer, **options):
-    conf = {"path": quantizer, "arm": "specific-distortion"}
+    conf = {"path": quantizer, "system": "specific-distortion"}
     return {"quantizer": conf, "upstream_conf": dict(UPSTREAM), **options}
 
 
@@ -109,12 +109,12 @@ def features(model, batch=None):
 # The frontend.
 
 
-@pytest.mark.parametrize("arm", ["balanced", "specific-linear", "specific-soft"])
+@pytest.mark.parametrize("system", ["balanced", "specific-linear", "specific-soft"])
 @pytest.mark.parametrize("output", ["reconstruction", "embedding"])
-def test_output_of_a_clip_does_not_depend_on_the_batch(asr, quantizer, arm, output):
+def test_output_of_a_clip_does_not_depend_on_the_batch(asr, quantizer, system, output):
     torch.manual_seed(0)
     conf = conf_of(quantizer, output=output)
-    conf["quantizer"]["arm"] = arm
+    conf["quantizer"]["system"] = system
     frontend = asr[1](**conf).eval()
     # ESPnet's short-time transform looks into the padding; what follows must not.
     frontend.upstream.forward = lambda frames, lengths: (frames, lengths)
@@ -130,7 +130,7 @@ def test_reconstruction_is_what_the_quantizer_alone_gives(asr, quantizer):
     frontend = asr[1](**conf_of(quantizer, n_levels=1)).eval()
     batch, lengths = waves()
     upstream, n_frames = frontend.upstream(batch, lengths)
-    alone = emoq_plugin.load(quantizer, arm="specific-distortion", n_levels=1)
+    alone = emoq_plugin.load(quantizer, system="specific-distortion", n_levels=1)
     with torch.no_grad():
         assert torch.equal(
             frontend(batch, lengths)[0], alone(upstream, n_frames).features
@@ -147,11 +147,11 @@ def test_the_encoder_of_the_quantizer_gives_the_units_of_the_toolkit(
     card = {"feature": encoder.card.to_json()}
     bank = CodebookBank(["balanced"], codebooks, norm, emotions=[], card=card)
     bank.save_pretrained(tmp_path)
-    conf = {"path": str(tmp_path), "arm": "balanced"}
+    conf = {"path": str(tmp_path), "system": "balanced"}
     frontend = asr[1](quantizer=conf, upstream="features", input_fs=rate).eval()
     batch, lengths = waves()
     frames, n_frames = frontend(batch, lengths)
-    quantizer = emoq_plugin.load(str(tmp_path), arm="balanced")
+    quantizer = emoq_plugin.load(str(tmp_path), system="balanced")
     for wave, length, found, n in zip(batch, lengths, frames, n_frames):
         units = quantizer.units((wave[:length].numpy(), rate))
         expected = bank.expert("balanced").decode_clip(torch.from_numpy(units.codes))
@@ -199,12 +199,12 @@ def test_bad_configurations_are_told_before_training(asr, quantizer, tmp_path):
         build(quantizer=quantizer)
     with pytest.raises(ValueError, match="unknown option 'dir'"):
         build(quantizer={"dir": quantizer})
-    with pytest.raises(ValueError, match="name an arm"):
+    with pytest.raises(ValueError, match="name a system"):
         build(quantizer={"path": quantizer}, upstream_conf=UPSTREAM)
     with pytest.raises(ValueError, match="'specific-oracle' is a control"):
-        build(quantizer={"path": quantizer, "arm": "specific-oracle"})
+        build(quantizer={"path": quantizer, "system": "specific-oracle"})
     with pytest.raises(ValueError, match="says abc"):
-        pinned = {"path": quantizer, "arm": "balanced", "codebooks_sha256": "abc"}
+        pinned = {"path": quantizer, "system": "balanced", "codebooks_sha256": "abc"}
         build(quantizer=pinned, upstream_conf=UPSTREAM)
     with pytest.raises(ValueError, match="output is 'codes'"):
         build(**conf_of(quantizer, output="codes"))
@@ -253,7 +253,7 @@ def test_a_model_comes_back_without_the_quantizer(asr, quantizer, tmp_path, outp
     config.write_text(config.read_text().replace(quantizer, "/gone"))
     loaded, _ = task.build_model_from_file(config, tmp_path / "model.pth")
     assert torch.equal(features(loaded.eval()), features(model))
-    bank = emoq_plugin.load(quantizer, arm="specific-distortion").bank
+    bank = emoq_plugin.load(quantizer, system="specific-distortion").bank
     found = loaded.frontend.quantizer.routed.bank
     assert all(torch.equal(a, b) for a, b in zip(found.codebooks, bank.codebooks))
     conf = yaml.safe_load(config.read_text())["frontend_conf"]["quantizer"]
@@ -286,7 +286,7 @@ def test_a_saved_configuration_without_checkpoint_does_not_run(
 
 
 def test_averaged_checkpoints_keep_the_codebooks_bit_for_bit(quantizer):
-    module = PortableQuantizer({"path": quantizer, "arm": "specific-linear"})
+    module = PortableQuantizer({"path": quantizer, "system": "specific-linear"})
     states = module.state_dict()
     for n in range(2, 11):  # as espnet2.main_funcs.average_nbest_models does
         average = dict(states)
@@ -358,7 +358,8 @@ def test_espnets_trainer_trains_averages_and_resumes_a_quantized_model(
     assert all((tmp_path / "exp" / name).exists() for name in epochs)
     found = speech2text.asr_model.frontend.quantizer.routed.codebooks_sha256
     assert (
-        found == emoq_plugin.load(quantizer, arm="specific-distortion").codebooks_sha256
+        found
+        == emoq_plugin.load(quantizer, system="specific-distortion").codebooks_sha256
     )
 
 
@@ -526,14 +527,14 @@ def test_the_tokenizer_quantizer_keeps_the_contract(asr, quantizer):
     from espnet2.tasks.gan_tok import quantizer_choices
     from espnet2.tok.tokenizer import SpeechTokenizer
 
-    conf = {"path": quantizer, "arm": "specific-distortion"}
+    conf = {"path": quantizer, "system": "specific-distortion"}
     module = quantizer_choices.get_class("emoq")(quantizer=conf)
     assert (module.feature_dim, module.num_clusters) == (DIMENSION, 2 * 6)
     from espnet2.asr.frontend.default import DefaultFrontend
 
     tokenizer = SpeechTokenizer(DefaultFrontend(**UPSTREAM), module).eval()
     output = tokenizer(*waves())
-    alone = emoq_plugin.load(quantizer, arm="specific-distortion")
+    alone = emoq_plugin.load(quantizer, system="specific-distortion")
     quantized = alone(output.continuous, output.lengths)
     tokens = quantized.codes[..., 0] + 6 * quantized.route
     for row, length in enumerate(output.lengths):
@@ -547,7 +548,7 @@ def test_the_tokenizer_quantizer_keeps_the_contract(asr, quantizer):
 def test_gradients_reach_the_frontend_of_a_tokenizer(asr, quantizer):
     from emoq_plugin.espnet_adapters.tokenizer_quantizer import TokenizerQuantizer
 
-    module = TokenizerQuantizer({"path": quantizer, "arm": "balanced"})
+    module = TokenizerQuantizer({"path": quantizer, "system": "balanced"})
     frames = torch.randn(2, 7, DIMENSION, requires_grad=True)
     output = module(frames, torch.tensor([7, 4]))
     (output.assignment * torch.randn(6)).sum().backward()
@@ -555,7 +556,7 @@ def test_gradients_reach_the_frontend_of_a_tokenizer(asr, quantizer):
     assert (frames.grad[1, 4:] == 0).all()
     assert not list(module.parameters())
     with pytest.raises(ValueError, match="soft route"):
-        TokenizerQuantizer({"path": quantizer, "arm": "specific-soft"})
+        TokenizerQuantizer({"path": quantizer, "system": "specific-soft"})
 
 
 def test_configurations_are_plain_yaml(asr, quantizer):
@@ -579,7 +580,7 @@ def test_frames_that_are_no_numbers_never_reach_a_model(asr, quantizer, output, 
 def test_a_tokenizer_makes_no_tokens_of_frames_that_are_no_numbers(asr, quantizer):
     from emoq_plugin.espnet_adapters.tokenizer_quantizer import TokenizerQuantizer
 
-    tokenizer = TokenizerQuantizer({"path": quantizer, "arm": "specific-distortion"})
+    tokenizer = TokenizerQuantizer({"path": quantizer, "system": "specific-distortion"})
     x = torch.zeros(2, 5, DIMENSION)
     x[1, 3, 0] = float("nan")
     with pytest.raises(ValueError, match="utterance 1 of the batch: frame 3 of the "):
@@ -587,7 +588,7 @@ def test_a_tokenizer_makes_no_tokens_of_frames_that_are_no_numbers(asr, quantize
 
 
 def test_autocast_and_half_change_no_unit_of_a_frontend(asr, quantizer):
-    module = PortableQuantizer({"path": quantizer, "arm": "specific-linear"})
+    module = PortableQuantizer({"path": quantizer, "system": "specific-linear"})
     x = torch.randn(8, 30, DIMENSION, generator=torch.Generator().manual_seed(0))
     lengths = torch.full((8,), 30)
     expected = module(x, lengths)

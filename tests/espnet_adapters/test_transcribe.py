@@ -25,7 +25,7 @@ from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.units.flat import flatten_codes, token_list
 from emoq_plugin.units.text import deduplicate, to_cjk
 
-RATE, DIMENSION, SIZES, ARM = 16000, 8, [6, 5], "specific-distortion"
+RATE, DIMENSION, SIZES, SYSTEM = 16000, 8, [6, 5], "specific-distortion"
 EXPERTS = ["specific/angry", "specific/sad"]
 WORDS = ["one", "two", "three", "four", "five", "six"]
 TOKENS = ["<blank>", "<unk>", *WORDS, "<sos/eos>"]
@@ -90,7 +90,7 @@ def train(stream, names):
     from espnet2.tasks.mt import MTTask
 
     n_levels = 2 if stream == "multi" else 1
-    quantizer = emoq_plugin.load(QUANTIZER, arm=ARM, n_levels=n_levels)
+    quantizer = emoq_plugin.load(QUANTIZER, system=SYSTEM, n_levels=n_levels)
     units = quantizer.units([f"audio/{name}.wav" for name in names])
     folder = Path("data", stream)
     texts = list(sources(stream, units))
@@ -174,7 +174,7 @@ def recipe_once(tmp_path_factory):
 
 @pytest.fixture
 def asr(recipe_once, tmp_path):
-    """Give a model that a test may spoil, in a copy of the recipe elsewhere."""
+    """Return a model that a test may spoil, in a copy of the recipe elsewhere."""
 
     def copied(stream):
         return shutil.copytree(recipe_once, tmp_path / "moved") / f"exp/asr_{stream}"
@@ -184,7 +184,7 @@ def asr(recipe_once, tmp_path):
 
 @pytest.fixture(scope="module", params=list(FRONTENDS))
 def model(request, recipe_once):
-    """Give the stream and its model, loaded once."""
+    """Return the stream and its model, loaded once."""
     options = {"inference_config": recipe_once / "decode.yaml"}
     path = recipe_once / "exp" / f"asr_{request.param}"
     return request.param, Transcriber.from_pretrained(path, **options)
@@ -318,7 +318,7 @@ def test_a_model_of_which_the_units_are_unknown_is_refused(asr, files):
     (directory / CARD).unlink()
     with pytest.raises(FileNotFoundError, match="emoq_units.json is missing.*writes"):
         Transcriber.from_pretrained(directory)
-    write_json(directory / CARD, {"quantizer": "../quantizer", "arm": ARM})
+    write_json(directory / CARD, {"quantizer": "../quantizer", "system": SYSTEM})
     with pytest.raises(ValueError, match="emoq_units.json: .*missing.*'n_levels'"):
         Transcriber.from_pretrained(directory)
 
@@ -368,7 +368,7 @@ def test_another_quantizer_than_that_of_the_training_is_refused(asr, stream):
 def test_a_model_with_other_codebooks_inside_is_refused(asr):
     directory = asr("multi")
     make_bank(seed=1).save_pretrained(directory / "other")
-    other = emoq_plugin.load(str(directory / "other"), arm=ARM)
+    other = emoq_plugin.load(str(directory / "other"), system=SYSTEM)
     change(directory / CARD, quantizer="other", codebooks_sha256=other.codebooks_sha256)
     with pytest.raises(ValueError, match=r"sha256 \['.*trained with \['"):
         Transcriber.from_pretrained(directory)
@@ -391,7 +391,9 @@ def test_units_outside_the_token_list_are_told(asr, stream):
 
 def test_units_that_the_training_did_not_have_are_counted(asr, files, caplog):
     directory = asr("single")
-    quantizer = emoq_plugin.load(str(directory / "../quantizer"), arm=ARM, n_levels=1)
+    quantizer = emoq_plugin.load(
+        str(directory / "../quantizer"), system=SYSTEM, n_levels=1
+    )
     [line] = sources("single", [quantizer.units(files[0])])
 
     def lose(tokens):

@@ -14,8 +14,8 @@ from emoq_plugin.data.folds import Fold
 from emoq_plugin.evaluation.emotion_probe import (
     ProbeTask,
     decoded_pooled,
-    probe_arms,
     probe_continuous,
+    probe_systems,
     route_posteriors,
 )
 from emoq_plugin.routing.pooled import PooledClassifier
@@ -103,10 +103,10 @@ def make_bank(seed=0):
     return CodebookBank(experts, codebooks, norm, emotions=EMOTIONS)
 
 
-def write_units(folder, bank, utterances, arm="specific-oracle"):
+def write_units(folder, bank, utterances, system="specific-oracle"):
     random = np.random.default_rng(0)
-    experts = ["balanced"] if arm == "balanced" else bank.group("specific")
-    routed = arm != "balanced"
+    experts = ["balanced"] if system == "balanced" else bank.group("specific")
+    routed = system != "balanced"
     with UnitWriter(folder, size=6, n_levels=1, routed=routed) as writer:
         for i, u in enumerate(utterances):
             route = {experts[i % len(experts)]: 1.0}
@@ -114,7 +114,7 @@ def write_units(folder, bank, utterances, arm="specific-oracle"):
     card = {
         "experts": experts,
         "n_levels": 1,
-        "arm": arm,
+        "system": system,
         "codebooks_sha256": bank.codebooks_sha256,
     }
     rates = {"nominal": 1.0, "entropy": 0.5, "side_info": 0.0, "used_share": [1.0]}
@@ -132,11 +132,11 @@ def test_units_of_other_codebooks_are_refused(tmp_path):
 
 @pytest.fixture
 def fold(tmp_path):
-    """Give a task of 18 clips, their features and units of two arms."""
+    """Return a task of 18 clips, their features and units of two systems."""
     names = [f"u{i:02d}" for i in range(18)]
     bank = make_bank()
-    for arm in ("balanced", "specific-oracle"):
-        write_units(tmp_path / "6x1" / arm, bank, names, arm)
+    for system in ("balanced", "specific-oracle"):
+        write_units(tmp_path / "6x1" / system, bank, names, system)
     task = ProbeTask(
         fold=Fold("1", tuple(names[:12]), (), tuple(names[12:])),
         train=names[:12],
@@ -149,28 +149,28 @@ def fold(tmp_path):
     return SimpleNamespace(task=task, bank=bank, features=features, units=tmp_path)
 
 
-def test_every_arm_has_its_heads_on_the_test_clips(fold):
+def test_every_system_has_its_heads_on_the_test_clips(fold):
     frozen, bound = probe_continuous(
         fold.task, fold.bank, fold.features, lambda u: None
     )
     found = list(
-        probe_arms(
+        probe_systems(
             fold.task,
             fold.bank,
             fold.units,
             rates=["6x1"],
-            arms=["balanced", "specific-oracle"],
+            systems=["balanced", "specific-oracle"],
             frozen=frozen,
         )
     )
-    assert [(p.arm, p.head) for p in found] == [
+    assert [(p.system, p.head) for p in found] == [
         ("balanced", "retrained"),
         ("balanced", "frozen"),
         ("specific-oracle", "retrained"),
         ("specific-oracle", "frozen"),
         ("specific-oracle", "route"),
     ]
-    assert (bound.rate, bound.arm, bound.bitrate_bps) == (
+    assert (bound.rate, bound.system, bound.bitrate_bps) == (
         "continuous",
         "continuous",
         None,
@@ -195,13 +195,13 @@ def test_the_retrained_head_hears_the_route(fold):
     # Codes are noise; only the route, dealt out like the classes, tells the class.
     frozen, _ = probe_continuous(fold.task, fold.bank, fold.features, lambda u: None)
     found = {
-        p.arm: p.posteriors.argmax(axis=1)
-        for p in probe_arms(
+        p.system: p.posteriors.argmax(axis=1)
+        for p in probe_systems(
             fold.task,
             fold.bank,
             fold.units,
             rates=["6x1"],
-            arms=["balanced", "specific-oracle", "balanced+specific-oracle"],
+            systems=["balanced", "specific-oracle", "balanced+specific-oracle"],
             frozen=frozen,
         )
         if p.head == "retrained"

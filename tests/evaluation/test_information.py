@@ -63,7 +63,7 @@ def test_weights_are_repetitions():
 
 
 def frames(n_clips=40, seed=0):
-    """Give clip and unit of frames: units depend on the clip, on nothing else."""
+    """Return clip and unit of frames: units depend on the clip, on nothing else."""
     random = np.random.default_rng(seed)
     lengths = random.integers(20, 60, size=n_clips)
     clips = np.repeat(np.arange(n_clips), lengths)

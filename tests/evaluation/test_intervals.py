@@ -112,10 +112,10 @@ def test_utterances_of_one_speaker_do_not_count_as_independent():
     assert width(speakers) > 3 * width(np.arange(300))
 
 
-def test_a_paired_difference_of_equal_arms_is_exactly_zero():
+def test_a_paired_difference_of_equal_systems_is_exactly_zero():
     draws = draw_speakers(3, 100, seed=0)
     values = np.arange(10.0)[:, None]
-    arm = resample_means(values, SPEAKERS, draws=draws)[:, 0]
+    system = resample_means(values, SPEAKERS, draws=draws)[:, 0]
     other = resample_means(values - 2, SPEAKERS, draws=draws)[:, 0]
-    triple = percentile_interval(2.0, arm - other)
+    triple = percentile_interval(2.0, system - other)
     assert triple["low"] == pytest.approx(2) and triple["high"] == pytest.approx(2)

@@ -21,7 +21,7 @@ from emoq_plugin.evaluation.measures import (
     decoded_levels,
     decoded_pooled,
     drifts,
-    measure_cell,
+    measure_condition,
     speaker_task,
     unique_codes,
 )
@@ -42,7 +42,7 @@ QUANTIZER = (
     "norm: corpus\ngroups: [balanced, specific]\nlearning: {max_iterations: 3}\n"
 )
 RATES = ["4x1", "4x3"]
-ARMS = ["balanced", "specific-distortion", "specific-soft"]
+SYSTEMS = ["balanced", "specific-distortion", "specific-soft"]
 PHONES = ["a", "t", "m"]
 
 
@@ -95,18 +95,18 @@ def run_measure(root, *options, output="measures", phones=("utt2phones",)):
         f"--output_dir={root / output}",
         "--n_permutations=20",
         "--min_phone_count=5",
-        "--arms",
-        *ARMS,
+        "--systems",
+        *SYSTEMS,
         *options,
     )
     text = (root / output / "measures.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    return {(line["rate"], line["arm"]): line for line in lines}
+    return {(line["rate"], line["system"]): line for line in lines}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Give an experiment with units."""
+    """Return an experiment with units."""
     root = tmp_path_factory.mktemp("tiny")
     make_corpus(root)
     call(
@@ -121,14 +121,14 @@ def root(tmp_path_factory):
         root,
         f"--quantizer_dir={root / 'quantizer'}",
         f"--output_dir={root / 'units'}",
-        "--arms",
-        *ARMS,
+        "--systems",
+        *SYSTEMS,
     )
     return root
 
 
 @pytest.fixture(scope="module")
-def cells(root):
+def conditions(root):
     return run_measure(root)
 
 
@@ -148,7 +148,7 @@ def task(root):
     )
 
 
-@pytest.fixture(scope="module", params=ARMS)
+@pytest.fixture(scope="module", params=SYSTEMS)
 def store(request, root):
     return UnitStore(root / "units/4x3" / request.param)
 
@@ -159,52 +159,52 @@ def units(root, task, store):
     return Units.read(store, bank, task.clips)
 
 
-def test_there_is_a_line_for_each_cell_and_the_reference(cells):
-    expected = [(rate, arm) for rate in RATES for arm in ARMS]
-    assert list(cells) == [("continuous", "continuous"), *expected]
-    fields = set(cells[expected[0]])
-    for (rate, _), line in cells.items():
+def test_there_is_a_line_for_each_condition_and_the_reference(conditions):
+    expected = [(rate, system) for rate in RATES for system in SYSTEMS]
+    assert list(conditions) == [("continuous", "continuous"), *expected]
+    fields = set(conditions[expected[0]])
+    for (rate, _), line in conditions.items():
         assert set(line) == fields and line["fold"] == "1" and line["n_clips"] == 12
         assert len(line["levels"]) == {"4x1": 1, "4x3": 3}.get(rate, 0)
         assert set(line["drift"]) == {"angry", "happy"}
         assert set(line["distortion"]) == {"all", *EMOTIONS}
 
 
-def test_more_levels_keep_more(cells):
-    reference = cells["continuous", "continuous"]
-    for arm in ARMS:
-        deep = [level["distortion"] for level in cells["4x3", arm]["levels"]]
+def test_more_levels_keep_more(conditions):
+    reference = conditions["continuous", "continuous"]
+    for system in SYSTEMS:
+        deep = [level["distortion"] for level in conditions["4x3", system]["levels"]]
         assert 1 > deep[0] > deep[1] > deep[2] > 0
-        assert cells["4x3", arm]["distortion"]["all"] == deep[2]
-        assert cells["4x1", arm]["distortion"]["all"] == deep[0]
-        assert set(cells["4x3", arm]["bitrate_bps"]) >= {"nominal", "entropy"}
+        assert conditions["4x3", system]["distortion"]["all"] == deep[2]
+        assert conditions["4x1", system]["distortion"]["all"] == deep[0]
+        assert set(conditions["4x3", system]["bitrate_bps"]) >= {"nominal", "entropy"}
     assert reference["cka"] == 1 and reference["bitrate_bps"] is None
     assert set(reference["drift"].values()) == {0}
 
 
-def test_units_tell_what_is_in_the_features(cells):
-    told = cells["4x1", "specific-distortion"]["mutual_information"]
+def test_units_tell_what_is_in_the_features(conditions):
+    told = conditions["4x1", "specific-distortion"]["mutual_information"]
     assert told["phone"]["excess"] > 0.8 and told["emotion"]["excess"] > 0.3
     assert told["phone"]["label_entropy"] == pytest.approx(np.log2(3), abs=0.05)
-    for line in cells.values():
+    for line in conditions.values():
         for level in line["levels"]:
             assert set(level["mutual_information"]) == {"emotion", "speaker", "phone"}
 
 
-def test_probes_count_by_clip(cells):
-    for line in cells.values():
+def test_probes_count_by_clip(conditions):
+    for line in conditions.values():
         phone = line["phone"]
         assert len(phone["utterances"]) == 12 and sum(phone["total"]) == 263
         assert sum(phone["correct"]) / sum(phone["total"]) > 0.6
         assert len(line["speaker"]["correct"]) == 12
-    reference = cells["continuous", "continuous"]
+    reference = conditions["continuous", "continuous"]
     assert np.mean(reference["speaker"]["correct"]) > 0.8
 
 
-def test_the_mean_route_of_each_class_is_told(cells):
-    assert cells["4x1", "balanced"]["routes"] is None
-    for arm in ARMS[1:]:
-        routes = cells["4x1", arm]["routes"]
+def test_the_mean_route_of_each_class_is_told(conditions):
+    assert conditions["4x1", "balanced"]["routes"] is None
+    for system in SYSTEMS[1:]:
+        routes = conditions["4x1", system]["routes"]
         assert list(routes) == EMOTIONS
         for emotion, shares in routes.items():
             assert list(shares) == EMOTIONS and max(shares, key=shares.get) == emotion
@@ -271,10 +271,10 @@ def test_distortion_is_the_error_relative_to_the_variance(task, units):
 
 
 def test_cka_and_vote_structure_are_of_standardised_pooled_clips(
-    root, cells, task, store, units
+    root, conditions, task, store, units
 ):
     pooled = task.standardised(decoded_pooled(units, task.fold.test))
-    line = cells["4x3", store.card["arm"]]
+    line = conditions["4x3", store.card["system"]]
     assert line["cka"] == pytest.approx(linear_cka(pooled, task.reference), rel=1e-4)
     one_hot = np.eye(3)[task.labels]
     expected = distance_correlation(one_hot, pooled)
@@ -312,33 +312,33 @@ def test_units_of_other_codebooks_are_refused(root, task):
     store = UnitStore(root / "units/4x1/balanced")
     store.card["codebooks_sha256"] = "0"
     with pytest.raises(ValueError, match="was encoded with other codebooks"):
-        measure_cell(task, bank, store)
+        measure_condition(task, bank, store)
 
 
-def test_arms_that_are_not_named_have_no_probe(root, cells):
-    found = run_measure(root, "--probe_arms", "balanced", output="fewer")
-    for (rate, arm), line in found.items():
-        if arm in ("balanced", "continuous"):
-            assert line == cells[rate, arm]
+def test_systems_that_are_not_named_have_no_probe(root, conditions):
+    found = run_measure(root, "--probe_systems", "balanced", output="fewer")
+    for (rate, system), line in found.items():
+        if system in ("balanced", "continuous"):
+            assert line == conditions[rate, system]
         else:
             assert line["phone"] is None and line["speaker"] is None
-            assert line["distortion"] == cells[rate, arm]["distortion"]
+            assert line["distortion"] == conditions[rate, system]["distortion"]
 
 
-def test_without_alignments_there_are_no_phones(root, cells):
+def test_without_alignments_there_are_no_phones(root, conditions):
     found = run_measure(root, output="silent", phones=())
     for key, line in found.items():
-        assert line["phone"] is None and line["speaker"] == cells[key]["speaker"]
+        assert line["phone"] is None and line["speaker"] == conditions[key]["speaker"]
         told = line["mutual_information"]
         assert told is None or (told["phone"] is None and told["emotion"])
 
 
 def test_a_second_call_does_nothing_and_a_change_does_it_again(
-    root, cells, tmp_path, caplog
+    root, conditions, tmp_path, caplog
 ):
     shutil.copytree(root, tmp_path / "moved")
     with caplog.at_level(logging.INFO):
-        assert run_measure(tmp_path / "moved") == cells
+        assert run_measure(tmp_path / "moved") == conditions
         assert "nothing to do" in caplog.text
         caplog.clear()
         run_measure(tmp_path / "moved", "--seed", "1")
@@ -348,7 +348,10 @@ def test_a_second_call_does_nothing_and_a_change_does_it_again(
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--probe_arms", "specific-cosine"], "names 'specific-cosine', which is not"),
+        (
+            ["--probe_systems", "specific-cosine"],
+            "names 'specific-cosine', which is not",
+        ),
         (["--alignments", "nowhere"], "nowhere is missing"),
     ],
 )

@@ -18,7 +18,7 @@ def fields(**changes):
     return {
         "fold": "0",
         "rate": "64x1",
-        "arm": "specific-distortion",
+        "system": "specific-distortion",
         "head": "retrained",
         "bitrate_bps": BITS,
         "emotions": ["angry", "sad"],
@@ -31,8 +31,11 @@ def fields(**changes):
 def test_predictions_survive_a_round_trip(tmp_path):
     path = tmp_path / "new" / "probe.jsonl"
     third = [[1 / 3, 2 / 3], [1, 0]]
-    cells = [Prediction(**fields()), Prediction(**fields(fold="1", posteriors=third))]
-    write_predictions(path, cells)
+    conditions = [
+        Prediction(**fields()),
+        Prediction(**fields(fold="1", posteriors=third)),
+    ]
+    write_predictions(path, conditions)
     back = read_predictions(path)
     assert len(path.read_text().splitlines()) == len(back) == 2
     assert back[0].key == "64x1/specific-distortion/retrained"
@@ -41,9 +44,11 @@ def test_predictions_survive_a_round_trip(tmp_path):
     assert back[0].posteriors.shape == (2, 2)
 
 
-def test_the_continuous_bound_needs_no_bitrate_and_names_no_arm():
-    cell = Prediction(**fields(rate="continuous", arm="continuous", bitrate_bps=None))
-    assert cell.key == "continuous/retrained"
+def test_the_continuous_bound_needs_no_bitrate_and_names_no_system():
+    condition = Prediction(
+        **fields(rate="continuous", system="continuous", bitrate_bps=None)
+    )
+    assert condition.key == "continuous/retrained"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,7 @@ def test_the_continuous_bound_needs_no_bitrate_and_names_no_arm():
         ({"utterances": []}, "at least one name"),
         ({"head": "oracle"}, "head is 'oracle', expected one of"),
         ({"fold": 0}, "fold is 0"),
-        ({"arm": "a/b"}, "without '/'"),
+        ({"system": "a/b"}, "without '/'"),
         ({"bitrate_bps": None}, "rate 64x1 needs bitrate_bps"),
         ({"bitrate_bps": {"nominal": 300}}, r"lacks \['entropy', 'side_info'\]"),
         ({"bitrate_bps": {**BITS, "entropy": -1}}, "bitrate_bps.entropy is -1"),
@@ -78,7 +83,7 @@ def test_a_wrong_line_is_named_by_file_and_line(tmp_path, changes, message):
     ("line", "message"),
     [
         ('{"fold": "0", ', ":1: "),
-        ("[1, 2]", r":1: found \[1, 2\], expected \['arm'"),
+        ("[1, 2]", r":1: found \[1, 2\], expected \['system'"),
         ('{"fold": "0"}', r":1: found \['fold'\], expected"),
         ("", "no predictions"),
     ],

@@ -1,4 +1,4 @@
-"""Scoring of an experiment: pooling of folds, arms beside each other, the page."""
+"""Scoring of an experiment: pooling of folds, systems beside each other, the page."""
 
 import json
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ class FakeData(SimpleNamespace):
 
 
 def posteriors(utterances, *, right, seed=0):
-    """Give posteriors that are right for a share of the utterances."""
+    """Return posteriors that are right for a share of the utterances."""
     generator = np.random.default_rng(seed)
     rows = generator.dirichlet(np.ones(3), len(utterances)) * 0.4
     for row, u in zip(rows, utterances):
@@ -52,11 +52,11 @@ def posteriors(utterances, *, right, seed=0):
     return rows
 
 
-def cell(
+def condition(
     fold,
     *,
     rate="64x1",
-    arm="balanced",
+    system="balanced",
     head="retrained",
     right=0.5,
     bits=300.0,
@@ -66,7 +66,7 @@ def cell(
     return Prediction(
         fold=fold,
         rate=rate,
-        arm=arm,
+        system=system,
         head=head,
         bitrate_bps=None if rate == "continuous" else bitrate,
         emotions=EMOTIONS,
@@ -77,26 +77,26 @@ def cell(
 
 
 def study():
-    cells = []
+    conditions = []
     for fold in FOLDS:
-        cells += [
-            cell(fold, rate="continuous", arm="continuous", right=0.9),
-            cell(fold, bits=200.0 + 10 * int(fold)),
-            cell(fold, arm="specific-distortion", right=1.0),
-            cell(fold, arm="specific-oracle", head="route", right=1.0),
-            cell(fold, arm="capacity-distortion"),
-            cell(fold, rate="4x2", right=0.3),
-            cell(fold, head="espnet", right=0.6),
-            cell(fold, arm="specific-distortion", head="espnet", right=0.8),
+        conditions += [
+            condition(fold, rate="continuous", system="continuous", right=0.9),
+            condition(fold, bits=200.0 + 10 * int(fold)),
+            condition(fold, system="specific-distortion", right=1.0),
+            condition(fold, system="specific-oracle", head="route", right=1.0),
+            condition(fold, system="capacity-distortion"),
+            condition(fold, rate="4x2", right=0.3),
+            condition(fold, head="espnet", right=0.6),
+            condition(fold, system="specific-distortion", head="espnet", right=0.8),
         ]
-    return cells
+    return conditions
 
 
-def score(tmp_path, cells, data=None, **options):
+def score(tmp_path, conditions, data=None, **options):
     files = []
     for fold in FOLDS:
         files.append(tmp_path / f"fold{fold}" / "probe.jsonl")
-        write_predictions(files[-1], [c for c in cells if c.fold == fold])
+        write_predictions(files[-1], [c for c in conditions if c.fold == fold])
     settings = {"emotions": EMOTIONS, "corpus": "toy", "tag": "fbank"}
     settings |= {"synthetic": True, "n_resamples": 200, **options}
     return score_experiment(files, data or FakeData(), **settings)
@@ -104,67 +104,69 @@ def score(tmp_path, cells, data=None, **options):
 
 def test_all_folds_are_pooled_before_the_metric_is_computed(tmp_path):
     scores = score(tmp_path, study())
-    arm = scores["arms"]["64x1/balanced/retrained"]
-    rows = np.concatenate([cell(f).posteriors for f in FOLDS])
+    system = scores["systems"]["64x1/balanced/retrained"]
+    rows = np.concatenate([condition(f).posteriors for f in FOLDS])
     truth = [LABELS[u] for u in UTTERANCES]
     f1 = macro_f1(truth, rows.argmax(1), labels=[0, 1, 2])
-    assert arm["macro_f1"]["mean"] == pytest.approx(f1)
+    assert system["macro_f1"]["mean"] == pytest.approx(f1)
     js = jensen_shannon(np.eye(3)[truth], rows).mean()
-    assert arm["js"]["mean"] == pytest.approx(js, abs=1e-7)
-    assert arm["bitrate_bps"]["entropy"] == pytest.approx(205)
+    assert system["js"]["mean"] == pytest.approx(js, abs=1e-7)
+    assert system["bitrate_bps"]["entropy"] == pytest.approx(205)
     assert scores["n_utterances"] == 24 and scores["n_speakers"] == 4
     assert scores["folds"] == ["0", "1"] and scores["soft_targets"] == "one-hot"
-    assert set(scores["arms"]) >= {"continuous/retrained", "4x2/balanced/retrained"}
+    assert set(scores["systems"]) >= {"continuous/retrained", "4x2/balanced/retrained"}
     assert json.loads(json.dumps(scores)) == scores
 
 
 def test_every_metric_lies_in_its_interval(tmp_path):
-    for arm in score(tmp_path, study())["arms"].values():
+    for system in score(tmp_path, study())["systems"].values():
         for name in ("macro_f1", "uar", "wa", "kl", "js", "cosine", "brier"):
-            assert arm[name]["low"] <= arm[name]["mean"] <= arm[name]["high"]
-        assert set(arm["recall"]) == set(EMOTIONS)
+            assert system[name]["low"] <= system[name]["mean"] <= system[name]["high"]
+        assert set(system["recall"]) == set(EMOTIONS)
 
 
 def test_differences_stand_where_balanced_has_the_same_rate_and_head(tmp_path):
-    arms = score(tmp_path, study())["arms"]
-    change = arms["64x1/specific-distortion/retrained"]["difference_to_balanced"]
-    gain = arms["64x1/specific-distortion/retrained"]["macro_f1"]["mean"]
-    gain -= arms["64x1/balanced/retrained"]["macro_f1"]["mean"]
+    systems = score(tmp_path, study())["systems"]
+    change = systems["64x1/specific-distortion/retrained"]["difference_to_balanced"]
+    gain = systems["64x1/specific-distortion/retrained"]["macro_f1"]["mean"]
+    gain -= systems["64x1/balanced/retrained"]["macro_f1"]["mean"]
     assert change["macro_f1"]["mean"] == pytest.approx(gain)
     assert change["macro_f1"]["low"] > 0 > change["js"]["high"]
     # Paired: the control predicts what balanced predicts, so there is no width.
-    same = arms["64x1/capacity-distortion/retrained"]["difference_to_balanced"]
+    same = systems["64x1/capacity-distortion/retrained"]["difference_to_balanced"]
     assert same["macro_f1"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     without = ["continuous/retrained", "64x1/balanced/retrained"]
     without.append("64x1/specific-oracle/route")
-    assert not any("difference_to_balanced" in arms[key] for key in without)
+    assert not any("difference_to_balanced" in systems[key] for key in without)
 
 
 def test_bits_of_folds_are_weighted_by_seconds(tmp_path):
-    cells = [
-        cell("0", bits=100.0, seconds=10.0),  # as many clips in both folds
-        cell("1", bits=200.0, seconds=30.0),
+    conditions = [
+        condition("0", bits=100.0, seconds=10.0),  # as many clips in both folds
+        condition("1", bits=200.0, seconds=30.0),
     ]
-    found = score(tmp_path, cells)["arms"]["64x1/balanced/retrained"]["bitrate_bps"]
+    found = score(tmp_path, conditions)["systems"]["64x1/balanced/retrained"][
+        "bitrate_bps"
+    ]
     assert found["entropy"] == (10 * 100 + 30 * 200) / 40
 
 
 def test_one_speaker_gives_scores_without_intervals_and_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.SPEAKER", dict.fromkeys(UTTERANCES, "s0"))
     scores = score(tmp_path, study())
-    arm = scores["arms"]["64x1/specific-distortion/retrained"]
-    for triple in (arm["macro_f1"], arm["difference_to_balanced"]["macro_f1"]):
+    system = scores["systems"]["64x1/specific-distortion/retrained"]
+    for triple in (system["macro_f1"], system["difference_to_balanced"]["macro_f1"]):
         assert np.isfinite(triple["mean"])
         assert triple["low"] is None and triple["high"] is None
     assert "one test speaker" in scores["interval"]["absent"]
     page = render_results(json.loads(json.dumps(scores)))
     assert "Without intervals (one test speaker" in page
     assert "nan" not in page and "None" not in page
-    assert f"{100 * arm['macro_f1']['mean']:.1f} |" in page
+    assert f"{100 * system['macro_f1']['mean']:.1f} |" in page
 
 
 def test_the_order_of_utterances_and_the_seed_decide_nothing_else(tmp_path):
-    cells = study()
+    conditions = study()
     turned = [
         Prediction(
             **{
@@ -173,23 +175,23 @@ def test_the_order_of_utterances_and_the_seed_decide_nothing_else(tmp_path):
                 "posteriors": c.posteriors[::-1],
             }
         )
-        for c in cells
+        for c in conditions
     ]
-    first = score(tmp_path / "a", cells, seed=1)
+    first = score(tmp_path / "a", conditions, seed=1)
     assert score(tmp_path / "b", turned, seed=1) == first
-    assert score(tmp_path / "c", cells, seed=2)["arms"] != first["arms"]
+    assert score(tmp_path / "c", conditions, seed=2)["systems"] != first["systems"]
 
 
 def test_votes_are_the_soft_targets_and_split_by_ambiguity(tmp_path):
     clear, split = np.array([4.0, 1.0, 0.0]), np.array([2.0, 2.0, 1.0])
     votes = {u: clear if n % 4 else split for n, u in enumerate(UTTERANCES)}
     scores = score(tmp_path, study(), FakeData(votes=votes))
-    arm = scores["arms"]["64x1/balanced/retrained"]
+    system = scores["systems"]["64x1/balanced/retrained"]
     assert scores["soft_targets"] == "votes"
-    low, high = arm["ambiguity"]["low"], arm["ambiguity"]["high"]
+    low, high = system["ambiguity"]["low"], system["ambiguity"]["high"]
     assert (low["n_utterances"], high["n_utterances"]) == (18, 6)
     pooled = (18 * low["js"]["mean"] + 6 * high["js"]["mean"]) / 24
-    assert arm["js"]["mean"] == pytest.approx(pooled)
+    assert system["js"]["mean"] == pytest.approx(pooled)
     assert "clear (18 utterances) and ambiguous (6 utterances)" in render_results(
         scores
     )
@@ -201,9 +203,9 @@ def test_utterances_without_a_majority_count_only_in_soft_metrics(tmp_path):
     scores = score(tmp_path, study(), FakeData(votes=votes, labels=labels))
     assert (scores["n_utterances"], scores["n_labelled"]) == (24, 21)
     truth = [LABELS[u] for u in UTTERANCES[3:]]
-    rows = np.concatenate([cell(f).posteriors for f in FOLDS])[3:]
+    rows = np.concatenate([condition(f).posteriors for f in FOLDS])[3:]
     f1 = macro_f1(truth, rows.argmax(1), labels=[0, 1, 2])
-    found = scores["arms"]["64x1/balanced/retrained"]["macro_f1"]["mean"]
+    found = scores["systems"]["64x1/balanced/retrained"]["macro_f1"]["mean"]
     assert found == pytest.approx(f1)
 
 
@@ -211,7 +213,10 @@ def test_a_class_that_the_corpus_lacks_is_not_averaged_over(tmp_path):
     labels = {u: 0 if n == 2 else n for u, n in LABELS.items()}
     scores = score(tmp_path, study(), FakeData(labels=labels))
     assert scores["scored_emotions"] == ["angry", "happy"]
-    assert set(scores["arms"]["continuous/retrained"]["recall"]) == {"angry", "happy"}
+    assert set(scores["systems"]["continuous/retrained"]["recall"]) == {
+        "angry",
+        "happy",
+    }
     assert "No utterance is labelled sad" in render_results(scores)
 
 
@@ -223,28 +228,31 @@ def without(fold, **which):
     ]
 
 
-def test_a_cell_that_misses_a_fold_is_refused(tmp_path):
-    cells = without("1", arm="specific-oracle")
+def test_a_condition_that_misses_a_fold_is_refused(tmp_path):
+    conditions = without("1", system="specific-oracle")
     with pytest.raises(ValueError, match=r"64x1/specific-oracle/route misses .*'1'"):
-        score(tmp_path, cells)
+        score(tmp_path, conditions)
 
 
-def test_a_cell_predicted_twice_is_refused(tmp_path):
+def test_a_condition_predicted_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="balanced/retrained is predicted twice"):
-        score(tmp_path, [*study(), cell("0")])
+        score(tmp_path, [*study(), condition("0")])
 
 
 def test_an_utterance_in_two_folds_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(FOLDS, "1", UTTERANCES[11:])
     with pytest.raises(ValueError, match="s1-5 is predicted in fold 0 and in fold 1"):
-        score(tmp_path, [cell("0"), cell("1")])
+        score(tmp_path, [condition("0"), condition("1")])
 
 
-def test_cells_with_other_utterances_are_refused(tmp_path, monkeypatch):
-    cells = [cell("0"), cell("1")]
+def test_conditions_with_other_utterances_are_refused(tmp_path, monkeypatch):
+    conditions = [condition("0"), condition("1")]
     monkeypatch.setitem(FOLDS, "1", UTTERANCES[12:23])
     with pytest.raises(ValueError, match=r"fold 1: utterances \['s3-5'\]"):
-        score(tmp_path, [*cells, cell("0", rate="4x1"), cell("1", rate="4x1")])
+        score(
+            tmp_path,
+            [*conditions, condition("0", rate="4x1"), condition("1", rate="4x1")],
+        )
 
 
 def test_other_classes_and_unknown_utterances_are_refused(tmp_path):
@@ -259,13 +267,13 @@ def test_other_classes_and_unknown_utterances_are_refused(tmp_path):
 def test_facts_are_kept_and_may_not_replace_a_number(tmp_path):
     facts = {"feature": {"encoder": "fbank"}, "command": "./run.sh"}
     assert score(tmp_path, study(), facts=facts)["feature"] == {"encoder": "fbank"}
-    for name in ("arms", "n_utterances"):
+    for name in ("systems", "n_utterances"):
         with pytest.raises(ValueError, match=rf"facts name \['{name}'\]"):
             score(tmp_path, study(), facts={name: {}})
 
 
 @pytest.mark.parametrize(
-    ("arm", "name", "control"),
+    ("system", "name", "control"),
     [
         ("balanced", "balanced RVQ", False),
         ("specific-gain", "Emo-Q, gain router", False),
@@ -276,8 +284,8 @@ def test_facts_are_kept_and_may_not_replace_a_number(tmp_path):
         ("capacity-distortion", "capacity control, distortion router", True),
     ],
 )
-def test_arms_are_named_for_readers_and_controls_are_marked(arm, name, control):
-    assert (display_name(arm), is_control(arm)) == (name, control)
+def test_systems_are_named_for_readers_and_controls_are_marked(system, name, control):
+    assert (display_name(system), is_control(system)) == (name, control)
 
 
 def test_the_page_shows_the_bound_first_and_keeps_the_heads_apart(tmp_path):
@@ -316,7 +324,7 @@ def test_a_page_of_real_speech_does_not_say_synthetic(tmp_path):
 
 @pytest.fixture
 def call(tmp_path):
-    """Give the arguments of a call of the command on a small experiment."""
+    """Return the arguments of a call of the command on a small experiment."""
     data = tmp_path / "data" / "all"
     data.mkdir(parents=True)
     names = {u: EMOTIONS[n] for u, n in LABELS.items()}

@@ -22,7 +22,7 @@ from emoq_plugin.evaluation.significance import (
 
 
 def sums(right, n_clips=4):
-    """Give an arm that gets `right[s]` of each class of speaker s, of `n_clips`."""
+    """Return a system that gets `right[s]` of each class of speaker s, of `n_clips`."""
     right = np.asarray(right, dtype=float)
     confusions = np.zeros((len(right), 2, 3))
     for c in range(2):
@@ -36,9 +36,9 @@ def weights(n_speakers):
     return with_everyone(draw_speakers(n_speakers, 200))
 
 
-def test_an_arm_does_not_differ_from_itself():
-    arm = [sums([1, 2, 3, 0]), sums([2, 2, 4, 1])]
-    for metric in compare(arm, arm, weights(4)).values():
+def test_an_system_does_not_differ_from_itself():
+    system = [sums([1, 2, 3, 0]), sums([2, 2, 4, 1])]
+    for metric in compare(system, system, weights(4)).values():
         assert metric["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
         assert metric["p"] == 1.0
 
@@ -50,26 +50,26 @@ def test_the_smallest_p_value_is_reached_when_every_speaker_agrees():
 
 
 def test_the_exact_test_counts_the_exchanges_that_are_as_extreme():
-    arm, reference = [4, 1, 3], [1, 2, 1]
-    differences = np.array(arm) - np.array(reference)
+    system, reference = [4, 1, 3], [1, 2, 1]
+    differences = np.array(system) - np.array(reference)
     signs = np.array(list(product([1, -1], repeat=3)))
     extreme = np.abs(signs @ differences) >= abs(differences.sum())
-    found = exchange_test([sums(arm)], [sums(reference)])
+    found = exchange_test([sums(system)], [sums(reference)])
     assert found["wa"] == extreme.mean() == 0.5
     assert found["uar"] == found["wa"]  # as many clips of each class
 
 
-def test_the_order_of_the_arms_does_not_matter():
-    arm, reference = [sums([4, 1, 3, 2])], [sums([1, 2, 1, 2])]
-    assert exchange_test(arm, reference) == exchange_test(reference, arm)
+def test_the_order_of_the_systems_does_not_matter():
+    system, reference = [sums([4, 1, 3, 2])], [sums([1, 2, 1, 2])]
+    assert exchange_test(system, reference) == exchange_test(reference, system)
 
 
 def test_random_exchanges_come_close_to_all_of_them(monkeypatch):
     random = np.random.default_rng(0)
-    arm, reference = (sums(random.integers(5, size=10)) for _ in range(2))
-    exact = exchange_test([arm], [reference])
+    system, reference = (sums(random.integers(5, size=10)) for _ in range(2))
+    exact = exchange_test([system], [reference])
     monkeypatch.setattr(significance, "EXACT_SPEAKERS", 0)
-    drawn = exchange_test([arm], [reference])
+    drawn = exchange_test([system], [reference])
     for name in ("macro_f1", "uar", "js"):
         assert drawn[name] == pytest.approx(exact[name], abs=0.03)
     assert (exchanges(10)[0] == 0).all()
@@ -77,24 +77,24 @@ def test_random_exchanges_come_close_to_all_of_them(monkeypatch):
 
 def test_seeds_of_a_speaker_are_exchanged_together():
     # Twice the seeds add no evidence: p stays what one seed gives.
-    arm, reference = sums([4, 3, 4]), sums([2, 1, 3])
-    once = exchange_test([arm], [reference])
-    assert exchange_test([arm] * 2, [reference] * 2) == once
+    system, reference = sums([4, 3, 4]), sums([2, 1, 3])
+    once = exchange_test([system], [reference])
+    assert exchange_test([system] * 2, [reference] * 2) == once
 
 
 def test_metrics_of_seeds_are_averaged_and_kept_beside_the_mean():
-    arms = [sums([4, 4]), sums([2, 2])]
-    found = with_seeds(arms, weights(2))
+    systems = [sums([4, 4]), sums([2, 2])]
+    found = with_seeds(systems, weights(2))
     assert found["wa"]["by_seed"] == [1.0, 0.5]
     assert found["wa"]["mean"] == 0.75
     assert found["recall"]["a"]["by_seed"] == [1.0, 0.5]
-    assert mean_metrics(arms, np.ones((1, 2)))["wa"] == [0.75]
+    assert mean_metrics(systems, np.ones((1, 2)))["wa"] == [0.75]
 
 
 def test_an_interval_of_a_difference_is_paired():
-    # Speakers differ much, the arms by one clip for each: no width at all.
-    arm, reference = [sums([4, 1, 3, 2])], [sums([3, 0, 2, 1])]
-    found = compare(arm, reference, weights(4))["wa"]["difference"]
+    # Speakers differ much, the systems by one clip for each: no width at all.
+    system, reference = [sums([4, 1, 3, 2])], [sums([3, 0, 2, 1])]
+    found = compare(system, reference, weights(4))["wa"]["difference"]
     assert found["low"] == pytest.approx(found["mean"]) == pytest.approx(0.25)
 
 
@@ -106,9 +106,9 @@ def test_recalls_are_compared_class_by_class():
 
 
 def test_a_metric_that_nobody_defines_is_left_out():
-    arm = [sums([1, 2])]
-    arm[0].confusions[:] = 0
-    found = compare(arm, arm, weights(2))
+    system = [sums([1, 2])]
+    system[0].confusions[:] = 0
+    found = compare(system, system, weights(2))
     assert "macro_f1" not in found and found["js"]["p"] == 1.0
 
 

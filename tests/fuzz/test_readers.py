@@ -172,7 +172,7 @@ def make_units(folder):
         mixed = {"specific/sad": 0.25, "specific/angry": 0.75}
         writer.write("b-1", np.hstack([codes, codes]), mixed)
     card = {"experts": ["specific/sad", "specific/angry"], "n_levels": 2}
-    card |= {"rate": "8x2", "arm": "specific-soft", "codebooks_sha256": "0" * 64}
+    card |= {"rate": "8x2", "system": "specific-soft", "codebooks_sha256": "0" * 64}
     write_cards(folder, card, {"nominal": 300.0, "entropy": 250.0, "side_info": 1.0})
     for path in folder.glob("pseudo_labels*"):
         path.unlink()
@@ -233,7 +233,7 @@ READERS = {
     "units": (make_units, read_units),
     "artifact": (
         lambda folder: make_bank().save_pretrained(folder),
-        lambda folder: emoq_plugin.load(str(folder), arm="balanced"),
+        lambda folder: emoq_plugin.load(str(folder), system="balanced"),
     ),
     "predictions": (
         make_predictions,
@@ -272,7 +272,7 @@ LIMITS = settings(
 
 @pytest.fixture
 def fates(request, capsys):
-    """Give a counter of `read` and `refused`, which must add up to what was asked."""
+    """Return a counter of `read` and `refused`, which must add up to what was asked."""
     counter = Counter()
     yield counter
     if TOTAL:

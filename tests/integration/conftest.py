@@ -30,7 +30,7 @@ def tree(tmp_path_factory, tree_name):
 
 
 def recipe_environment(**variables):
-    """Give the environment of a recipe's scripts, as `local/path.sh` finds it."""
+    """Return the environment of a recipe's scripts, as `local/path.sh` finds it."""
     return {
         **os.environ,
         "EMOQ_SETUP": "skip",
@@ -58,7 +58,7 @@ def call():
 
 @pytest.fixture(scope="session")
 def warm_python(tmp_path_factory):
-    """Give a python for `--python` that need not import torch again."""
+    """Return a python for `--python` that need not import torch again."""
     folder = tmp_path_factory.mktemp("warm")
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("warm_python.py")), str(folder)],

@@ -24,7 +24,7 @@ NUMBERS = [0, 5, 6, 45]
 BINS, RATE = 16, 16000
 ASR2 = """
 . ./path.sh
-../../TEMPLATE/asr2/use_units.sh --quantizer bank --arm specific-distortion \
+../../TEMPLATE/asr2/use_units.sh --quantizer bank --system specific-distortion \
     --n_levels {levels} --sets "train dev test" --asr_exp exp/asr --src_nbpe 36 \
     --asr_config conf/{stream}.yaml
 mapfile -t units <exp/asr/asr2.options

@@ -27,7 +27,7 @@ CORPORA = {
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 PAGE = (ROOT / "docs" / "new_corpus.md").read_text()
-SMALL = ["--nj", "1", "--rates", "4x1", "--arms", "balanced specific-distortion"]
+SMALL = ["--nj", "1", "--rates", "4x1", "--systems", "balanced specific-distortion"]
 SMALL += ["--ser_backend", "probe", "--last_fold", "2"]
 
 
@@ -41,7 +41,7 @@ def test_a_recipe_runs_from_the_official_tree_to_scores(
     result = call(recipe / "run.sh", *options, **place)
     assert result.returncode == 0, result.stdout[-4000:]
     scores = json.loads((recipe / "exp" / "fbank_level" / "scores.json").read_text())
-    assert "4x1/specific-distortion/retrained" in scores["arms"]
+    assert "4x1/specific-distortion/retrained" in scores["systems"]
     assert scores["corpus"] == corpus
     dropped = (recipe / "dump" / "raw" / "all" / "dropped.tsv").read_text()
     assert ("silent audio" in dropped) == (corpus == "crema_d")
@@ -81,7 +81,7 @@ def test_the_papers_study_runs_over_the_corpora_that_are_there(
     assert [m["job"] for m in summary["missing"]] == ["all of test set emns"]
     scores = [s for s in summary["scores"] if s["experiment"].startswith("enterface")]
     assert all("neutral" not in s["metrics"]["recall"] for s in scores)
-    assert {s["arm"] for s in scores} >= set(values["arms"])
+    assert {s["system"] for s in scores} >= set(values["systems"])
     page = (recipe / "exp/study_paper/report.html").read_text()
     assert "all of test set emns" in page and "What the encoder was trained on" in page
 
@@ -140,7 +140,7 @@ def test_options_of_stage_1_carry_quoted_values(tree, call, miniature):
 
 @pytest.fixture(params=[("fsdd", "FSDD"), ("emodb", "EMODB")], ids=lambda p: p[0])
 def example(request, tmp_path):
-    """Give an example of the page on new corpora and how to change its options."""
+    """Return an example of the page on new corpora and how to change its options."""
     corpus, variable = request.param
     original = Path(os.environ.get(variable) or SHARED / corpus)
     if not original.is_dir():
@@ -170,5 +170,5 @@ def test_the_examples_of_the_page_on_new_corpora_work(tree, call, example, warm_
     result = call(recipe / "run.sh", "--stage", "2", *look, "--python", warm_python)
     assert result.returncode == 0, result.stdout[-4000:]
     scores = json.loads((recipe / "exp" / "fbank_level" / "scores.json").read_text())
-    found = scores["arms"]["16x1/specific-distortion/retrained"]["macro_f1"]["mean"]
+    found = scores["systems"]["16x1/specific-distortion/retrained"]["macro_f1"]["mean"]
     assert found > 0.4  # four classes: chance is 0.25

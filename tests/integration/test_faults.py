@@ -23,7 +23,7 @@ from tests.integration.conftest import recipe_environment
 EMOTIONS = ("angry", "happy", "sad")
 SETS = "--data_dir dump/raw/all --emotions data/emotions --folds data/folds --fold 1"
 RATES = "--rates 4x1 4x2"
-ARMS = "--arms balanced specific-distortion"
+SYSTEMS = "--systems balanced specific-distortion"
 # Stage -> what it leaves, the commands in their order.
 STAGES = {
     "format_data": (
@@ -48,14 +48,14 @@ STAGES = {
     "encode_units": (
         "dump/units",
         [
-            f"{SETS} {RATES} {ARMS} --feature_dir dump/fbank/all "
+            f"{SETS} {RATES} {SYSTEMS} --feature_dir dump/fbank/all "
             "--quantizer_dir exp/quantizer --output_dir dump/units/all"
         ],
     ),
     "ser_probe": (
         "exp/ser",
         [
-            f"{SETS} {RATES} {ARMS} --feature_dir dump/fbank/all --units_dir "
+            f"{SETS} {RATES} {SYSTEMS} --feature_dir dump/fbank/all --units_dir "
             "dump/units/all --quantizer_dir exp/quantizer --config probe.yaml "
             "--output_dir exp/ser"
         ],
@@ -127,7 +127,7 @@ class Experiment:
         return said
 
     def files(self):
-        """Give what a user sees, by name; running times are left out."""
+        """Return what a user sees, by name; running times are left out."""
         found = {}
         for folder in ("dump", "exp"):
             for path in (self.root / folder).rglob("*"):
@@ -141,7 +141,7 @@ class Experiment:
         return found
 
     def copy(self, to, *, before=None):
-        """Give a copy, without what `before` and later stages made."""
+        """Return a copy, without what `before` and later stages made."""
         shutil.copytree(self.root, to)  # with the times of the files
         later = list(STAGES)[list(STAGES).index(before) :] if before else ()
         for stage in later:
@@ -434,7 +434,9 @@ def test_a_read_only_data_directory_serves_all_stages(undisturbed, tmp_path):
 
 
 SMALL = "--local_data_opts '--n_speakers 4 --n_sentences 2' --last_fold 2 --nj 2 "
-SMALL += "--rates '4x1 4x2' --arms 'balanced specific-distortion' --ser_backend probe"
+SMALL += (
+    "--rates '4x1 4x2' --systems 'balanced specific-distortion' --ser_backend probe"
+)
 
 
 def test_a_recipe_killed_at_ten_random_moments_ends_in_the_same_scores(

@@ -59,7 +59,7 @@ class Touch:
 
 @pytest.fixture
 def owned(tmp_path):
-    """Give the file that a payload would make; it must not be there at the end."""
+    """Return the file that a payload would make; it must not be there at the end."""
     path = tmp_path / "owned"
     yield path
     assert not path.exists(), "a payload ran"
@@ -77,7 +77,7 @@ def refused(message):
 
 @pytest.fixture
 def said(caplog):
-    """Give a function that calls a command, which must fail, and gives its error."""
+    """Return a function that calls a command, which must fail, and gives its error."""
 
     def call(command, *options):
         with pytest.raises(SystemExit) as stop:
@@ -94,7 +94,7 @@ def said(caplog):
 
 @pytest.fixture
 def data(tmp_path, owned):
-    """Give a data directory whose audio is a command."""
+    """Return a data directory whose audio is a command."""
     clip = tmp_path / "clip.wav"
     tone = 0.1 * np.random.default_rng(0).normal(size=16000)
     soundfile.write(clip, tone, 16000)
@@ -138,7 +138,7 @@ def test_encode_runs_no_command(tmp_path, owned, said, monkeypatch, given):
     command = f"touch '{owned}' |"
     monkeypatch.setattr("sys.stdin", io.StringIO(f"a {command}\n"))
     name = command if given == "argument" else "-"
-    options = ["--quantizer", tmp_path / "units", "--arm", "balanced"]
+    options = ["--quantizer", tmp_path / "units", "--system", "balanced"]
     assert "refused" in said(encode, name, *options)
 
 
@@ -189,7 +189,7 @@ STORES = {"feats.scp": make_features, "codes.scp": make_units}
 
 
 def npy(array=None, *, shape=None, descr="<i2"):
-    """Give an ark member in kaldiio's NPY mode, with any header."""
+    """Return an ark member in kaldiio's NPY mode, with any header."""
     stream = io.BytesIO()
     if shape is None:
         np.lib.format.write_array(stream, array, allow_pickle=True)
@@ -200,7 +200,7 @@ def npy(array=None, *, shape=None, descr="<i2"):
 
 
 def member(content):
-    """Give an array as kaldiio writes it: mark, length of the length, length."""
+    """Return an array as kaldiio writes it: mark, length of the length, length."""
     return b"NPY\4" + struct.pack("<I", len(content)) + content
 
 
@@ -378,7 +378,7 @@ def test_json_of_strangers_is_refused_by_name(tmp_path, text):
 PREDICTION = {
     "fold": "1",
     "rate": "8x1",
-    "arm": "balanced",
+    "system": "balanced",
     "head": "route",
     "bitrate_bps": {"nominal": 1.0, "entropy": 1.0, "side_info": 0.0},
     "emotions": ["a", "b"],
@@ -421,14 +421,14 @@ def test_hostile_predictions_are_named_by_line(tmp_path, field, value):
 # -------------------------------------------------------------------------- artifacts
 
 
-def make_artifact(folder, *, arm=None):
+def make_artifact(folder, *, system=None):
     generator = torch.Generator().manual_seed(0)
     norm = Normalization("corpus", torch.zeros(3), torch.ones(3))
     codebooks = [torch.randn(1, 8, 3, generator=generator) for _ in range(2)]
     fbank = {"num_mel_bins": 3, "frame_length": 25.0, "frame_shift": 20.0}
     card = {"feature": CARD.to_json() | {"settings": fbank}}
     bank = CodebookBank(["balanced"], codebooks, norm, emotions=["a", "b"], card=card)
-    made = RoutedQuantizer(bank, arm) if arm else bank
+    made = RoutedQuantizer(bank, system) if system else bank
     made.save_pretrained(folder)
     return made
 
@@ -455,9 +455,9 @@ def make_artifact(folder, *, arm=None):
         {"codebooks_sha256": "0" * 64},
         {"card": []},
         {"card": "x"},
-        {"arm": "specific-cosine"},
-        {"arm": 3},
-        {"arm": "../../x"},
+        {"system": "specific-cosine"},
+        {"system": 3},
+        {"system": "../../x"},
         {"depth": -1},
         {"depth": 10**9},
         {"depth": "1"},
@@ -471,11 +471,11 @@ def make_artifact(folder, *, arm=None):
 )
 def test_a_hostile_config_is_refused(tmp_path, change):
     folder = tmp_path / "artifact"
-    make_artifact(folder, arm="balanced")
+    make_artifact(folder, system="balanced")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
     with refused(re.escape(str(folder))):
-        emoq_plugin.load(str(folder), arm="balanced")
+        emoq_plugin.load(str(folder), system="balanced")
 
 
 def raw(header, content=b""):
@@ -578,7 +578,7 @@ def test_a_hostile_feature_card_builds_no_encoder(tmp_path, feature):
     ],
 )
 def test_a_hostile_configuration_of_espnet_is_refused(tmp_path, shapes):
-    quantizer = make_artifact(tmp_path / "artifact", arm="balanced")
+    quantizer = make_artifact(tmp_path / "artifact", system="balanced")
     saved = {"config": quantizer.config(), "shapes": shapes}
     with refused("'saved' is damaged"):
         PortableQuantizer({"saved": saved, "codebooks_sha256": "0" * 64})
@@ -588,7 +588,7 @@ def test_a_hostile_configuration_of_espnet_is_refused(tmp_path, shapes):
 
 
 def flac(frames):
-    """Give a FLAC file that claims to hold so many frames."""
+    """Return a FLAC file that claims to hold so many frames."""
     stream = io.BytesIO()
     noise = np.random.default_rng(0).normal(size=1600) * 0.1
     soundfile.write(stream, noise, 16000, format="FLAC", subtype="PCM_16")
@@ -599,7 +599,7 @@ def flac(frames):
 
 
 def mp3(size):
-    """Give the beginning of an MP3 file of ten seconds."""
+    """Return the beginning of an MP3 file of ten seconds."""
     stream = io.BytesIO()
     noise = np.random.default_rng(0).normal(size=160_000) * 0.1
     soundfile.write(stream, noise, 16000, format="MP3")

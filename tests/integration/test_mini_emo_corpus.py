@@ -133,7 +133,7 @@ def test_another_seed_gives_other_speakers(modules):
 
 @pytest.fixture
 def scattered():
-    """Give four tight clusters of clips on the axes, twice, for two speakers."""
+    """Return four tight clusters of clips on the axes, twice, for two speakers."""
     rng = np.random.default_rng(0)
     emotion = np.tile(np.repeat(np.arange(4), 10), 2)
     acoustics = np.eye(5)[emotion] + 0.01 * rng.standard_normal((80, 5))

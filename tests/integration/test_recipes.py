@@ -37,8 +37,8 @@ def test_the_embedded_recipe_ends_in_scores_and_results(mini_emo):
     scores = json.loads((exp / "scores.json").read_text())
     page = (exp / "RESULTS.md").read_text()
     assert scores["synthetic"] is True and "SYNTHETIC" in page
-    assert {"continuous/retrained", "8x2/balanced/espnet"} <= set(scores["arms"])
-    rates = scores["arms"]["8x1/balanced/retrained"]["bitrate_bps"]
+    assert {"continuous/retrained", "8x2/balanced/espnet"} <= set(scores["systems"])
+    rates = scores["systems"]["8x1/balanced/retrained"]["bitrate_bps"]
     assert rates["nominal"] == 150.0 and 0 < rates["entropy"] < 200.0
     assert page.index("upper bound") < page.index("| balanced RVQ")
 
@@ -130,7 +130,7 @@ def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
     ("options", "told"),
     [
         (["--stage", "six"], "--stage: 'six', expected a whole number"),
-        (["--arms", "balanced specific-distorsion"], "router 'distorsion'"),
+        (["--systems", "balanced specific-distorsion"], "router 'distorsion'"),
         (["--rates", "16x1"], "--espnet_rate 64x1 is not among --rates 16x1"),
         (["--stop_stage", "9", "--pack_rate", "9x9"], "--pack_rate 9x9 is not learned"),
         (["--quantizer_config", "conf/no.yaml"], "conf/no.yaml is missing: no such"),
@@ -175,16 +175,16 @@ def test_emodb_runs_on_one_fold_of_real_speech(tree, call):
     corpus = Path(os.environ.get("EMODB") or ROOT.parent / "shared" / "data" / "emodb")
     if not corpus.is_dir():
         pytest.skip("EMO-DB is not here: set EMODB to the corpus directory")
-    arms = "balanced specific-distortion specific-random"
+    systems = "balanced specific-distortion specific-random"
     result = call(
         tree / "egs2" / "emodb" / "ser2" / "run.sh",
-        *["--last_fold", "1", "--rates", "16x1", "--arms", arms],
+        *["--last_fold", "1", "--rates", "16x1", "--systems", systems],
         *["--ser_backend", "probe"],
         EMODB=str(corpus),
     )
     assert result.returncode == 0, result.stdout[-4000:]
     exp = tree / "egs2" / "emodb" / "ser2" / "exp" / "fbank_level"
-    arms = json.loads((exp / "scores.json").read_text())["arms"]
-    routed = arms["16x1/specific-distortion/retrained"]["macro_f1"]["mean"]
-    assert routed > arms["16x1/specific-random/route"]["macro_f1"]["mean"]
+    systems = json.loads((exp / "scores.json").read_text())["systems"]
+    routed = systems["16x1/specific-distortion/retrained"]["macro_f1"]["mean"]
+    assert routed > systems["16x1/specific-random/route"]["macro_f1"]["mean"]
     assert routed > 0.4  # four classes: chance is 0.25

@@ -22,7 +22,7 @@ EMOTIONS = ["angry", "happy", "sad"]
 CARD = FeatureCard("fbank", [], 3, 50.0, 16000)
 QUANTIZER = "norm: level\ngroups: [balanced, specific]\nlearning: {max_iterations: 2}\n"
 RATES = ["4x1", "4x2"]
-ARMS = ["balanced", "specific-distortion"]
+SYSTEMS = ["balanced", "specific-distortion"]
 
 
 class Experiment:
@@ -89,7 +89,7 @@ class Experiment:
         arguments = [f"--{k}={v}" for k, v in (common | own).items()]
         arguments += ["--rates", *RATES]
         if command is not learn_codebooks:
-            arguments += ["--arms", *ARMS]
+            arguments += ["--systems", *SYSTEMS]
         command.main([*arguments, *map(str, options)])
 
     def learn(self, *options):
@@ -113,14 +113,14 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def experiment(finished, tmp_path):
-    """Give a finished experiment that was moved."""
+    """Return a finished experiment that was moved."""
     shutil.copytree(finished.root, tmp_path / "here")
     return Experiment(tmp_path / "here")
 
 
 @pytest.fixture
 def refused(caplog):
-    """Give a function that calls a stage, which must fail, and gives the message."""
+    """Return a function that calls a stage, which must fail, and gives the message."""
 
     def call(stage, *options):
         caplog.clear()
@@ -145,16 +145,16 @@ def test_a_finished_and_moved_experiment_does_nothing_again(experiment, caplog):
 def test_the_stages_write_what_they_promise(experiment):
     units = experiment.root / "dump/units/all/4x2/specific-distortion"
     card = json.loads((units / "units.json").read_text())
-    assert card["arm"] == "specific-distortion"
+    assert card["system"] == "specific-distortion"
     assert card["experts"] == [f"specific/{e}" for e in EMOTIONS]
     bank = (units / card["quantizer"]).resolve()
     assert bank == (experiment.root / "exp/quantizer/4x2").resolve()
     rates = json.loads((units / "bitrate.json").read_text())
     assert rates["nominal"] == 50 * 2 * 2
     lines = (experiment.root / "exp/ser/posteriors.jsonl").read_text().splitlines()
-    cells = [json.loads(line) for line in lines]
-    # The bound; two heads for balanced and three for the routed arm, at two rates.
-    assert len(cells) == 1 + 2 * (2 + 3)
+    conditions = [json.loads(line) for line in lines]
+    # The bound; two heads for balanced and three for the routed system, at two rates.
+    assert len(conditions) == 1 + 2 * (2 + 3)
     assert not (experiment.root / "exp/quantizer/4x2/checkpoint.safetensors").exists()
 
 
@@ -195,13 +195,13 @@ def test_every_normalisation_goes_through_all_stages(experiment, norm):
     assert (experiment.root / "exp/ser/.done.json").exists()
 
 
-def test_an_unknown_arm(experiment, refused):
-    for arm, message in (
+def test_an_unknown_system(experiment, refused):
+    for system, message in (
         ("specific-nearest", "unknown router 'nearest', expected one of ['calibrated'"),
         ("biased95-cosine", "no expert group 'biased95', expected one of ['balanced'"),
         ("specific", "name a router"),
     ):
-        assert message in refused(experiment.encode, "--arms", "balanced", arm)
+        assert message in refused(experiment.encode, "--systems", "balanced", system)
 
 
 def test_an_unknown_form_of_rate(experiment, refused):
@@ -214,7 +214,7 @@ def test_a_mistyped_option_does_not_undo_what_is_finished(experiment, refused, c
     refused(experiment.learn)
     experiment.write("quantizer.yaml", QUANTIZER)
     refused(experiment.learn, "--rates", "64")
-    refused(experiment.encode, "--arms", "specific-nearest")
+    refused(experiment.encode, "--systems", "specific-nearest")
     refused(experiment.encode, "--rates", "64")
     experiment.write("probe.yaml", "c: 0.1\n")
     refused(experiment.probe)
@@ -322,8 +322,8 @@ def test_the_card_counts_what_was_learned_on_by_rate_and_band(experiment):
     assert note in (bank / "README.md").read_text()
 
 
-def test_an_arm_that_was_not_encoded(experiment, refused):
-    message = refused(experiment.probe, "--arms", "specific-oracle")
+def test_an_system_that_was_not_encoded(experiment, refused):
+    message = refused(experiment.probe, "--systems", "specific-oracle")
     assert "specific-oracle/units.json is missing: run stage 5" in message
 
 
@@ -331,8 +331,8 @@ def test_cross_fitting_routes_training_clips_by_experts_that_have_not_seen_them(
     experiment,
 ):
     units = experiment.root / "dump/units/all/4x1"
-    before = {a: read_table(units / a / "pseudo_labels_km4.txt") for a in ARMS}
-    routes = read_table(units / ARMS[1] / "utt2route")
+    before = {a: read_table(units / a / "pseudo_labels_km4.txt") for a in SYSTEMS}
+    routes = read_table(units / SYSTEMS[1] / "utt2route")
     experiment.learn("--crossfit", 2)
     bank = experiment.root / "exp/quantizer/4x2"
     held_out = []
@@ -344,20 +344,20 @@ def test_cross_fitting_routes_training_clips_by_experts_that_have_not_seen_them(
         held_out += card["held_out_speakers"]
     assert sorted(held_out) == ["s0", "s1"]
     experiment.encode()
-    after = {a: read_table(units / a / "pseudo_labels_km4.txt") for a in ARMS}
+    after = {a: read_table(units / a / "pseudo_labels_km4.txt") for a in SYSTEMS}
     assert after["balanced"] == before["balanced"]
-    found = read_table(units / ARMS[1] / "utt2route")
+    found = read_table(units / SYSTEMS[1] / "utt2route")
     changed = {u for u in routes if routes[u] != found[u]}
     assert changed and all(u[:2] in held_out for u in changed)
     same = set(routes) - changed
-    assert all(after[ARMS[1]][u] == before[ARMS[1]][u] for u in same)
+    assert all(after[SYSTEMS[1]][u] == before[SYSTEMS[1]][u] for u in same)
     experiment.learn("--crossfit", 0)
     experiment.encode()
-    assert read_table(units / ARMS[1] / "utt2route") == routes
+    assert read_table(units / SYSTEMS[1] / "utt2route") == routes
 
 
 def contents(folder, *names):
-    """Give the bytes of the files of some directories, and when they were written."""
+    """Return the bytes of the files of some directories, and when they were written."""
     files = [p for name in names for p in sorted((folder / name).rglob("*"))]
     return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files if p.is_file()}
 
@@ -377,19 +377,19 @@ def test_a_rate_that_is_added_keeps_what_is_there(experiment):
 
 
 @pytest.mark.parametrize("crossfit", [0, 2])
-def test_arms_say_what_is_learned_and_more_of_them_keep_what_is_there(
+def test_systems_say_what_is_learned_and_more_of_them_keep_what_is_there(
     experiment, crossfit
 ):
     bank = experiment.root / "exp/quantizer/4x2"
     shutil.rmtree(bank.parent)
-    options = ["--crossfit", crossfit, "--arms"]
+    options = ["--crossfit", crossfit, "--systems"]
     experiment.learn(*options, "balanced")
     assert CodebookBank.from_pretrained(bank).groups == ["balanced"]
     log = (bank / "learning.jsonl").read_text()
     places = [bank, *sorted(bank.glob("crossfit/*"))]
     assert len(places) == 1 + crossfit
     before = [CodebookBank.from_pretrained(place) for place in places]
-    experiment.learn(*options, *ARMS)
+    experiment.learn(*options, *SYSTEMS)
     for place, old in zip(places, before):
         new = CodebookBank.from_pretrained(place)
         assert new.groups == ["balanced", "specific"]
@@ -410,8 +410,8 @@ def test_experts_that_are_added_are_those_that_are_learned_together(experiment):
     bank = experiment.root / "exp/quantizer/4x2"
     together = CodebookBank.from_pretrained(bank)
     shutil.rmtree(bank.parent)
-    experiment.learn("--arms", "balanced")
-    experiment.learn("--arms", *ARMS)
+    experiment.learn("--systems", "balanced")
+    experiment.learn("--systems", *SYSTEMS)
     apart = CodebookBank.from_pretrained(bank)
     assert apart.experts == together.experts[: len(apart.experts)]
     for a, b in zip(apart.codebooks, together.stacked(apart.experts)):
@@ -420,11 +420,11 @@ def test_experts_that_are_added_are_those_that_are_learned_together(experiment):
 
 def test_units_that_are_added_keep_the_others(experiment):
     units = experiment.root / "dump/units/all"
-    cells = [f"{rate}/{arm}" for rate in RATES for arm in ARMS]
-    before = contents(units, *cells)
-    experiment.encode("--arms", *ARMS, "specific-oracle")
+    conditions = [f"{rate}/{system}" for rate in RATES for system in SYSTEMS]
+    before = contents(units, *conditions)
+    experiment.encode("--systems", *SYSTEMS, "specific-oracle")
     assert (units / "4x1/specific-oracle/units.json").exists()
-    assert contents(units, *cells) == before
+    assert contents(units, *conditions) == before
     experiment.encode("--seed", 7)
     again = (units / "4x1/balanced/.done.json").stat().st_mtime_ns
     assert again > before[units / "4x1/balanced/.done.json"][1]

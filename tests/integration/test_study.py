@@ -33,8 +33,8 @@ def test_the_summary_holds_every_job(study):
     assert summary["synthetic"] is True and summary["environment"]["espnet"]
     assert summary["missing"] == [] and summary["jobs"] == 5
     assert summary["experiments"][0]["n_speakers"] == 5
-    arms = {s["arm"] for s in summary["scores"]}
-    assert {"balanced", "specific-distortion", "balanced+specific-distortion"} < arms
+    systems = {s["system"] for s in summary["scores"]}
+    assert {"balanced", "specific-distortion", "balanced+specific-distortion"} < systems
     assert summary["scores"][0]["ambiguity"]  # the corpus has votes
     assert re.search(r"run.sh .*--stage 7", summary["command"])
 

@@ -14,12 +14,12 @@ features: [fbank]
 quantizers:
   tiny: {base: corpus, seeds: SEEDS, LEARNING}
 rates: [4x1]
-arms: [balanced, specific-distortion]
+systems: [balanced, specific-distortion]
 n_resamples: 20
 """
 RUN = '#!/usr/bin/env bash\n./ser2.sh --corpus toy --synthetic true "$@"\n'
 LEARNING = "learning: {max_iterations: 3}"
-KINDS = ("model.safetensors", "codes.ark", "posteriors.jsonl", "cells.jsonl")
+KINDS = ("model.safetensors", "codes.ark", "posteriors.jsonl", "conditions.jsonl")
 
 
 class ToySweep:
@@ -83,7 +83,7 @@ class ToySweep:
         return Counter(re.findall(r"INFO: job \d+: (\S+)", said))
 
     def bits(self):
-        """Give what a user reads, by name."""
+        """Return what a user reads, by name."""
         paths = (p for name in KINDS for p in self.output.rglob(name))
         found = {str(p.relative_to(self.output)): p.read_bytes() for p in paths}
         summary = read_json(self.output / "summary.json")

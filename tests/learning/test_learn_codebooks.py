@@ -57,7 +57,7 @@ def assert_same(found, expected, atol=0.0):
 
 
 def one_step(frames, weights, codebook):
-    """Give codebook and objective after one Lloyd iteration of one expert."""
+    """Return codebook and objective after one Lloyd iteration of one expert."""
     source = ArraySource(frames, weights, chunk_frames=7)
     found = lloyd_pass(
         source, [], codebook[None], active=[0], cache=CodeCache(), seed=0

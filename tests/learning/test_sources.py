@@ -52,7 +52,7 @@ def test_a_stream_gives_every_frame_once_in_order(lengths, chunk_frames, prefetc
 
 
 def counted(keep, **options):
-    """Give a stream of three clips, and the names that were read from it."""
+    """Return a stream of three clips, and the names that were read from it."""
     table, seen = clips([3, 5, 4]), []
 
     def read(names):

@@ -11,7 +11,7 @@ from tests.recipe.small_study import QUANTIZER, STUDY, make_recipe
 
 @pytest.fixture(scope="session")
 def make_place(tmp_path_factory):
-    """Give a repository with the recipe `toy` and a call of the command in it."""
+    """Return a repository with the recipe `toy` and a call of the command in it."""
 
     def make(study=STUDY):
         root = tmp_path_factory.mktemp("repository")
@@ -57,7 +57,7 @@ def make_place(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished(make_place):
-    """Give a place whose jobs are all done and aggregated."""
+    """Return a place whose jobs are all done and aggregated."""
     place = make_place()
     for job in range(1, 5):
         place.call("--job", job)
@@ -67,5 +67,5 @@ def finished(make_place):
 
 @pytest.fixture(scope="session")
 def repository():
-    """Give the root of this repository."""
+    """Return the root of this repository."""
     return Path(__file__).parents[2]

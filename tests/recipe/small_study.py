@@ -16,7 +16,7 @@ features: [fbank]
 quantizers:
   tiny: {seeds: [0, 1]}
 rates: [4x1, 4x2]
-arms: [balanced, specific-distortion, capacity-distortion, specific-oracle,
+systems: [balanced, specific-distortion, capacity-distortion, specific-oracle,
        balanced+specific-distortion]
 n_resamples: 50
 """

@@ -37,7 +37,7 @@ from emoq_plugin.units.store import UnitWriter, write_cards
 
 EMOTIONS = ["angry", "neutral", "sad"]
 RATES = {"16x1": 200.0, "64x1": 300.0, "64x2": 600.0}
-ARMS = ["balanced", "specific-distortion", "capacity-distortion", "specific-oracle"]
+SYSTEMS = ["balanced", "specific-distortion", "capacity-distortion", "specific-oracle"]
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>$a_{b}$"
 NAME = "toy-fbank-level"
 LEAKS = ["a note on leaks", "esd: fbank was trained on it, with labels"]
@@ -50,8 +50,8 @@ def triple(mean, half=0.04):
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def cell(rate, arm, head, level):
-    side = 0.7 if arm != "balanced" else 0.0
+def condition(rate, system, head, level):
+    side = 0.7 if system != "balanced" else 0.0
     bits = None
     if rate != "continuous":
         bits = {"nominal": RATES[rate], "entropy": 0.9 * RATES[rate], "side_info": side}
@@ -60,7 +60,7 @@ def cell(rate, arm, head, level):
     return {
         "experiment": NAME,
         "rate": rate,
-        "arm": arm,
+        "system": system,
         "head": head,
         "bitrate_bps": bits,
         "metrics": metrics,
@@ -78,7 +78,7 @@ def difference(rate, metric, value, reference="balanced", **more):
         "experiment": NAME,
         "rate": rate,
         "head": "retrained",
-        "arm": "specific-distortion",
+        "system": "specific-distortion",
         "reference": reference,
         "metric": metric,
         "difference": value,
@@ -88,14 +88,14 @@ def difference(rate, metric, value, reference="balanced", **more):
     }
 
 
-def measured(rate, arm):
+def measured(rate, system):
     levels = int(rate.split("x")[1])
     told = {what: {"excess": triple(0.5)} for what in ("emotion", "phone", "speaker")}
     use = {"utilisation": 0.9, "entropy_share": triple(0.8), "perplexity": 40.0}
     return {
         "experiment": NAME,
         "rate": rate,
-        "arm": arm,
+        "system": system,
         "values": {
             "distortion": {e: triple(0.3 + 0.1 * n) for n, e in enumerate(EMOTIONS)},
             "cosine_of_means": {"all": triple(0.7)},
@@ -113,11 +113,13 @@ def measured(rate, arm):
 
 def make_summary():
     levels = itertools.count()
-    scores = [cell("continuous", "continuous", "retrained", 0.61)]
+    scores = [condition("continuous", "continuous", "retrained", 0.61)]
     for rate in RATES:
-        for arm in ARMS:
-            scores.append(cell(rate, arm, "retrained", 0.5 + 0.0137 * next(levels)))
-    scores.append(cell("64x1", "balanced", "frozen", 0.333))
+        for system in SYSTEMS:
+            scores.append(
+                condition(rate, system, "retrained", 0.5 + 0.0137 * next(levels))
+            )
+    scores.append(condition("64x1", "balanced", "frozen", 0.333))
     lost = {"emotion_loss": triple(0.5), "phone_loss": triple(0.2)}
     lost |= {"speaker_loss": triple(0.3), "emotion_minus_phone": triple(0.3)}
     lost |= {"emotion_minus_speaker": triple(0.2)}
@@ -133,20 +135,20 @@ def make_summary():
         "environment": {"torch": "9.9.9"},
         "config": {"emoq": "specific-distortion"},
         "jobs": 2,
-        "cells": 13,
+        "conditions": 13,
         "missing": [{"job": "toy-s1/fold2", "why": "has not been run"}],
         "experiments": [{"name": NAME, **facts, "leakage": LEAKS}],
         "scores": scores,
-        "measures": [measured(rate, arm) for rate in RATES for arm in ARMS],
+        "measures": [measured(rate, system) for rate in RATES for system in SYSTEMS],
         "comparisons": [
             difference(rate, metric, triple(0.08 if metric == "macro_f1" else -0.05))
             for rate in RATES
             for metric in ("macro_f1", "js")
         ],
         "controls": [
-            {"experiment": NAME, "rate": rate, "arm": arm, **lost}
+            {"experiment": NAME, "rate": rate, "system": system, **lost}
             for rate in RATES
-            for arm in ("balanced", "specific-distortion")
+            for system in ("balanced", "specific-distortion")
         ],
         "selected": {
             "by": "validation speakers",
@@ -154,7 +156,7 @@ def make_summary():
                 "1/0": {
                     "quantizer": "level",
                     "rate": "64x1",
-                    "arm": "specific-distortion",
+                    "system": "specific-distortion",
                     "validation_macro_f1": 0.777,
                 }
             },
@@ -168,8 +170,8 @@ def make_summary():
                 "rate": "64x1",
                 "targets": {"angry": 0.25, "neutral": 0.0, "sad": 0.75},
                 "posteriors": {
-                    arm: {"angry": 0.2, "neutral": 0.1, "sad": 0.7}
-                    for arm in ("continuous", *ARMS[:2])
+                    system: {"angry": 0.2, "neutral": 0.1, "sad": 0.7}
+                    for system in ("continuous", *SYSTEMS[:2])
                 },
             }
         ],
@@ -181,7 +183,7 @@ def make_summary():
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page: elements, addresses, rows of cells, text."""
+    """What the tests ask of a page: elements, addresses, rows of conditions, text."""
 
     def __init__(self, text):
         super().__init__()
@@ -214,7 +216,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Give a study's directory, its summary and its page."""
+    """Return a study's directory, its summary and its page."""
     directory = tmp_path_factory.mktemp("exp") / "study_toy"
     summary = make_summary()
     write_json(directory / "summary.json", summary)
@@ -289,14 +291,14 @@ def test_names_in_drawings_stay_text(tmp_path):
     assert "Emo-Q, <b>$x router" in page.text
 
 
-def test_every_arm_rate_and_section_appears(study):
+def test_every_system_rate_and_section_appears(study):
     page = Page(study[2])
-    for arm in ARMS:
-        assert display_name(arm) in page.text
+    for system in SYSTEMS:
+        assert display_name(system) in page.text
     for rate in RATES:
         assert rate.replace("x", "×") in page.text
     assert "toy-s1/fold2" in page.text and "a note on leaks" in page.text
-    table = [[cell[0] for cell in row] for row in page.rows if len(row) == 3]
+    table = [[condition[0] for condition in row] for row in page.rows if len(row) == 3]
     assert ["fbank", "esd", "fbank was trained on it, with labels"] in table
     assert "SYNTHETIC" in page.text and "torch 9.9.9" in page.text
     assert "Burkhardt" in page.text and "2603.21224" in page.text
@@ -317,7 +319,7 @@ def test_all_scores_are_those_of_the_summary(study):
         rate = (
             score["rate"].replace("x", "×") if score["bitrate_bps"] else score["rate"]
         )
-        row = rows[rate, display_name(score["arm"]), score["head"]]
+        row = rows[rate, display_name(score["system"]), score["head"]]
         for name, (shown, value) in zip(METRICS, row[6:]):
             mean, low, high = (
                 score["metrics"][name][k] for k in ("mean", "low", "high")
@@ -418,8 +420,8 @@ def test_the_saving_is_the_ratio_of_bitrates_with_the_route(tmp_path):
     level = {"balanced": {"16x1": 0.4, "64x1": 0.5, "64x2": 0.6}}
     level["specific-distortion"] = {"16x1": 0.5, "64x1": 0.65, "64x2": 0.7}
     for score in summary["scores"]:
-        if score["arm"] in level and score["head"] == "retrained":
-            value = level[score["arm"]][score["rate"]]
+        if score["system"] in level and score["head"] == "retrained":
+            value = level[score["system"]][score["rate"]]
             score["metrics"]["macro_f1"] = triple(value)
     sentences = " ".join(answers_of(summary, tmp_path)[3].sentences)
     assert (
@@ -445,7 +447,7 @@ def test_paired_recall_losses_are_preferred_to_independent_ones(tmp_path):
         paired = triple(-0.3 * number, 0.01)
         summary["comparisons"].append(
             difference(
-                "16x1", f"recall/{emotion}", paired, "continuous", arm="balanced"
+                "16x1", f"recall/{emotion}", paired, "continuous", system="balanced"
             )
         )
     answer = answers_of(summary, tmp_path)[1]
@@ -458,9 +460,9 @@ def test_paired_recall_losses_are_preferred_to_independent_ones(tmp_path):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """Give exp/<tag> with scores, predictions, units and features beside it."""
+    """Return exp/<tag> with scores, predictions, units and features beside it."""
     root = tmp_path_factory.mktemp("recipe")
-    tag, rate, arm = root / "exp/fbank_level", "4x1", "specific-distortion"
+    tag, rate, system = root / "exp/fbank_level", "4x1", "specific-distortion"
     random = np.random.default_rng(0)
     utterances = [f"s-{e}-{n}" for n in range(2) for e in EMOTIONS]
     label = {u: u.split("-")[1] for u in utterances}
@@ -496,7 +498,7 @@ def experiment(tmp_path_factory):
         card={"feature_fingerprint": encoder.card.fingerprint()},
     )
     bank.save_pretrained(tag / "fold1/quantizer/4x1")
-    for name in ("balanced", arm):
+    for name in ("balanced", system):
         output = root / f"dump/units/fbank_level/fold1/all/{rate}/{name}"
         routed = name != "balanced"
         with UnitWriter(output, size=4, n_levels=1, routed=routed) as writer:
@@ -506,7 +508,7 @@ def experiment(tmp_path_factory):
                 writer.write(u, codes, {expert: 1.0})
         card = {
             "rate": rate,
-            "arm": name,
+            "system": name,
             "experts": members if routed else ["balanced"],
         }
         card |= {"n_levels": 1, "size": 4, "frame_rate_hz": 50.0}
@@ -514,31 +516,31 @@ def experiment(tmp_path_factory):
         card |= {"codebooks_sha256": bank.codebooks_sha256}
         write_cards(output, card, {"used_share": [0.75], "relative_entropy": [0.9]})
     bits = {"nominal": 100.0, "entropy": 90.0, "side_info": 0.5}
-    cells = [
+    conditions = [
         ("continuous", "continuous", None),
         (rate, "balanced", bits),
-        (rate, arm, bits),
+        (rate, system, bits),
     ]
     rows = np.full((len(utterances), 3), 0.2) + 0.4 * np.eye(3)[[0, 1, 2, 0, 1, 1]]
     write_predictions(
         tag / "fold1/ser/probe/posteriors.jsonl",
         [
             Prediction("1", r, a, "retrained", b, EMOTIONS, utterances, rows)
-            for r, a, b in cells
+            for r, a, b in conditions
         ],
     )
-    arms = {}
-    for r, a, b in cells:
-        made = cell(r if b is None else "16x1", a, "retrained", 0.5)
-        arms[f"{r}/{a}"] = made["metrics"] | {
-            "rate": r, "arm": a, "head": "retrained", "bitrate_bps": b
+    systems = {}
+    for r, a, b in conditions:
+        made = condition(r if b is None else "16x1", a, "retrained", 0.5)
+        systems[f"{r}/{a}"] = made["metrics"] | {
+            "rate": r, "system": a, "head": "retrained", "bitrate_bps": b
         }  # fmt: skip
-    arms[f"{rate}/{arm}"]["difference_to_balanced"] = {"macro_f1": triple(0.2)}
+    systems[f"{rate}/{system}"]["difference_to_balanced"] = {"macro_f1": triple(0.2)}
     scores = {"corpus": "mini_emo", "synthetic": True, "tag": "fbank_level"}
     scores |= {"folds": ["1"], "feature": encoder.card.to_json(), "emotions": EMOTIONS}
     scores |= {"quantizer": {"norm": "level"}, "n_utterances": 6, "n_speakers": 1}
     scores |= {"soft_targets": "votes", "command": "run.sh", "environment": {}}
-    write_json(tag / "scores.json", scores | {"arms": arms})
+    write_json(tag / "scores.json", scores | {"systems": systems})
     return tag
 
 
@@ -677,7 +679,7 @@ def test_rates_stand_in_order_of_their_bits_and_apart():
     assert np.diff(found).min() > 0.1
 
 
-def test_an_arm_of_two_streams_stands_at_its_own_bitrate():
+def test_an_system_of_two_streams_stands_at_its_own_bitrate():
     axis = RateAxis({"64x1": 300.0, "64x2": 600.0})
     assert axis.place("64x1", 600.0) == axis.places["64x2"]
     assert axis.place("64x2", 1200.0) == pytest.approx(2.0)  # beyond the last tick
@@ -811,11 +813,13 @@ def test_a_browser_shows_the_page_without_complaint(browser, study, width, dark)
 def test_tables_sort_by_the_keyboard(browser, study):
     browser.open(study[0] / "report.html", width=1280)
     table = "document.querySelector('#scores table')"
-    heads = f"[...{table}.tHead.rows[0].cells]"
-    head = f"{heads}.find(cell => cell.textContent.includes('macro-F1'))"
-    column = browser.run(f"{head}.cellIndex")
+    heads = f"[...{table}.tHead.rows[0].conditions]"
+    head = f"{heads}.find(condition => condition.textContent.includes('macro-F1'))"
+    column = browser.run(f"{head}.conditionIndex")
     browser.run(f"{head}.querySelector('button').focus()")
-    values = f"[...{table}.tBodies[0].rows].map(r => +r.cells[{column}].dataset.value)"
+    values = (
+        f"[...{table}.tBodies[0].rows].map(r => +r.conditions[{column}].dataset.value)"
+    )
     for order in (-1, 1):
         key = {
             "key": "Enter",

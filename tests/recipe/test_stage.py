@@ -142,7 +142,7 @@ def test_jobs_have_markers_of_their_own(folder):
 
 @pytest.fixture
 def other():
-    """Give a function that starts a stage in another process and waits until it has."""
+    """Return a function that starts a stage in another process."""
     running = []
 
     def begin(folder, marker=".done.json"):
@@ -163,7 +163,7 @@ def other():
 
 
 def is_held(folder, marker=".done.json"):
-    """Tell whether a stage would have to wait, from a process of its own."""
+    """Return whether a stage would have to wait, from a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(folder), marker],
         stderr=subprocess.PIPE,

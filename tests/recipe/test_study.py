@@ -23,7 +23,7 @@ def read(tmp_path, **changes):
     ("changes", "message"),
     [
         ({"seeds": [0]}, "odd.yaml: unknown option 'seeds', expected one of .*'rates'"),
-        ({"arms": []}, "odd.yaml: option 'arms' is missing"),
+        ({"systems": []}, "odd.yaml: option 'systems' is missing"),
         ({"rates": "64x1"}, "odd.yaml: rates is '64x1', expected list"),
         (
             {"quantizers": {"tiny": {"seeds": 3}}},
@@ -35,13 +35,13 @@ def read(tmp_path, **changes):
             {"quantizers": {"tiny": {"seed": 1}}},
             "tiny: unknown option 'seed', expected",
         ),
-        ({"arms": ["balanced", "specific-best"]}, "unknown router 'best'"),
-        ({"arms": ["specific-distortion"]}, "'balanced', which others are compared"),
+        ({"systems": ["balanced", "specific-best"]}, "unknown router 'best'"),
+        ({"systems": ["specific-distortion"]}, "'balanced', which others are compared"),
         (
-            {"arms": ["balanced", "balanced+specific-soft"]},
+            {"systems": ["balanced", "balanced+specific-soft"]},
             "'specific-soft' of 'balanc",
         ),
-        ({"emoq": "specific-soft"}, "arm 'specific-soft' of 'specific-soft' is not"),
+        ({"emoq": "specific-soft"}, "system 'specific-soft' of 'specific-soft' is not"),
         ({"train_on": "all"}, "train_on 'all', expected one of"),
         ({"learn_on": ["toy"]}, "learn_on and test_on belong together"),
         ({"learn_on": ["a"], "test_on": {"a": ["sad"]}}, r"\['a'\] in learn_on and in"),
@@ -85,10 +85,10 @@ def test_a_job_is_a_quantizer_a_seed_and_a_fold(make_place):
         study.jobs("s7")
 
 
-def test_options_of_a_job_hold_its_seed_and_the_groups_of_its_arms(make_place):
+def test_options_of_a_job_hold_its_seed_and_the_groups_of_its_systems(make_place):
     study = make_place().study()
     job = study.jobs()[2]
-    path = study.write_quantizer_config(job, study.config.arms, study.output)
+    path = study.write_quantizer_config(job, study.config.systems, study.output)
     written = yaml.safe_load(path.read_text())
     assert written["norm"] == "corpus" and written["learning"]["max_iterations"] == 3
     assert written["learning"]["seed"] == job.seed == 1

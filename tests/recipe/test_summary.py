@@ -23,7 +23,7 @@ from emoq_plugin.recipe.study.retained import chance_of, over_folds, relative_lo
 from emoq_plugin.recipe.study.selection import Setting, choose, select
 from tests.recipe.small_study import EMOTIONS, STUDY
 
-ARM = "specific-distortion"
+SYSTEM = "specific-distortion"
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +44,15 @@ def test_a_score_is_the_mean_over_seeds_of_the_pooled_folds(finished, summary):
         truth, guess = [], []
         for fold in (1, 2):
             path = finished.output / f"toy-fbank-tiny-s{seed}/fold{fold}/ser"
-            cells = {p.key: p for p in read_predictions(path / "posteriors.jsonl")}
-            cell = cells[key_of("4x1", ARM)]
-            truth += [u.split("-")[1][:-1] for u in cell.utterances]
-            guess += [EMOTIONS[c] for c in cell.posteriors.argmax(axis=1)]
+            conditions = {p.key: p for p in read_predictions(path / "posteriors.jsonl")}
+            condition = conditions[key_of("4x1", SYSTEM)]
+            truth += [u.split("-")[1][:-1] for u in condition.utterances]
+            guess += [EMOTIONS[c] for c in condition.posteriors.argmax(axis=1)]
         by_seed.append(macro_f1(truth, guess, labels=EMOTIONS))
     score = next(
         s
         for s in summary["scores"]
-        if (s["rate"], s["arm"], s["head"]) == ("4x1", ARM, "retrained")
+        if (s["rate"], s["system"], s["head"]) == ("4x1", SYSTEM, "retrained")
     )
     found = score["metrics"]["macro_f1"]
     assert found["by_seed"] == pytest.approx(by_seed)
@@ -61,41 +61,43 @@ def test_a_score_is_the_mean_over_seeds_of_the_pooled_folds(finished, summary):
     assert np.sum(score["confusion"]) == 2 * 48  # clips of two seeds
 
 
-def test_every_cell_has_a_line_with_measures_and_heads(finished, summary):
-    text = (finished.output / "cells.jsonl").read_text().splitlines()
+def test_every_condition_has_a_line_with_measures_and_heads(finished, summary):
+    text = (finished.output / "conditions.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in text]
-    # Two seeds, two folds, two rates of five arms, and the continuous features.
-    assert len(lines) == summary["cells"] == 2 * 2 * (2 * 5 + 1)
-    routed = next(x for x in lines if x["arm"] == ARM)
+    # Two seeds, two folds, two rates of five systems, and the continuous features.
+    assert len(lines) == summary["conditions"] == 2 * 2 * (2 * 5 + 1)
+    routed = next(x for x in lines if x["system"] == SYSTEM)
     assert set(routed["heads"]) == {"retrained", "frozen", "route"}
     assert routed["measures"]["distortion"]["all"] > 0
-    beside = next(x for x in lines if x["arm"] == f"balanced+{ARM}")
+    beside = next(x for x in lines if x["system"] == f"balanced+{SYSTEM}")
     assert set(beside["heads"]) == {"retrained"} and beside["measures"] is None
 
 
 def test_codes_with_a_route_beside_them_cost_both(summary):
     bits = {
-        s["arm"]: s["bitrate_bps"]
+        s["system"]: s["bitrate_bps"]
         for s in summary["scores"]
         if (s["rate"], s["head"]) == ("4x1", "retrained")
     }
-    both = bits[f"balanced+{ARM}"]
+    both = bits[f"balanced+{SYSTEM}"]
     assert both["entropy"] == bits["balanced"]["entropy"]
-    assert both["side_info"] == bits[ARM]["side_info"] > 0
+    assert both["side_info"] == bits[SYSTEM]["side_info"] > 0
 
 
 def test_comparisons_are_adjusted_within_their_family(summary):
     found = [c for c in summary["comparisons"] if c["metric"] == "macro_f1"]
-    assert {(c["arm"], c["reference"]) for c in found} == {
-        (ARM, "balanced"),
-        (ARM, "capacity-distortion"),
-        (ARM, f"balanced+{ARM}"),
-        (ARM, "continuous"),
+    assert {(c["system"], c["reference"]) for c in found} == {
+        (SYSTEM, "balanced"),
+        (SYSTEM, "capacity-distortion"),
+        (SYSTEM, f"balanced+{SYSTEM}"),
+        (SYSTEM, "continuous"),
         ("balanced", "continuous"),
     }
     for comparison in found:
         assert comparison["p"] <= comparison["p_holm"] <= 1
-    pair = [c for c in found if c["reference"] == "continuous" and c["arm"] == ARM]
+    pair = [
+        c for c in found if c["reference"] == "continuous" and c["system"] == SYSTEM
+    ]
     assert len({c["family"] for c in pair}) == 1 and len(pair) == 2
     smaller, larger = sorted(c["p"] for c in pair)
     assert min(c["p_holm"] for c in pair) == min(1, 2 * smaller)
@@ -106,7 +108,7 @@ def test_recalls_of_all_emotions_are_one_family(summary):
         c
         for c in summary["comparisons"]
         if c["metric"].startswith("recall/")
-        and (c["rate"], c["arm"], c["reference"]) == ("4x1", ARM, "balanced")
+        and (c["rate"], c["system"], c["reference"]) == ("4x1", SYSTEM, "balanced")
     ]
     assert {c["metric"] for c in found} == {f"recall/{e}" for e in summary["emotions"]}
     assert len({c["family"] for c in found}) == 1
@@ -145,14 +147,14 @@ def test_numbers_of_lines_are_averaged_over_seeds_then_folds():
 
 
 def test_continuous_features_in_the_place_of_units_lose_nothing(experiment):
-    bound = experiment.cells["continuous/retrained"]
+    bound = experiment.conditions["continuous/retrained"]
     lines = [m for m in experiment.measures if m["rate"] == "continuous"]
     same = replace(
         experiment,
-        cells=experiment.cells | {key_of("4x1", ARM): bound},
-        measures=lines + [m | {"rate": "4x1", "arm": ARM} for m in lines],
+        conditions=experiment.conditions | {key_of("4x1", SYSTEM): bound},
+        measures=lines + [m | {"rate": "4x1", "system": SYSTEM} for m in lines],
     )
-    loss = relative_losses(same)["4x1", ARM]
+    loss = relative_losses(same)["4x1", SYSTEM]
     assert set(loss) == {"emotion", "speaker"}
     for samples in loss.values():
         np.testing.assert_allclose(samples, 0.0, atol=1e-12)
@@ -162,29 +164,31 @@ def test_the_chance_of_the_speaker_probe_is_one_of_all_speakers(experiment):
     assert chance_of(experiment, "speaker") == 1 / 4
 
 
-def prediction(right, *, rate="4x1", arm=ARM):
+def prediction(right, *, rate="4x1", system=SYSTEM):
     posteriors = np.full((6, 3), 0.1)
     guess = np.arange(6) % 3
     guess[right:] = (guess[right:] + 1) % 3
     posteriors[np.arange(6), guess] = 0.8
     names = [f"u{n}" for n in range(6)]
     bits = {"nominal": 100.0, "entropy": 90.0, "side_info": 1.0}
-    return Prediction("1", rate, arm, "retrained", bits, EMOTIONS, names, posteriors)
+    return Prediction("1", rate, system, "retrained", bits, EMOTIONS, names, posteriors)
 
 
-def test_the_best_cell_on_validation_clips_is_chosen(tmp_path):
+def test_the_best_condition_on_validation_clips_is_chosen(tmp_path):
     write_predictions(tmp_path / "a", [prediction(3), prediction(5, rate="4x2")])
     write_predictions(tmp_path / "b", [prediction(4), prediction(2, rate="4x2")])
-    candidates = [Setting(q, rate, ARM) for q in "ab" for rate in ("4x1", "4x2")]
+    candidates = [Setting(q, rate, SYSTEM) for q in "ab" for rate in ("4x1", "4x2")]
     labels = {f"u{n}": n % 3 for n in range(6)}
     targets = {u: np.eye(3)[c] for u, c in labels.items()}
     files = {q: tmp_path / q for q in "ab"}
     best, score = choose(candidates, files, labels, targets, below=101)
-    assert best == Setting("a", "4x2", ARM)
+    assert best == Setting("a", "4x2", SYSTEM)
     truth, guess = [0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 0]
     assert score == pytest.approx(macro_f1(truth, guess, labels=[0, 1, 2]))
-    missing = [*candidates, Setting("b", "8x1", ARM)]
-    with pytest.raises(ValueError, match="b lacks cell 8x1/specific-distortion/retr"):
+    missing = [*candidates, Setting("b", "8x1", SYSTEM)]
+    with pytest.raises(
+        ValueError, match="b lacks condition 8x1/specific-distortion/retr"
+    ):
         choose(missing, files, labels, targets, below=101)
 
 
@@ -192,7 +196,7 @@ def test_streams_and_route_count_in_what_may_be_chosen(tmp_path):
     better, cheap = prediction(6), prediction(3, rate="4x2")
     bits = {"nominal": 200.0, "entropy": 90.0, "side_info": 1.0}  # two streams
     write_predictions(tmp_path / "a", [replace(better, bitrate_bps=bits), cheap])
-    candidates = [Setting("a", rate, ARM) for rate in ("4x1", "4x2")]
+    candidates = [Setting("a", rate, SYSTEM) for rate in ("4x1", "4x2")]
     labels = {f"u{n}": n % 3 for n in range(6)}
     targets = {u: np.eye(3)[c] for u, c in labels.items()}
     chosen = {
@@ -204,27 +208,29 @@ def test_streams_and_route_count_in_what_may_be_chosen(tmp_path):
 
 
 def test_bits_of_a_chosen_setting_are_counted_over_all_seconds(finished, experiment):
-    found = select(finished.study(), [experiment], [ARM])
+    found = select(finished.study(), [experiment], [SYSTEM])
     bits = seconds = 0.0
     for fold, (setting, _) in found.chosen.items():
-        cell = experiment.cells[setting.key][0].folds[fold]
-        seconds += cell.seconds
-        bits += cell.seconds * (
-            cell.bitrate_bps["nominal"] + cell.bitrate_bps["side_info"]
+        condition = experiment.conditions[setting.key][0].folds[fold]
+        seconds += condition.seconds
+        bits += condition.seconds * (
+            condition.bitrate_bps["nominal"] + condition.bitrate_bps["side_info"]
         )
     assert seconds == pytest.approx(48 * 20 / 50)
     assert found.bitrate() == pytest.approx(bits / seconds)
 
 
 def test_the_choice_does_not_read_test_predictions(finished, experiment):
-    chosen = select(finished.study(), [experiment], [ARM, "balanced"]).chosen
-    spoiled = replace(experiment, cells={})
+    chosen = select(finished.study(), [experiment], [SYSTEM, "balanced"]).chosen
+    spoiled = replace(experiment, conditions={})
     files = sorted(finished.output.rglob("posteriors.jsonl"))
     kept = [path.read_bytes() for path in files]
     try:
         for path in files:
             path.unlink()
-        assert select(finished.study(), [spoiled], [ARM, "balanced"]).chosen == chosen
+        assert (
+            select(finished.study(), [spoiled], [SYSTEM, "balanced"]).chosen == chosen
+        )
     finally:
         for path, content in zip(files, kept):
             path.write_bytes(content)
@@ -242,7 +248,7 @@ def test_a_selection_of_balanced_is_balanced_itself(finished, experiment):
 def test_the_summary_tells_choice_and_goals(summary):
     selected = summary["selected"]
     assert set(selected["chosen"]) == {"1/0", "1/1", "2/0", "2/1"}
-    assert {s["arm"] for s in selected["chosen"].values()} == {ARM}
+    assert {s["system"] for s in selected["chosen"].values()} == {SYSTEM}
     change = selected["difference_to_balanced"]["macro_f1"]
     gain = (
         selected["scores"]["macro_f1"]["mean"]
@@ -255,10 +261,10 @@ def test_the_summary_tells_choice_and_goals(summary):
 
 
 def fake(scores):
-    """Stand in for an experiment whose arms reach these macro-F1 at these rates."""
+    """Stand in for an experiment whose systems reach these macro-F1 at these rates."""
 
-    def cell(rate, arm):
-        return [SimpleNamespace(rate=rate, arm=arm, head="retrained")]
+    def condition(rate, system):
+        return [SimpleNamespace(rate=rate, system=system, head="retrained")]
 
     class Perfect:
         def __init__(self, value):
@@ -270,7 +276,7 @@ def fake(scores):
     return SimpleNamespace(
         name="x",
         weights=np.ones((3, 2)),
-        cells={key_of(*pair): cell(*pair) for pair in scores},
+        conditions={key_of(*pair): condition(*pair) for pair in scores},
         sums={key_of(*pair): [Perfect(value)] for pair, value in scores.items()},
         total_bitrate=lambda key: 100.0 * int(key[0]),
     )
@@ -279,13 +285,13 @@ def fake(scores):
 def test_the_rate_saving_is_to_the_best_balanced_rate():
     balanced = {("1x1", "balanced"): 0.4, ("2x1", "balanced"): 0.7}
     balanced |= {("4x1", "balanced"): 0.6}
-    routed = {("1x1", ARM): 0.7, ("2x1", ARM): 0.8}
-    found = rate_saving(fake(balanced | routed), ARM)
+    routed = {("1x1", SYSTEM): 0.7, ("2x1", SYSTEM): 0.8}
+    found = rate_saving(fake(balanced | routed), SYSTEM)
     assert (found["best_balanced"]["rate"], found["emoq"]["rate"]) == ("2x1", "1x1")
     assert found["ratio"] == 0.5
     goal = rate_goal(found)
     assert goal["reached"] and not goal["aim_reached"]
-    never = rate_saving(fake(balanced | {("1x1", ARM): 0.1}), ARM)
+    never = rate_saving(fake(balanced | {("1x1", SYSTEM): 0.1}), SYSTEM)
     assert never["emoq"] is None and not rate_goal(never)["reached"]
 
 
@@ -303,7 +309,7 @@ def test_a_gain_counts_if_it_is_large_and_its_interval_excludes_zero(
     finished, experiment, gain, low, over, reached, aim_reached
 ):
     study = finished.study()
-    emoq = select(study, [experiment], [ARM])
+    emoq = select(study, [experiment], [SYSTEM])
     js = {"mean": -0.01, "low": -0.02, "high": 0.01}
     selected = {
         "difference_to_balanced": {

@@ -30,7 +30,7 @@ def _make_bank(codebooks=None, **options):
 
 @pytest.fixture
 def make_bank():
-    """Give the function that makes a bank of other codebooks or routers."""
+    """Return the function that makes a bank of other codebooks or routers."""
     return _make_bank
 
 

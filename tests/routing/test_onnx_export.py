@@ -50,7 +50,7 @@ def session(path):
 
 @pytest.mark.parametrize("kind", ["corpus", "clip", "level"])
 @pytest.mark.parametrize(
-    "arm",
+    "system",
     [
         "balanced",
         *(
@@ -60,16 +60,16 @@ def session(path):
         ),
     ],
 )
-def test_codes_routes_and_features_are_the_same(tmp_path, kind, arm):
-    if kind == "clip" and arm in ("specific-cosine", "specific-gain"):
+def test_codes_routes_and_features_are_the_same(tmp_path, kind, system):
+    if kind == "clip" and system in ("specific-cosine", "specific-gain"):
         pytest.skip("every time mean is zero: the cosine is undefined")
     make_bank(kind).save_pretrained(tmp_path)
-    options = ["--arm", arm, "--n_levels", "2", "--onnx", str(tmp_path)]
+    options = ["--system", system, "--n_levels", "2", "--onnx", str(tmp_path)]
     export.main(["--quantizer", str(tmp_path), *options])
     encode, decode = session(tmp_path / "encode.onnx"), session(
         tmp_path / "decode.onnx"
     )
-    quantizer = RoutedQuantizer(make_bank(kind), arm, n_levels=2)
+    quantizer = RoutedQuantizer(make_bank(kind), system, n_levels=2)
     routes = set()
     for seed in range(20):
         torch.manual_seed(seed)
@@ -81,15 +81,22 @@ def test_codes_routes_and_features_are_the_same(tmp_path, kind, arm):
         [features] = decode.run(None, dict(zip(("codes", "route", "weights"), stream)))
         torch.testing.assert_close(torch.from_numpy(features), expected.features[0])
         routes.add(tuple(stream[1].tolist()))
-    assert arm == "balanced" or len(routes) > 1
+    assert system == "balanced" or len(routes) > 1
 
 
 def test_what_has_no_onnx_form_is_told(tmp_path, caplog):
-    for kind, arm, message in (("speaker", "balanced", "needs the speaker's mean"),):
+    for kind, system, message in (("speaker", "balanced", "needs the speaker's mean"),):
         make_bank(kind).save_pretrained(tmp_path)
         with pytest.raises(SystemExit):
             export.main(
-                ["--quantizer", str(tmp_path), "--arm", arm, "--onnx", str(tmp_path)]
+                [
+                    "--quantizer",
+                    str(tmp_path),
+                    "--system",
+                    system,
+                    "--onnx",
+                    str(tmp_path),
+                ]
             )
         assert message in caplog.text
     assert not list(tmp_path.glob("*.onnx"))

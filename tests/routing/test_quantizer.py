@@ -10,8 +10,8 @@ from emoq_plugin.core.batch import PADDING
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
 ROUTERS = ["cosine", "gain", "distortion", "linear", "soft"]
-ARMS = ["balanced", *(f"specific-{router}" for router in ROUTERS)]
-arms = pytest.mark.parametrize("arm", ARMS)
+SYSTEMS = ["balanced", *(f"specific-{router}" for router in ROUTERS)]
+systems = pytest.mark.parametrize("system", SYSTEMS)
 
 
 def batch(fill=0.0):
@@ -23,21 +23,21 @@ def batch(fill=0.0):
     return x, lengths
 
 
-@arms
+@systems
 @pytest.mark.parametrize("n_levels", [1, 3])
 def test_a_decoder_gets_the_features_from_codes_route_and_weights(
-    deep_bank, arm, n_levels
+    deep_bank, system, n_levels
 ):
-    quantizer = RoutedQuantizer(deep_bank, arm, n_levels=n_levels)
+    quantizer = RoutedQuantizer(deep_bank, system, n_levels=n_levels)
     found = quantizer(*batch())
     decoded = quantizer.decode(found.codes, found.route, found.weights)
     torch.testing.assert_close(decoded, found.features)
     torch.testing.assert_close(found.weights.sum(dim=1), torch.ones(4))
 
 
-@arms
-def test_routing_ignores_padding(deep_bank, arm):
-    quantizer = RoutedQuantizer(deep_bank, arm, depth=2)
+@systems
+def test_routing_ignores_padding(deep_bank, system):
+    quantizer = RoutedQuantizer(deep_bank, system, depth=2)
     x, lengths = batch(fill=math.nan)
     found = quantizer(x, lengths)
     for b, n in enumerate(lengths.tolist()):
@@ -50,20 +50,20 @@ def test_routing_ignores_padding(deep_bank, arm):
         assert (found.features[b, n:] == 0).all()
 
 
-@arms
-def test_a_loaded_quantizer_gives_the_same_output(deep_bank, arm, tmp_path):
-    quantizer = RoutedQuantizer(deep_bank, arm, depth=2, n_levels=2)
+@systems
+def test_a_loaded_quantizer_gives_the_same_output(deep_bank, system, tmp_path):
+    quantizer = RoutedQuantizer(deep_bank, system, depth=2, n_levels=2)
     quantizer.save_pretrained(tmp_path)
     loaded = RoutedQuantizer.from_pretrained(tmp_path)
-    assert (loaded.arm, loaded.depth, loaded.n_levels) == (quantizer.arm, 2, 2)
+    assert (loaded.system, loaded.depth, loaded.n_levels) == (quantizer.system, 2, 2)
     before, after = quantizer(*batch()), loaded(*batch())
     for name in ("codes", "features", "route", "weights", "bits"):
         assert torch.equal(getattr(before, name), getattr(after, name))
 
 
-@arms
-def test_training_and_evaluation_are_the_same(deep_bank, arm):
-    quantizer = RoutedQuantizer(deep_bank, arm)
+@systems
+def test_training_and_evaluation_are_the_same(deep_bank, system):
+    quantizer = RoutedQuantizer(deep_bank, system)
     training = quantizer.train()(*batch(), n_levels=2)
     evaluation = quantizer.eval()(*batch(), n_levels=2)
     assert torch.equal(training.codes, evaluation.codes)
@@ -74,13 +74,13 @@ def test_training_and_evaluation_are_the_same(deep_bank, arm):
 def test_bits_are_those_of_codes_and_route(deep_bank):
     _, lengths = batch()
     frame_bits = 2 * math.log2(5)
-    for arm, streams, side in (
+    for system, streams, side in (
         ("balanced", 1, 0.0),
         ("specific-distortion", 1, math.log2(3)),
         ("specific-gain", 1, math.log2(4)),
         ("specific-soft", 2, math.log2(6) + 4),
     ):
-        found = RoutedQuantizer(deep_bank, arm, n_levels=2)(*batch())
+        found = RoutedQuantizer(deep_bank, system, n_levels=2)(*batch())
         expected = (lengths * streams * frame_bits + side).tolist()
         assert found.bits.tolist() == pytest.approx(expected)
         assert found.codes.shape[-1] == 2 * streams
@@ -114,7 +114,7 @@ def test_the_distortion_route_is_the_best_of_all_experts(deep_bank):
 
 
 def norm_of(expert, clip):
-    """Give the reconstruction in normalised features."""
+    """Return the reconstruction in normalised features."""
     decoded = expert.decode_clip(expert.encode_clip(clip))
     return (decoded - expert.normalization.mean) / expert.normalization.scale
 
@@ -155,9 +155,9 @@ def with_calibrated(bank):
     return bank
 
 
-@pytest.mark.parametrize("arm", [*ARMS, "specific-calibrated"])
-def test_autocast_changes_nothing(deep_bank, arm):
-    quantizer = RoutedQuantizer(with_calibrated(deep_bank), arm)
+@pytest.mark.parametrize("system", [*SYSTEMS, "specific-calibrated"])
+def test_autocast_changes_nothing(deep_bank, system):
+    quantizer = RoutedQuantizer(with_calibrated(deep_bank), system)
     random = torch.Generator().manual_seed(3)
     x = 3 * torch.randn(40, 30, 3, generator=random)
     expected = quantizer(x)
@@ -165,9 +165,9 @@ def test_autocast_changes_nothing(deep_bank, arm):
         same(quantizer(x), expected)
 
 
-@arms
-def test_half_and_double_leave_codebooks_and_codes_as_they_are(deep_bank, arm):
-    quantizer = RoutedQuantizer(deep_bank, arm)
+@systems
+def test_half_and_double_leave_codebooks_and_codes_as_they_are(deep_bank, system):
+    quantizer = RoutedQuantizer(deep_bank, system)
     x, lengths = batch()
     x = x.half().float()  # numbers that half can hold
     expected, digest = quantizer(x, lengths), quantizer.codebooks_sha256
@@ -178,9 +178,9 @@ def test_half_and_double_leave_codebooks_and_codes_as_they_are(deep_bank, arm):
     assert quantizer.codebooks_sha256 == digest
 
 
-@arms
-def test_an_empty_batch_gives_empty_units(deep_bank, arm):
-    quantizer = RoutedQuantizer(deep_bank, arm, n_levels=2)
+@systems
+def test_an_empty_batch_gives_empty_units(deep_bank, system):
+    quantizer = RoutedQuantizer(deep_bank, system, n_levels=2)
     some, none = quantizer(torch.zeros(1, 7, 3)), quantizer(torch.zeros(0, 7, 3))
     for name in ("codes", "features", "route", "weights", "bits"):
         one, empty = getattr(some, name), getattr(none, name)
@@ -191,10 +191,10 @@ def test_an_empty_batch_gives_empty_units(deep_bank, arm):
     assert decoded.shape == (0, 7, 3)
 
 
-@arms
+@systems
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
-def test_frames_that_are_no_numbers_get_no_codes(deep_bank, arm, value):
-    quantizer = RoutedQuantizer(deep_bank, arm)
+def test_frames_that_are_no_numbers_get_no_codes(deep_bank, system, value):
+    quantizer = RoutedQuantizer(deep_bank, system)
     x, lengths = batch()
     x[3, 5, 1] = value
     with pytest.raises(ValueError, match="utterance 3 of the batch: frame 5 of the "):
@@ -207,7 +207,7 @@ def test_controls_are_refused_where_there_is_no_label(deep_bank, router, tmp_pat
         RoutedQuantizer(deep_bank, f"specific-{router}")
     deep_bank.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=f"'specific-{router}' is a control"):
-        emoq_plugin.load(str(tmp_path), arm=f"specific-{router}")
+        emoq_plugin.load(str(tmp_path), system=f"specific-{router}")
 
 
 def test_a_depth_below_one_is_refused_and_a_large_one_is_what_the_bank_has(deep_bank):

@@ -141,14 +141,16 @@ def test_soft_weights_are_one_of_sixteen_and_sum_to_one(make_bank, temperature):
 
 @pytest.mark.parametrize("router", ["oracle", "wrong", "random"])
 def test_controls_ignore_the_clip_and_follow_utterance_and_seed(bank, router):
-    arm = f"specific-{router}"
+    system = f"specific-{router}"
     names = [f"utt{i}" for i in range(60)]
 
     def routes(x, seed):
         return [
             next(
                 iter(
-                    route(bank, [[x, 0.0]], arm, utterance=u, emotion="sad", seed=seed)
+                    route(
+                        bank, [[x, 0.0]], system, utterance=u, emotion="sad", seed=seed
+                    )
                 )
             )
             for u in names
@@ -167,17 +169,17 @@ def test_controls_that_need_the_class_name_a_clip_without_one(bank, router):
         route(bank, [[0.0, 0.0]], f"specific-{router}", utterance="u7")
 
 
-@pytest.mark.parametrize("arm", ["capacity-oracle", "capacity-wrong"])
-def test_a_class_that_has_no_expert_is_named(bank, arm):
+@pytest.mark.parametrize("system", ["capacity-oracle", "capacity-wrong"])
+def test_a_class_that_has_no_expert_is_named(bank, system):
     with pytest.raises(
         ValueError, match="no expert of class 'sad' among .'capacity/0'"
     ):
-        route(bank, [[0.0, 0.0]], arm, emotion="sad")
+        route(bank, [[0.0, 0.0]], system, emotion="sad")
 
 
 def test_the_bits_of_a_route_count_what_a_decoder_must_know(bank):
-    def bits(arm):
-        return System.parse(arm).side_bits(bank)
+    def bits(system):
+        return System.parse(system).side_bits(bank)
 
     assert bits("balanced") == 0.0
     assert bits("specific-distortion") == pytest.approx(math.log2(3))
@@ -195,7 +197,7 @@ def test_an_unknown_router_names_those_that_exist():
         get_router("")
 
 
-def test_arms_that_a_bank_cannot_serve_are_explained(bank):
+def test_systems_that_a_bank_cannot_serve_are_explained(bank):
     with pytest.raises(ValueError, match="no expert group 'biased95'.*'capacity'"):
         System.parse("biased95-cosine").experts(bank)
     with pytest.raises(ValueError, match="3 experts: name a router.*specific-dist"):
@@ -207,10 +209,10 @@ def test_arms_that_a_bank_cannot_serve_are_explained(bank):
         System.parse("specific-gain").experts(without)
 
 
-def test_arms_are_read_once_with_balanced_first():
+def test_systems_are_read_once_with_balanced_first():
     names = ["specific-soft", "balanced", "specific-soft", "capacity-random"]
-    arms = [arm.name for arm in parse_systems(names)]
-    assert arms == ["balanced", "specific-soft", "capacity-random"]
+    systems = [system.name for system in parse_systems(names)]
+    assert systems == ["balanced", "specific-soft", "capacity-random"]
 
 
 def test_a_mixture_decodes_to_the_weighted_sum(bank):

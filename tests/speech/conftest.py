@@ -11,7 +11,7 @@ from tests.speech.tiny_models import KINDS, PACKAGES
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """Give encoder and options of a kind; its files are made when first asked for."""
+    """Return encoder and options of a kind; its files are made when first asked for."""
     made = {}
 
     def give(kind):
@@ -48,4 +48,4 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def quantizer(folder):
-    return emoq_plugin.load(str(folder / "quantizer"), arm="specific-distortion")
+    return emoq_plugin.load(str(folder / "quantizer"), system="specific-distortion")

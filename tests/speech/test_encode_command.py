@@ -16,11 +16,17 @@ from emoq_plugin.files import read_table
 from emoq_plugin.units.store import parse_route
 from tests.speech.tiny_bank import make_bank
 
-ARM = "specific-distortion"
+SYSTEM = "specific-distortion"
 
 
-def call(quantizer, *arguments, arm=ARM):
-    arguments = [*map(str, arguments), "--quantizer", str(quantizer), "--arm", arm]
+def call(quantizer, *arguments, system=SYSTEM):
+    arguments = [
+        *map(str, arguments),
+        "--quantizer",
+        str(quantizer),
+        "--system",
+        system,
+    ]
     encode.main(arguments)
 
 
@@ -171,8 +177,8 @@ def test_npz_keeps_names_and_refuses_what_numpy_takes_for_another(
 
 @pytest.fixture
 def routed(folder):
-    """Give the units of the recordings, by their names, as Python gives them."""
-    quantizer = emoq_plugin.load(str(folder / "quantizer"), arm=ARM)
+    """Return the units of the recordings, by their names, as Python gives them."""
+    quantizer = emoq_plugin.load(str(folder / "quantizer"), system=SYSTEM)
     paths = find_audio([str(folder / "audio")])
     return dict(zip(paths, quantizer.units(list(paths.values()))))
 
@@ -191,21 +197,21 @@ def test_lines_of_text_have_their_routes_beside_them(
     found = {name: parse_route(text, experts) for name, text in routes.items()}
     assert found == {name: units.route for name, units in routed.items()}
     # Units without a route leave none of others behind.
-    call(folder / "quantizer", *options, "--output", output, arm="balanced")
+    call(folder / "quantizer", *options, "--output", output, system="balanced")
     assert not (tmp_path / "units.txt.utt2route").exists()
 
 
 def test_a_soft_route_says_that_labels_hold_one_of_two_experts(folder, capsys, caplog):
-    call(folder / "quantizer", folder / "audio/a.wav", arm="specific-soft")
+    call(folder / "quantizer", folder / "audio/a.wav", system="specific-soft")
     assert "only the units of the heavier of two experts" in caplog.text
 
 
-@pytest.mark.parametrize("arm", [ARM, "specific-soft", "balanced"])
-def test_npz_says_what_its_numbers_mean(folder, tmp_path, arm):
-    quantizer = emoq_plugin.load(str(folder / "quantizer"), arm=arm)
+@pytest.mark.parametrize("system", [SYSTEM, "specific-soft", "balanced"])
+def test_npz_says_what_its_numbers_mean(folder, tmp_path, system):
+    quantizer = emoq_plugin.load(str(folder / "quantizer"), system=system)
     output = tmp_path / "units.npz"
     options = ["--format", "npz", "--output", output]
-    call(folder / "quantizer", folder / "audio", *options, arm=arm)
+    call(folder / "quantizer", folder / "audio", *options, system=system)
     with np.load(output) as found:
         facts = {k.removeprefix("emoq/"): v for k, v in found.items() if "emoq/" in k}
         assert facts["sizes"].tolist() == quantizer.bank.sizes
@@ -223,7 +229,7 @@ def test_npz_says_what_its_numbers_mean(folder, tmp_path, arm):
 
 
 def failing(kind):
-    """Give a call that fails with `kind` wherever 'bad' is among the files."""
+    """Return a call that fails with `kind` wherever 'bad' is among the files."""
 
     def results(files):
         if "bad" in files:
@@ -266,10 +272,10 @@ def test_the_mean_of_a_speaker_is_that_of_the_recordings_that_can_be_read(
     (tmp_path / "noise.wav").write_text("no audio")
     good = [folder / "audio/a.wav", folder / "audio/b.flac"]
     options = ["--one_speaker", "true"]
-    call(tmp_path / "quantizer", *good, *options, arm="balanced")
+    call(tmp_path / "quantizer", *good, *options, system="balanced")
     expected = capsys.readouterr().out
     with pytest.raises(SystemExit):
         audio = [good[0], tmp_path / "noise.wav", good[1]]
-        call(tmp_path / "quantizer", *audio, *options, arm="balanced")
+        call(tmp_path / "quantizer", *audio, *options, system="balanced")
     assert capsys.readouterr().out == expected
     assert "1 of 3 recordings cannot be used" in caplog.text

@@ -28,7 +28,7 @@ WEIGHTS = ("model.safetensors", "hubert.pt", "m.pt", "train.loss.best.pth")
 
 @pytest.fixture(params=["hubert", "whisper", "s3prl", "emotion2vec", "espnet_ssl"])
 def copied(request, tiny, tmp_path):
-    """Give an encoder's name, its options, and a copy of its model to spoil."""
+    """Return an encoder's name, its options, and a copy of its model to spoil."""
     name, conf = tiny(request.param)
     directory = tmp_path / "model"
     shutil.copytree(conf["model"], directory)

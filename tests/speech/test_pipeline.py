@@ -25,7 +25,7 @@ def call(folder, capsys, *options, audio=("audio",)):
     names = [name if name == "-" else str(folder / name) for name in audio]
     encode.main(
         [*names, "--quantizer", str(folder / "quantizer")]
-        + ["--arm", "specific-distortion", *options]
+        + ["--system", "specific-distortion", *options]
     )
     return capsys.readouterr().out.splitlines()
 
@@ -84,7 +84,9 @@ def test_a_recording_of_a_narrower_band_than_the_quantizer_knows_is_named_once(
 
 
 def test_a_soft_route_tells_its_weights(folder):
-    soft = emoq_plugin.load(str(folder / "quantizer"), arm="specific-soft", n_levels=1)
+    soft = emoq_plugin.load(
+        str(folder / "quantizer"), system="specific-soft", n_levels=1
+    )
     units = soft.units(folder / "audio" / "a.wav")
     assert units.codes.shape[1] == 2
     assert sum(units.route.values()) == pytest.approx(1.0)
@@ -152,11 +154,11 @@ def test_one_speaker_gives_the_mean_that_a_speaker_normalisation_needs(
     folder, tmp_path, capsys
 ):
     make_bank("speaker").save_pretrained(tmp_path)
-    options = ["--quantizer", str(tmp_path), "--arm", "balanced"]
+    options = ["--quantizer", str(tmp_path), "--system", "balanced"]
     files = [str(folder / "audio" / name) for name in ("a.wav", "b.flac")]
     encode.main([*files, *options, "--one_speaker", "true"])
     lines = capsys.readouterr().out.splitlines()
-    quantizer = emoq_plugin.load(str(tmp_path), arm="balanced")
+    quantizer = emoq_plugin.load(str(tmp_path), system="balanced")
     speech = SpeechToUnits(quantizer)
     frames = [speech.features([speech.read(f)])[0] for f in files]
     mean = torch.cat(frames).mean(dim=0)
@@ -173,7 +175,7 @@ def test_one_speaker_gives_the_mean_that_a_speaker_normalisation_needs(
         ([], ["audio/a.wav", "audio/a.wav"], "are both called 'a'"),
         ([], ["quantizer"], "holds no audio file"),
         ([], ["audio/none.wav"], "audio file is missing"),
-        (["--arm", "wrong-distortion"], ["audio"], "no expert group 'wrong'"),
+        (["--system", "wrong-distortion"], ["audio"], "no expert group 'wrong'"),
     ],
 )
 def test_wrong_calls_end_with_a_message(
@@ -240,9 +242,9 @@ def test_streaming_says_where_it_cannot_be_the_same():
 # Ready to share.
 
 
-def test_a_packed_arm_encodes_as_the_bank_does(folder, quantizer, tmp_path, caplog):
+def test_a_packed_system_encodes_as_the_bank_does(folder, quantizer, tmp_path, caplog):
     options = ["--quantizer", str(folder / "quantizer"), "--output_dir", str(tmp_path)]
-    options += ["--arm", "specific-distortion", "--n_levels", "1"]
+    options += ["--system", "specific-distortion", "--n_levels", "1"]
     pack.main(options)
     packed = emoq_plugin.load(str(tmp_path))
     assert packed.bank.experts == ["specific/angry", "specific/sad"]

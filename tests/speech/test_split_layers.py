@@ -13,7 +13,7 @@ from tests.speech.tiny_models import make_waves
 
 @pytest.fixture
 def dumped(tiny, tmp_path):
-    """Give a function that dumps the features of some layers."""
+    """Return a function that dumps the features of some layers."""
     _, conf = tiny("emotion2vec")
     data = tmp_path / "raw"
     data.mkdir()

@@ -114,7 +114,7 @@ def make_s3prl(directory):
 
 
 def emotion2vec_conf(**audio):
-    """Give the configuration of a tiny emotion2vec, in the form of config.yaml."""
+    """Return the configuration of a tiny emotion2vec, in the form of config.yaml."""
     shapes = [(8, k, s) for k, s in zip(KERNELS, STRIDES)]
     audio = {
         "type": "AUDIO",

@@ -33,7 +33,7 @@ def write(folder, codes=CODES, routes=ROUTES, *, size=8, n_levels=2, routed=True
             route = routes[utterance] if routed else {"balanced": 1.0}
             writer.write(utterance, table, route)
     experts = EXPERTS if routed else ["balanced"]
-    card = {"experts": experts, "n_levels": n_levels, "arm": "x", "rate": "8x2"}
+    card = {"experts": experts, "n_levels": n_levels, "system": "x", "rate": "8x2"}
     write_cards(folder, card, {"nominal": 300.0})
     return folder
 

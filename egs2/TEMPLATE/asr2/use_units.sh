@@ -9,7 +9,7 @@ Usage: $0 --quantizer <directory> --sets "<train> <dev> <test> ..." [options]
 Discrete recognition on units of Emo-Q in five commands, in a recipe with data/<set>:
 
   ./run.sh --stage 1 --stop_stage 1      # or however the recipe makes its data
-  $0 --quantizer <bank> --arm specific-distortion --n_levels 1 \\
+  $0 --quantizer <bank> --system specific-distortion --n_levels 1 \\
       --sets "train dev test" --asr_exp exp/asr_emoq
   mapfile -t units <exp/asr_emoq/asr2.options
   ./run.sh "\${units[@]}" --stop_stage 14

@@ -40,12 +40,12 @@ model_dir=       # local model directory instead of the config's model
 # Stages 4-5, quantizers and units
 quantizer_config= # path or name of conf/quantizer; default: level
 rates="2x4 16x1 64x1 64x2 64x4" # <codebook size>x<levels>
-# Stage 4 learns only the experts that the arms need. A rate or an arm that is added later
+# Stage 4 learns only the experts that the systems need. A rate or a system that is added later
 # keeps what is there.
-arms="balanced specific-cosine specific-gain specific-distortion specific-linear"
-arms+=" specific-calibrated specific-soft"
-arms+=" biased95-distortion capacity-distortion"
-arms+=" specific-oracle specific-random specific-wrong"
+systems="balanced specific-cosine specific-gain specific-distortion specific-linear"
+systems+=" specific-calibrated specific-soft"
+systems+=" biased95-distortion capacity-distortion"
+systems+=" specific-oracle specific-random specific-wrong"
 route_depth=1    # levels that routers look at
 crossfit=0       # parts: training clips are routed by experts that did not see them
 learn_nodes=1    # nodes that share the frames of one job of stage 4 (slurm)
@@ -59,7 +59,7 @@ probe_config=    # path or name of conf/ser; default: probe
 ser_config=      # path or name of conf/ser; default: transformer
 ser_args=        # further options of ESPnet's trainer
 espnet_rate=64x1
-espnet_arms="balanced specific-distortion"
+espnet_systems="balanced specific-distortion"
 
 # Stages 7-8, study and report (run with --stop_stage 8)
 study_config=${study_config:-} # path or name of conf/study; default: quick
@@ -68,7 +68,7 @@ alignments=${alignments:-} # phone labels (a directory or a file), for the contr
 
 # Stage 9, an artifact to share (runs with --stop_stage 9)
 pack_rate=64x1
-pack_arm=specific-distortion
+pack_system=specific-distortion
 pack_fold=1      # fold whose codebooks are taken
 
 tag=             # name of the experiment; default: <feature>_<quantizer>
@@ -124,9 +124,9 @@ packed_from=${expdir}/${tag}/fold${pack_fold}/quantizer
 checked=()
 for name in corpus stage stop_stage nj ngpu set_name first_fold last_fold sample_rate \
     min_seconds max_seconds on_error multi_channel feature_config model_dir \
-    quantizer_config rates arms route_depth crossfit learn_nodes learn_procs cmd_backend \
-    train_on seed ser_backend probe_config ser_config ser_args espnet_rate espnet_arms \
-    study_config alignments pack_rate pack_arm pack_fold tag; do
+    quantizer_config rates systems route_depth crossfit learn_nodes learn_procs cmd_backend \
+    train_on seed ser_backend probe_config ser_config ser_args espnet_rate espnet_systems \
+    study_config alignments pack_rate pack_system pack_fold tag; do
     checked+=("--${name}=${!name}")
 done
 # shellcheck disable=SC2086
@@ -250,7 +250,7 @@ if runs 4; then
         "${exp}/log/learn_codebooks.JOB.log" \
         ${launcher} -m emoq_plugin.bin.learn_codebooks ${fold_opts} --job JOB \
         --feature_dir "${features}" \
-        --config "${quantizer_config}" --rates ${rates} --arms ${arms} \
+        --config "${quantizer_config}" --rates ${rates} --systems ${systems} \
         --train_on "${train_on}" \
         --route_depth "${route_depth}" --crossfit "${crossfit}" --corpus "${corpus}" \
         --device "${device}" \
@@ -258,12 +258,12 @@ if runs 4; then
 fi
 
 if runs 5; then
-    log "Stage 5: units of every arm at every rate -> ${units}/fold<n>/${set_name}"
+    log "Stage 5: units of every system at every rate -> ${units}/fold<n>/${set_name}"
     # shellcheck disable=SC2086
     gpu_opts='' run_jobs "${first_fold}" "${last_fold}" "${exp}/log/encode_units.JOB.log" \
         ${python} -m emoq_plugin.bin.encode_units ${fold_opts} \
         --feature_dir "${features}" \
-        --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} --arms ${arms} \
+        --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} --systems ${systems} \
         --route_depth "${route_depth}" --seed "${seed}" \
         --output_dir "${units}/foldJOB/${set_name}"
 fi
@@ -279,7 +279,7 @@ if runs 6; then
                 --feature_dir "${features}" \
                 --quantizer_dir "${exp}/foldJOB/quantizer" \
                 --units_dir "${units}/foldJOB/${set_name}" --rates ${rates} \
-                --arms ${arms} --train_on "${train_on}" --config "${probe_config}" \
+                --systems ${systems} --train_on "${train_on}" --config "${probe_config}" \
                 --output_dir "${exp}/foldJOB/ser/probe"
             predictions+=" $(seq -f "${exp}/fold%g/ser/probe/posteriors.jsonl" "${first_fold}" "${last_fold}")"
         else
@@ -288,10 +288,10 @@ if runs 6; then
                 ${python} -m emoq_plugin.bin.ser_espnet ${fold_opts} \
                 --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} \
                 --units_dir "${units}/foldJOB/${set_name}" --rate "${espnet_rate}" \
-                --arms ${espnet_arms} --config "${ser_config}" --ngpu "${ngpu}" --job JOB \
+                --systems ${espnet_systems} --config "${ser_config}" --ngpu "${ngpu}" --job JOB \
                 --seed "${seed}" "--ser_args=${ser_args}" --output_dir "${exp}/foldJOB/ser/espnet"
-            for arm in ${espnet_arms}; do
-                predictions+=" $(seq -f "${exp}/fold%g/ser/espnet/${espnet_rate}_${arm}/posteriors.jsonl" \
+            for system in ${espnet_systems}; do
+                predictions+=" $(seq -f "${exp}/fold%g/ser/espnet/${espnet_rate}_${system}/posteriors.jsonl" \
                     "${first_fold}" "${last_fold}")"
             done
         fi
@@ -344,11 +344,11 @@ if runs 8; then
 fi
 
 if runs 9; then
-    packed=${exp}/packed/${pack_rate}_${pack_arm}
-    log "Stage 9: pack ${pack_arm} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
+    packed=${exp}/packed/${pack_rate}_${pack_system}
+    log "Stage 9: pack ${pack_system} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
     # shellcheck disable=SC2086
     run_job "${exp}/log/pack.log" \
-        ${python} -m emoq_plugin.bin.pack --arm "${pack_arm}" --rate "${pack_rate}" \
+        ${python} -m emoq_plugin.bin.pack --system "${pack_system}" --rate "${pack_rate}" \
         --quantizer "${packed_from}" --output_dir "${packed}"
 fi
 

@@ -41,8 +41,8 @@ ${help_message}"
     exit 2
 fi
 case ${quantizer} in '' | /*) ;; *) quantizer=${called_from}/${quantizer} ;; esac
-arms="balanced biased95-distortion specific-distortion"
-checked=(--last_stage 5 --nj "${nj}" --rates "${rate} ${best_rate}" --arms "${arms}"
+systems="balanced biased95-distortion specific-distortion"
+checked=(--last_stage 5 --nj "${nj}" --rates "${rate} ${best_rate}" --systems "${systems}"
     --stage "${stage}" --stop_stage "${stop_stage}")
 [ -z "${quantizer}" ] || checked+=(--pack_dir "${quantizer}" --pack_rate "${rate}")
 python3 -m emoq_plugin.bin.check_options "${checked[@]}" || exit 2
@@ -70,7 +70,7 @@ fi
 emotion=$([ -n "${EMODB:-}" ] && echo emodb || echo mini_emo)
 if runs 3 && [ -z "${quantizer}" ]; then
     log "Stage 3: codebooks of emotion -> egs2/${emotion}/ser2/exp/telephone"
-    local/emotion.sh --emotion "${emotion}" --nj "${nj}" --rates "${rate}" --arms "${arms}"
+    local/emotion.sh --emotion "${emotion}" --nj "${nj}" --rates "${rate}" --systems "${systems}"
 fi
 quantizer=${quantizer:-$(cd ../.. && pwd)/${emotion}/ser2/exp/telephone/fold1/quantizer}
 
@@ -88,8 +88,8 @@ if runs 4; then
         emotional=$(bank "${quantizer}" "${rate}")
         for split in seen unseen; do
             echo "fsdd_${rate} ${split} ${own} balanced ${rate#*x} ${!split}"
-            for arm in ${arms}; do
-                echo "${arm}_${rate} ${split} ${emotional} ${arm} ${rate#*x} ${!split}"
+            for system in ${systems}; do
+                echo "${system}_${rate} ${split} ${emotional} ${system} ${rate#*x} ${!split}"
             done
         done
     } >exp/experiments

@@ -9,13 +9,13 @@ _NOT_CORPORA = ("archives", "corpus", "download", "finding", "tables")
 
 
 def names() -> list[str]:
-    """Give the names of all corpora that can be prepared."""
+    """Return the names of all corpora that can be prepared."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name for name in modules if name not in _NOT_CORPORA)
 
 
 def load(name: str) -> Corpus:
-    """Give the description of a corpus.
+    """Return the description of a corpus.
 
     Raises
     ------

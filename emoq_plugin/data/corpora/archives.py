@@ -88,12 +88,12 @@ def _refuse_links(archive: Path, stream: zipfile.ZipFile) -> None:
 
 
 def is_packed(path: Path) -> bool:
-    """Tell whether a file is named as an archive that `unpack` reads."""
+    """Return whether a file is named as an archive that `unpack` reads."""
     return path.name.lower().endswith(PACKED)
 
 
 def stem(archive: Path) -> str:
-    """Give the name of the folder that an archive is unpacked to.
+    """Return the name of the folder that an archive is unpacked to.
 
     Examples
     --------

@@ -150,7 +150,7 @@ class Corpus:
         )
 
     def classes(self, class_set: str) -> list[str]:
-        """Give the class order of a class set.
+        """Return the class order of a class set.
 
         Raises
         ------
@@ -269,7 +269,7 @@ def make_folds(
 
 
 def genders(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, str]:
-    """Give the gender by speaker, where it is known; two of one speaker are none."""
+    """Return the gender by speaker, where it is known; two of one speaker are none."""
     found: dict[str, set[str]] = {}
     for clip in clips:
         if clip.gender:
@@ -283,7 +283,7 @@ def genders(corpus: Corpus, clips: Sequence[Clip]) -> dict[str, str]:
 
 
 def utterance_id(corpus: Corpus, clip: Clip) -> str:
-    """Give the id of a clip: the speaker's id first, as Kaldi sorts."""
+    """Return the id of a clip: the speaker's id first, as Kaldi sorts."""
     return f"{_speaker(corpus, clip)}-{clip.name}"
 
 
@@ -298,7 +298,7 @@ def _speaker(corpus: Corpus, clip: Clip) -> str:
 
 
 def _entry(audio: Path) -> str:
-    """Give the entry of wav.scp; films are decoded by ffmpeg when they are read."""
+    """Return the entry of wav.scp; films are decoded by ffmpeg when they are read."""
     path = str(audio.resolve())
     if audio.suffix.lower() in READABLE:
         _refuse_pointer(audio)
@@ -340,7 +340,7 @@ def _group_folds(group: Mapping[str, str], corpus: Corpus) -> list[Fold]:
 def _part_folds(
     group: Mapping[str, str], speaker: Mapping[str, str], corpus: Corpus
 ) -> list[Fold]:
-    """Give one fold for each official test part."""
+    """Return one fold for each official test part."""
     tests = sorted(set(group.values()) - {*PARTS, ""})
     if not tests or "train" not in group.values():
         raise ValueError(

@@ -106,7 +106,7 @@ def read_voice_votes(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _shown(path: Path, table: Iterable[Mapping[str, str]]) -> list[str]:
-    """Give the first digit of each row id: 1 where raters heard the voice alone.
+    """Return the first digit of each row id: 1 where raters heard the voice alone.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def _counts(
 
 
 def perceived(votes: dict[str, float]) -> str:
-    """Give the code most raters heard, empty where two or more share the lead.
+    """Return the code most raters heard, empty where two or more share the lead.
 
     Examples
     --------

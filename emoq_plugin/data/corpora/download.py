@@ -148,7 +148,7 @@ def fetch_media(repository: Path, download: Download) -> int:
 
 
 def pointed(path: Path) -> str:
-    """Give the checksum in a Git LFS pointer, empty for every other file."""
+    """Return the checksum in a Git LFS pointer, empty for every other file."""
     if path.stat().st_size >= POINTER_BYTES:
         return ""
     match = POINTER.fullmatch(path.read_bytes().decode("utf-8", "replace"))

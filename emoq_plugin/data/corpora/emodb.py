@@ -120,7 +120,7 @@ def _shares(directory: Path, name: str) -> dict[str, float]:
 
 
 def _per_cents(table: Path) -> Iterator[tuple[int, str, str]]:
-    """Give line, recording and what stands for its per cent number."""
+    """Return line, recording and what stands for its per cent number."""
     if table.suffix == ".csv":
         for line, row in rows(table, ["file", "recognised_pct"]):
             yield line, Path(row["file"]).stem, given(row["recognised_pct"])

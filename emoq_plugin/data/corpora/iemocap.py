@@ -89,7 +89,7 @@ def find(directory: Path, *, raters: str = "external") -> list[Clip]:
 
 
 def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, float]]]:
-    """Give label and votes by turn."""
+    """Return label and votes by turn."""
     found: dict[str, tuple[str, dict[str, float]]] = {}
     votes: dict[str, float] = {}
     # Comments of raters may hold any byte.
@@ -121,7 +121,7 @@ def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, flo
 
 
 def _script(table: Path) -> Path:
-    """Give the place of the words that belong to a table of EmoEvaluation."""
+    """Return the place of the words that belong to a table of EmoEvaluation."""
     return table.parents[1] / "transcriptions" / table.name
 
 

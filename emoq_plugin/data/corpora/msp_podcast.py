@@ -80,7 +80,7 @@ def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
 
 
 def _part(where: str, part: str) -> str:
-    """Give the part of the official partition: train, valid, test1 ...
+    """Return the part of the official partition: train, valid, test1 ...
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _part(where: str, part: str) -> str:
 
 
 def _consensus(directory: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Give place, file name and row of the consensus table, CSV or JSON."""
+    """Return place, file name and row of the consensus table, CSV or JSON."""
     names = ("labels_consensus", "labels_concensus")
     path = first_of(
         directory, *(f"{n}.{kind}" for kind in ("csv", "json") for n in names)
@@ -114,7 +114,7 @@ def _consensus(directory: Path) -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 def _records(where: str | Path, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the objects in a JSON object by name; refuse anything else."""
+    """Return the objects in a JSON object by name; refuse anything else."""
     for name, record in value.items() if isinstance(value, dict) else [("", value)]:
         if not isinstance(record, dict):
             raise ValueError(
@@ -144,7 +144,7 @@ def _votes(directory: Path, *, secondary: bool) -> dict[str, dict[str, float]]:
 
 
 def _ratings(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Give clip, primary and secondary emotions of every rater."""
+    """Return clip, primary and secondary emotions of every rater."""
     if path.suffix == ".json":
         for name, raters in _records(path, read_json(path)):
             for rater, rating in _records(f"{path}: {name}", raters):

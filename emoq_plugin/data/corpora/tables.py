@@ -27,7 +27,7 @@ NOTHING = {"", "-", "--", "?", "na", "n/a", "nan", "none", "null"}
 
 
 def given(value: str) -> str:
-    """Give a value without blanks around it, empty where it stands for none.
+    """Return a value without blanks around it, empty where it stands for none.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def files(directory: Path, pattern: str) -> list[tuple[Path, re.Match]]:
 
 
 def first_of(directory: Path, *names: str) -> Path:
-    """Give the first of several names that exists, at any depth.
+    """Return the first of several names that exists, at any depth.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def first_of(directory: Path, *names: str) -> Path:
 
 
 def only(found: Iterable[str], path: Path, what: str) -> str:
-    """Give the one value that the folders of a file name, empty where there is none.
+    """Return the one value that the folders of a file name, empty where there is none.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def optional_table[T](read: Callable[[], T], nothing: T, what: str) -> T:
 
 
 def columns_of(path: Path, *, delimiter: str = ",", encoding: str = "") -> list[str]:
-    """Give the names in the header line of a table; see `rows`."""
+    """Return the names in the header line of a table; see `rows`."""
     return next(_records(path, delimiter, encoding), (1, []))[1]
 
 
@@ -270,7 +270,7 @@ def rows(
 def _records(
     path: Path, delimiter: str, encoding: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Give line number and values, without blanks, of every line that is not empty."""
+    """Yield line number and values, without blanks, of every line with any."""
     quoting = csv.QUOTE_MINIMAL if delimiter in QUOTED else csv.QUOTE_NONE
     reader = csv.reader(
         io.StringIO(read_text(path, encoding), newline=""),
@@ -298,7 +298,7 @@ def _records(
 
 
 def _names(where: str, header: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Give the names of the columns, the known ones as they are known."""
+    """Return the names of the columns, the known ones as they are known."""
     by_case = {name.lower(): name for name in known}
     names = [
         name if name in known else by_case.get(name.lower(), name) for name in header
@@ -323,5 +323,5 @@ def _advice(header: Sequence[str], delimiter: str) -> str:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Tell whether two files hold the same."""
+    """Return whether two files hold the same."""
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

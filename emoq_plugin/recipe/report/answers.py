@@ -118,7 +118,7 @@ def _at(experiment: Experiment, rate: str) -> str:
 def _disproportionate(
     content: Content, experiment: Experiment
 ) -> tuple[str, list[str]]:
-    by_rate = {c["rate"]: c for c in experiment.controls if c["arm"] == BALANCED}
+    by_rate = {c["rate"]: c for c in experiment.controls if c["system"] == BALANCED}
     rates = [rate for rate in experiment.rates if rate in by_rate]
     if not rates:
         return UNKNOWN, ["Phone and speaker probes were not run."]
@@ -156,23 +156,23 @@ def _disproportionate(
 
 
 def recall_loss(
-    experiment: Experiment, rate: str, arm: str, emotion: str
+    experiment: Experiment, rate: str, system: str, emotion: str
 ) -> Triple | None:
-    """Give the recall that is lost against continuous features.
+    """Return the recall that is lost against continuous features.
 
     Where no paired comparison was made, the interval adds both variances as if the two
     were independent. They share their speakers: it is rather too wide than too narrow.
     """
     name = f"recall/{emotion}"
-    if paired := experiment.difference(rate, arm, name, reference=CONTINUOUS):
+    if paired := experiment.difference(rate, system, name, reference=CONTINUOUS):
         return _turned(as_triple(paired["difference"]))
     whole = experiment.bound(f"recall/{emotion}")
-    part = experiment.value(rate, arm, f"recall/{emotion}")
+    part = experiment.value(rate, system, f"recall/{emotion}")
     return None if whole is None or part is None else independent(whole, part)
 
 
 def has_paired_recalls(experiment: Experiment) -> bool:
-    """Tell whether recalls were compared with continuous features in pairs."""
+    """Return whether recalls were compared with continuous features in pairs."""
     return any(
         c["reference"] == CONTINUOUS and is_recall(c["metric"])
         for c in experiment.comparisons
@@ -180,7 +180,7 @@ def has_paired_recalls(experiment: Experiment) -> bool:
 
 
 def independent(first: Triple, second: Triple) -> Triple:
-    """Give the difference of two numbers with intervals, taken as independent.
+    """Return the difference of two numbers with intervals, taken as independent.
 
     Examples
     --------
@@ -272,8 +272,8 @@ def _specialised(content: Content, experiment: Experiment) -> tuple[str, list[st
             cells = [
                 c
                 for c in experiment.comparisons
-                if c["arm"].startswith(group)
-                and not is_control(c["arm"])
+                if c["system"].startswith(group)
+                and not is_control(c["system"])
                 and c["head"] == MAIN_HEAD
                 and c["reference"] == BALANCED
                 and c["metric"] == metric
@@ -283,7 +283,7 @@ def _specialised(content: Content, experiment: Experiment) -> tuple[str, list[st
                 verdicts.append(verdict)
                 sentences.append(sentence)
     if not verdicts:
-        return UNKNOWN, ["No specialised arm was compared with balanced RVQ."]
+        return UNKNOWN, ["No specialised system was compared with balanced RVQ."]
     if experiment.facts.get("soft_targets") == "one-hot":
         sentences.append(
             "This corpus has no votes: soft labels are its hard labels as certainty."
@@ -310,7 +310,7 @@ def _count(experiment: Experiment, cells: Sequence[dict], name: str) -> tuple[st
         f"of {len(cells)} cells (rate and router), worse in {len(worse)}, counted "
         "where the paired interval excludes zero"
         f"{' and p after Holm is below 0.05' if corrected else ''}. Largest: "
-        f"{display_name(best['arm'])} at {_at(experiment, best['rate'])}, {told}."
+        f"{display_name(best['system'])} at {_at(experiment, best['rate'])}, {told}."
     )
     if not better:
         return FAILS, sentence
@@ -328,35 +328,38 @@ def _significant(comparison: dict, upward: bool) -> bool:
 
 
 def _routed(content: Content, experiment: Experiment) -> tuple[str, list[str]]:
-    arm = content.headline_arm
-    rates = [r for r in experiment.rates if experiment.value(r, arm, "macro_f1")]
+    system = content.headline_system
+    rates = [r for r in experiment.rates if experiment.value(r, system, "macro_f1")]
     rates = [r for r in rates if experiment.value(r, BALANCED, "macro_f1")]
     if not rates:
-        return UNKNOWN, [f"{display_name(arm)} and balanced RVQ share no rate."]
+        return UNKNOWN, [f"{display_name(system)} and balanced RVQ share no rate."]
     best = max(rates, key=lambda r: experiment.value(r, BALANCED, "macro_f1")["mean"])
     goal = experiment.value(best, BALANCED, "macro_f1")
     enough = [
-        r for r in rates if experiment.value(r, arm, "macro_f1")["mean"] >= goal["mean"]
+        r
+        for r in rates
+        if experiment.value(r, system, "macro_f1")["mean"] >= goal["mean"]
     ]
     sentences = [
         f"Balanced RVQ is best at {_at(experiment, best)} with macro-F1 "
         f"{_percent(goal)}" + _bound(experiment) + "."
     ]
     if not enough:
-        sentences.append(f"{display_name(arm)} does not reach it at any rate.")
-        return FAILS, sentences + _checks(experiment, arm, rates)
-    first = min(enough, key=lambda r: experiment.bitrate(experiment.score(r, arm)))
-    bits = experiment.bitrate(experiment.score(first, arm))
+        sentences.append(f"{display_name(system)} does not reach it at any rate.")
+        return FAILS, sentences + _checks(experiment, system, rates)
+    first = min(enough, key=lambda r: experiment.bitrate(experiment.score(r, system)))
+    bits = experiment.bitrate(experiment.score(first, system))
     ratio = bits / experiment.bitrate(experiment.score(best, BALANCED))
     sentences.append(
-        f"{display_name(arm)} reaches it at {rate_name(first)} ({number(bits)} bit/s, "
-        f"route included) with {_percent(experiment.value(first, arm, 'macro_f1'))}: "
+        f"{display_name(system)} reaches it at {rate_name(first)} ({number(bits)} "
+        "bit/s, route included) with "
+        f"{_percent(experiment.value(first, system, 'macro_f1'))}: "
         f"{number(ratio, 2)} of the bitrate."
     )
-    difference = experiment.difference(first, arm, "macro_f1")
+    difference = experiment.difference(first, system, "macro_f1")
     ahead = above_zero(as_triple(difference and difference["difference"]))
     held = [ratio < 1, ahead]
-    sentences += _checks(experiment, arm, rates)
+    sentences += _checks(experiment, system, rates)
     verdict = HOLDS if all(held) else PARTLY if any(held) else FAILS
     return verdict, sentences
 
@@ -389,14 +392,14 @@ def _bound(experiment: Experiment) -> str:
     return "" if bound is None else f" (continuous features: {_percent(bound)})"
 
 
-def _checks(experiment: Experiment, arm: str, rates: Iterable[str]) -> list[str]:
+def _checks(experiment: Experiment, system: str, rates: Iterable[str]) -> list[str]:
     """Compare at equal rate with balanced RVQ and with the controls."""
     sentences = []
     references = [BALANCED, *_controls(experiment)]
     for reference in references:
         told, above = [], 0
         for rate in rates:
-            found = experiment.difference(rate, arm, "macro_f1", reference=reference)
+            found = experiment.difference(rate, system, "macro_f1", reference=reference)
             if found is None:
                 continue
             difference = as_triple(found["difference"])
@@ -412,6 +415,6 @@ def _checks(experiment: Experiment, arm: str, rates: Iterable[str]) -> list[str]
 
 
 def _controls(experiment: Experiment) -> list[str]:
-    """Give the controls that arms were compared with: capacity, route told beside."""
+    """Return the controls that systems were compared with."""
     found = {c["reference"] for c in experiment.comparisons}
     return sorted(reference for reference in found if is_control(reference))

@@ -18,7 +18,7 @@ _CORPORA = {
 
 
 def cite_corpus(corpus: str) -> str:
-    """Give the reference of a corpus, or say that there is none here.
+    """Return the reference of a corpus, or say that there is none here.
 
     Examples
     --------

@@ -51,12 +51,12 @@ def metric_of(name: str) -> Metric:
 
 
 def is_recall(name: str) -> bool:
-    """Tell whether a metric is `recall/<emotion>`."""
+    """Return whether a metric is `recall/<emotion>`."""
     return name.startswith("recall/")
 
 
 def as_triple(value: Any) -> Triple | None:
-    """Give mean, low and high of a number that may come with an interval.
+    """Return mean, low and high of a number that may come with an interval.
 
     Examples
     --------
@@ -75,9 +75,9 @@ def _finite(value: Any) -> float | None:
     return float(value) if number else None
 
 
-def arm_order(arm: str) -> tuple:
-    """Sort arms: continuous, balanced, Emo-Q and its kin, controls last."""
-    control, expert_set, name = System.parse(arm).order
+def system_order(system: str) -> tuple:
+    """Sort systems: continuous, balanced, Emo-Q and its kin, controls last."""
+    control, expert_set, name = System.parse(system).order
     return (control, expert_set, name != EMOQ, name)
 
 
@@ -117,10 +117,10 @@ class Experiment:
         """Nominal bit/s of one stream by rate, from the lowest."""
         return dict(sorted(self._bits.items(), key=lambda item: (item[1], item[0])))
 
-    def arms(self, head: str = MAIN_HEAD) -> list[str]:
-        """Give the arms that a head scored, continuous left out."""
-        found = {s["arm"] for s in self.scores if s["head"] == head}
-        return sorted(found - {CONTINUOUS}, key=arm_order)
+    def systems(self, head: str = MAIN_HEAD) -> list[str]:
+        """Return the systems that a head scored, continuous left out."""
+        found = {s["system"] for s in self.scores if s["head"] == head}
+        return sorted(found - {CONTINUOUS}, key=system_order)
 
     @property
     def heads(self) -> list[str]:
@@ -129,40 +129,40 @@ class Experiment:
         return sorted(found, key=[*HEADS, *sorted(found)].index)
 
     def score(
-        self, rate: str, arm: str, head: str = MAIN_HEAD
+        self, rate: str, system: str, head: str = MAIN_HEAD
     ) -> Mapping[str, Any] | None:
-        """Give the scores of a cell."""
+        """Return the scores of a condition."""
         for s in self.scores:
-            same = rate == CONTINUOUS or s["arm"] == arm
+            same = rate == CONTINUOUS or s["system"] == system
             if same and s["head"] == head and s["rate"] == rate:
                 return s
         return None
 
     def value(
-        self, rate: str, arm: str, name: str, *, head: str = MAIN_HEAD
+        self, rate: str, system: str, name: str, *, head: str = MAIN_HEAD
     ) -> Triple | None:
-        """Give one metric of a cell; `recall/<emotion>` names a recall."""
-        score = self.score(rate, arm, head)
+        """Return one metric of a condition; `recall/<emotion>` names a recall."""
+        score = self.score(rate, system, head)
         entry: Any = (score or {}).get("metrics")
         for part in name.split("/"):
             entry = (entry or {}).get(part)
         return as_triple(entry)
 
     def bound(self, name: str = "macro_f1", *, head: str = MAIN_HEAD) -> Triple | None:
-        """Give a metric of the continuous features."""
+        """Return a metric of the continuous features."""
         return self.value(CONTINUOUS, CONTINUOUS, name, head=head)
 
     def bitrate(self, score: Mapping[str, Any]) -> float | None:
-        """Nominal bit/s of a cell, route included."""
+        """Nominal bit/s of a condition, route included."""
         rates = score.get("bitrate_bps") or {}
         nominal = (as_triple(rates.get("nominal")) or {}).get("mean")
         side = (as_triple(rates.get("side_info")) or {}).get("mean")
         return None if nominal is None else nominal + (side or 0.0)
 
-    def measure(self, rate: str, arm: str, name: str) -> Any:
-        """Give an entry of the representation level; `a/b` goes into tables."""
+    def measure(self, rate: str, system: str, name: str) -> Any:
+        """Return an entry of the representation level; `a/b` goes into tables."""
         for m in self.measures:
-            if m["rate"] == rate and (rate == CONTINUOUS or m["arm"] == arm):
+            if m["rate"] == rate and (rate == CONTINUOUS or m["system"] == system):
                 entry: Any = m.get("values")
                 for part in name.split("/"):
                     entry = entry.get(part) if isinstance(entry, Mapping) else None
@@ -172,14 +172,14 @@ class Experiment:
     def difference(
         self,
         rate: str,
-        arm: str,
+        system: str,
         metric: str,
         *,
         reference: str = BALANCED,
         head: str = MAIN_HEAD,
     ) -> Mapping[str, Any] | None:
-        """Give the comparison of an arm with another, if one was made."""
-        key = {"rate": rate, "arm": arm, "metric": metric, "head": head}
+        """Return the comparison of a system with another, if one was made."""
+        key = {"rate": rate, "system": system, "metric": metric, "head": head}
         key["reference"] = reference
         for c in self.comparisons:
             if all(c.get(name) == value for name, value in key.items()):
@@ -239,13 +239,13 @@ class Content:
         ]
 
     @cached_property
-    def headline_arm(self) -> str:
-        """Give the arm that stands for Emo-Q: the distortion router where it exists."""
+    def headline_system(self) -> str:
+        """Return the system that represents Emo-Q: by distortion where it exists."""
         if named := (self.summary.get("config") or {}).get("emoq"):
             return named
-        arms = {a for e in self.experiments for a in e.arms()}
-        candidates = sorted(arms - {BALANCED}, key=arm_order)
-        return EMOQ if EMOQ in arms else next(iter(candidates), EMOQ)
+        systems = {a for e in self.experiments for a in e.systems()}
+        candidates = sorted(systems - {BALANCED}, key=system_order)
+        return EMOQ if EMOQ in systems else next(iter(candidates), EMOQ)
 
 
 def read_content(path: str | Path) -> Content:
@@ -263,7 +263,7 @@ def read_content(path: str | Path) -> Content:
         summary = _mapping(path / SUMMARY, "scores")
         return Content(path, summary, complete=True)
     if (path / SCORES).exists():
-        scores = _mapping(path / SCORES, "arms")
+        scores = _mapping(path / SCORES, "systems")
         return Content(path, summary_of_scores(scores), complete=False)
     raise FileNotFoundError(
         f"{path} holds neither {SUMMARY} (stage 7) nor {SCORES} (stage 6): give the "
@@ -272,7 +272,7 @@ def read_content(path: str | Path) -> Content:
 
 
 def result_file(path: str | Path) -> Path:
-    """Give the file that `read_content` reads."""
+    """Return the file that `read_content` reads."""
     summary = Path(path) / SUMMARY
     return summary if summary.exists() else Path(path) / SCORES
 
@@ -302,8 +302,8 @@ def summary_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
         "soft_targets": scores.get("soft_targets"),
         "leakage": list(_leakage(feature, scores["corpus"])),
     }
-    known = ("experiment", "rate", "arm", "head", "bitrate_bps")
-    arms = [{"experiment": name, **arm} for arm in scores["arms"].values()]
+    known = ("experiment", "rate", "system", "head", "bitrate_bps")
+    systems = [{"experiment": name, **system} for system in scores["systems"].values()]
     return {
         "study": name,
         **{k: scores.get(k) for k in ("corpus", "synthetic", "command", "environment")},
@@ -312,22 +312,24 @@ def summary_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
         "experiments": [experiment],
         "scores": [
             {
-                **{k: arm.get(k) for k in known},
-                "metrics": {k: arm[k] for k in (*METRICS, "recall") if k in arm},
-                "ambiguity": arm.get("ambiguity"),
+                **{k: system.get(k) for k in known},
+                "metrics": {k: system[k] for k in (*METRICS, "recall") if k in system},
+                "ambiguity": system.get("ambiguity"),
             }
-            for arm in arms
+            for system in systems
         ],
         "comparisons": [
             {
                 "family": "at equal rate and head",
-                **{k: arm[k] for k in ("experiment", "rate", "head", "arm")},
+                **{k: system[k] for k in ("experiment", "rate", "head", "system")},
                 "reference": BALANCED,
                 "metric": metric,
                 "difference": difference,
             }
-            for arm in arms
-            for metric, difference in (arm.get("difference_to_balanced") or {}).items()
+            for system in systems
+            for metric, difference in (
+                system.get("difference_to_balanced") or {}
+            ).items()
             if metric in METRICS
         ],
     }

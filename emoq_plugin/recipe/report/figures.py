@@ -106,7 +106,7 @@ class RateAxis:
         return dict(zip(self.bits, (places / places[-1]).tolist()))
 
     def place(self, rate: str, bits: float | None) -> float:
-        """Give the place of a cell, which stands elsewhere if its streams are two."""
+        """Return the place of a cell, which stands elsewhere if its streams are two."""
         base, places = self.bits[rate], self.places
         if bits is None or abs(bits - base) < 0.05 * base or len(self.bits) < 2:
             return places[rate]
@@ -283,7 +283,7 @@ def _numbers_of(
     scale: float,
     digits: int,
 ) -> Table:
-    """Give the numbers of a drawing for those who do not see it."""
+    """Return the numbers of a drawing for those who do not see it."""
     names = [name.replace("\n", ", ") for name in axis.ticks.values()]
     rows = [
         plain_row(

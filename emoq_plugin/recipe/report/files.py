@@ -38,20 +38,20 @@ class Leftovers:
 
     @cached_property
     def folds(self) -> list[tuple[Path, Path]]:
-        """Units (``<rate>/<arm>`` below) and experiment directory of each fold."""
+        """Units (``<rate>/<system>`` below) and experiment directory of each fold."""
         inside = [(p, p.parent) for p in sorted(self.path.glob("*/fold*/units"))]
         beside = sorted((self.dump / "units" / self.path.name).glob("fold*/*"))
         apart = [(p, self.path / p.parent.name) for p in beside if p.is_dir()]
         return inside or apart
 
-    def cells(self) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    def conditions(self) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         """Go through the units of all folds: directory and `units.json`."""
         for units, _ in self.folds:
             for card in sorted(units.glob(f"*/*/{UNITS}")):
                 yield card.parent, read_json(card)
 
     def tested(self, fold: Path) -> list[str]:
-        """Give the test utterances of the fold of an experiment directory."""
+        """Return the test utterances of the fold of an experiment directory."""
         for path in sorted(fold.glob(f"ser/{PREDICTIONS}")) or sorted(
             fold.glob(f"ser/probe/{PREDICTIONS}")
         ):
@@ -100,11 +100,11 @@ def _fill_predictions(
         if set(truth) != set(classes):
             continue  # a fold without a class would not add up with the others
         guess = [one.emotions[c] for c in one.posteriors[rows].argmax(axis=1)]
-        key = (one.rate, CONTINUOUS if one.rate == CONTINUOUS else one.arm, one.head)
+        key = (one.rate, CONTINUOUS if one.rate == CONTINUOUS else one.system, one.head)
         found = confusion(truth, guess, labels=classes)[:, : len(classes)]
         counts[key] = counts.get(key, 0) + found
     for score in summary["scores"]:
-        found = counts.get((score["rate"], score["arm"], score["head"]))
+        found = counts.get((score["rate"], score["system"], score["head"]))
         score["confusion"] = None if found is None else found.tolist()
     summary["examples"] = list(_examples(files, predictions, emotion))
 
@@ -112,7 +112,7 @@ def _fill_predictions(
 def _examples(
     files: Leftovers, predictions: list[Prediction], emotion: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Give for each class the clip of the first fold whose raters agree least."""
+    """Return for each class the clip of the first fold whose raters agree least."""
     first = predictions[0]
     votes = {
         utterance: {k: float(v) for k, _, v in (p.partition("=") for p in text.split())}
@@ -125,7 +125,7 @@ def _examples(
         for p in predictions
         if p.fold == first.fold
         and p.head == MAIN_HEAD
-        and p.arm in (CONTINUOUS, BALANCED, EMOQ)
+        and p.system in (CONTINUOUS, BALANCED, EMOQ)
     ]
     bits = {p.rate: p.bitrate_bps["nominal"] for p in same if p.bitrate_bps}
     rate = min(bits, key=lambda name: (bits[name], name), default=None)
@@ -137,7 +137,7 @@ def _examples(
         shares = {u: _shares(votes[u], first.emotions) for u in clips}
         chosen = min(clips, key=lambda u: (max(shares[u].values()), u))
         posteriors = {
-            p.arm: p.posteriors[p.utterances.index(chosen)].tolist() for p in same
+            p.system: p.posteriors[p.utterances.index(chosen)].tolist() for p in same
         }
         yield {
             "utterance": chosen,
@@ -145,7 +145,8 @@ def _examples(
             "rate": rate,
             "targets": shares[chosen],
             "posteriors": {
-                arm: dict(zip(first.emotions, row)) for arm, row in posteriors.items()
+                system: dict(zip(first.emotions, row))
+                for system, row in posteriors.items()
             },
         }
 
@@ -158,13 +159,13 @@ def _shares(votes: Mapping[str, float], emotions: list[str]) -> dict[str, float]
 def _measures_of_units(
     summary: dict[str, Any], files: Leftovers
 ) -> Iterator[dict[str, Any]]:
-    """Give codebook use and routes, averaged over folds."""
+    """Return codebook use and routes, averaged over folds."""
     levels: dict[tuple[str, str], list[dict[str, list[float]]]] = {}
     routes: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     tests = {units: set(files.tested(fold)) for units, fold in files.folds}
     emotion: dict[str, str] = {}
-    for directory, card in files.cells():
-        key = (card["rate"], card["arm"])
+    for directory, card in files.conditions():
+        key = (card["rate"], card["system"])
         levels.setdefault(key, []).append(read_json(directory / "bitrate.json"))
         tested = tests[directory.parent.parent]
         if not (directory / "utt2route").exists() or not tested:
@@ -177,11 +178,11 @@ def _measures_of_units(
                 for item in text.split():
                     expert, _, weight = item.partition("=")
                     row[expert] = row.get(expert, 0.0) + float(weight or 1)
-    for (rate, arm), found in levels.items():
+    for (rate, system), found in levels.items():
         yield {
             "experiment": summary["study"],
             "rate": rate,
-            "arm": arm,
+            "system": system,
             "values": {
                 "levels": [
                     {"utilisation": used, "entropy_share": entropy}
@@ -192,7 +193,7 @@ def _measures_of_units(
                         ).tolist(),
                     )
                 ],
-                "routes": _as_shares(routes.get((rate, arm))),
+                "routes": _as_shares(routes.get((rate, system))),
             },
         }
 

@@ -103,7 +103,7 @@ def sound(label: str, wave: np.ndarray) -> Sound:
 
 
 def clips_to_hear(content: Content) -> tuple[list[Sounds], str]:
-    """Give one test clip of each emotion at several rates, or say why there is none.
+    """Return one test clip of each emotion at several rates, or say why there is none.
 
     Returns
     -------
@@ -138,7 +138,11 @@ def _chosen_cells(content: Content, units: Path) -> list[Path]:
     there.sort(key=lambda rate: (bits[rate], rate))
     some = np.unique(np.linspace(0, len(there) - 1, N_RATES).round().astype(int))
     names = [there[n] for n in some] if there else []
-    cells = [units / r / arm for r in names for arm in (BALANCED, content.headline_arm)]
+    cells = [
+        units / r / system
+        for r in names
+        for system in (BALANCED, content.headline_system)
+    ]
     return [cell for cell in cells if (cell / UNITS).exists()]
 
 
@@ -168,7 +172,7 @@ def _clips(
     for emotion, utterance in chosen.items():
         mean = _speaker_mean(features, speaker, utterance, banks)
         versions = [
-            (f"{display_name(s.card['arm'])}, {rate_name(s.card['rate'])}", s, mean)
+            (f"{display_name(s.card['system'])}, {rate_name(s.card['rate'])}", s, mean)
             for s in stores
         ]
         clip = Sounds(

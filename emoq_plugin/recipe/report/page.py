@@ -144,7 +144,7 @@ def _leakage(content: Content) -> Section:
     )
     notes = [corpus for _, corpus, note in found if not note]
     notes.append(
-        "Speakers of a test fold stand in no other part of that fold; an arm marked as "
+        "Speakers of a test fold are in no other part of that fold; a system marked as "
         "control (oracle, random, wrong route, capacity) is never a result."
     )
     if content.summary.get("synthetic"):

@@ -1,4 +1,4 @@
-"""What sections share: looks of arms, lines by rate, shaded tables."""
+"""What sections share: looks of systems, lines by rate, shaded tables."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -22,7 +22,7 @@ from emoq_plugin.recipe.report.figures import (
 )
 from emoq_plugin.routing.systems import CAPACITY_CONTROL, SPECIFIC
 
-LOOK = {  # colour and marker of well-known arms; others are counted through
+LOOK = {  # colour and marker of well-known systems; others are counted through
     BALANCED: ("s0", "s"),
     EMOQ: ("s1", "o"),
     f"{SPECIFIC}-cosine": ("s2", "^"),
@@ -31,9 +31,9 @@ LOOK = {  # colour and marker of well-known arms; others are counted through
 _REST = ("s4", "s5", "s6", "s7")
 
 
-def look(arm: str, number: int = 0) -> dict[str, str]:
-    """Give colour and marker of an arm; unknown ones are counted through."""
-    colour, marker = LOOK.get(arm, (_REST[number % 4], MARKERS[number % 8]))
+def look(system: str, number: int = 0) -> dict[str, str]:
+    """Return colour and marker of a system; unknown ones are counted through."""
+    colour, marker = LOOK.get(system, (_REST[number % 4], MARKERS[number % 8]))
     return {"colour": colour, "marker": marker}
 
 
@@ -51,20 +51,20 @@ def each(
 
 
 def recoloured(series: Series, n: int) -> Series:
-    """Give the line the n-th colour and marker."""
+    """Return the line the n-th colour and marker."""
     colour = ("s1", "s2", "s4", "s3", "s5", "s6", "s7", "s0")[n % 8]
     return Series(series.label, series.points, colour=colour, marker=MARKERS[n % 8])
 
 
 def by_rate(experiment: Experiment, value: Callable) -> dict:
-    """Give the points of a line: place of the rate, value."""
+    """Return the points of a line: place of the rate, value."""
     places = RateAxis(experiment.rates).places
     found = {places[rate]: value(rate) for rate in experiment.rates}
     return {place: triple for place, triple in found.items() if triple is not None}
 
 
 def ends(experiment: Experiment) -> list[str]:
-    """Give the lowest and the highest rate that balanced RVQ was scored at."""
+    """Return the lowest and the highest rate that balanced RVQ was scored at."""
     there = [r for r in experiment.rates if experiment.score(r, BALANCED)]
     return list(dict.fromkeys([*there[:1], *there[-1:]]))
 

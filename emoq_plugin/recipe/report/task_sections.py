@@ -28,10 +28,10 @@ from emoq_plugin.recipe.report.content import (
     METRICS,
     Content,
     Experiment,
-    arm_order,
     as_triple,
     is_recall,
     metric_of,
+    system_order,
 )
 from emoq_plugin.recipe.report.figures import (
     RateAxis,
@@ -71,17 +71,17 @@ _KEPT_BY_HEAD = {
 
 def glance(content: Content) -> Section:
     """Put the main numbers of every rate beside each other."""
-    arm = content.headline_arm
+    system = content.headline_system
 
     def build(experiment: Experiment) -> Iterator[Block]:
-        columns = (BALANCED, arm, CAPACITY_CONTROL)
-        columns = [a for a in columns if a in experiment.arms()]
+        columns = (BALANCED, system, CAPACITY_CONTROL)
+        columns = [a for a in columns if a in experiment.systems()]
         if not columns:
             return
         value = partial(experiment.value, name="macro_f1")
         rows = []
         for rate, bits in experiment.rates.items():
-            difference = experiment.difference(rate, arm, "macro_f1") or {}
+            difference = experiment.difference(rate, system, "macro_f1") or {}
             rows.append(
                 plain_row(
                     [rate_name(rate), Cell(f"{bits:g}", bits, mark="number")]
@@ -93,8 +93,8 @@ def glance(content: Content) -> Section:
         caption = (
             f"{_facts(experiment)}. Macro-F1 %, heads retrained at every rate, 95 % "
             "intervals over speakers; Emo-Q is here the "
-            f"{display_name(arm).removeprefix('Emo-Q, ')}. Bit/s are nominal; the "
-            f"route adds {_side_info(experiment, arm)}. Continuous features: "
+            f"{display_name(system).removeprefix('Emo-Q, ')}. Bit/s are nominal; the "
+            f"route adds {_side_info(experiment, system)}. Continuous features: "
             f"{spell(experiment.bound(), scale=100)}."
         )
         yield Table(caption, header, rows)
@@ -123,11 +123,11 @@ def _facts(experiment: Experiment) -> str:
     )
 
 
-def _side_info(experiment: Experiment, arm: str) -> str:
+def _side_info(experiment: Experiment, system: str) -> str:
     sides = [
         (as_triple((s.get("bitrate_bps") or {}).get("side_info")) or {}).get("mean")
         for s in experiment.scores
-        if s["arm"] == arm
+        if s["system"] == system
     ]
     known = [side for side in sides if side is not None]
     return f"{number(max(known))} bit/s or less" if known else "little"
@@ -137,15 +137,15 @@ def _side_info(experiment: Experiment, arm: str) -> str:
 
 
 def curves(content: Content, other: Content | None = None) -> Section:
-    """Draw macro-F1 against bitrate for every arm and head."""
+    """Draw macro-F1 against bitrate for every system and head."""
 
     def build(experiment: Experiment) -> Iterator[Block]:
         beside = partner(experiment, content, other) if other else None
-        arms = experiment.arms()
-        if not arms or not experiment.rates:
+        systems = experiment.systems()
+        if not systems or not experiment.rates:
             return
         draw = partial(_curve_panel, experiment, beside=beside)
-        main = [a for a in (*LOOK, content.headline_arm) if a in arms]
+        main = [a for a in (*LOOK, content.headline_system) if a in systems]
         main = list(dict.fromkeys(main))
         yield Figure(
             "Bars are 95 % bootstrap intervals over speakers, the dotted line and its "
@@ -159,9 +159,12 @@ def curves(content: Content, other: Content | None = None) -> Section:
             lead=True,
         )
         for group, told in (
-            ([a for a in arms if not is_control(a)], "Every arm beside balanced RVQ."),
             (
-                [a for a in arms if is_control(a)],
+                [a for a in systems if not is_control(a)],
+                "Every system beside balanced RVQ.",
+            ),
+            (
+                [a for a in systems if is_control(a)],
                 "Controls beside balanced RVQ: an oracle route knows the true label, "
                 "and the capacity control has as many codewords as Emo-Q, learned on "
                 "a random partition. None of them is a result.",
@@ -171,7 +174,7 @@ def curves(content: Content, other: Content | None = None) -> Section:
             panels = [
                 draw(
                     display_name(a),
-                    [BALANCED, a] if BALANCED in arms else [a],
+                    [BALANCED, a] if BALANCED in systems else [a],
                     limits=limits,
                 )
                 for a in group
@@ -181,13 +184,13 @@ def curves(content: Content, other: Content | None = None) -> Section:
                 yield Figure(told, panels)
         panels = []
         for head, title in _KEPT_BY_HEAD.items():
-            there = experiment.arms(head)
+            there = experiment.systems(head)
             for group in (
                 [a for a in there if not is_control(a)],
                 [a for a in there if is_control(a)],
             ):
                 if group:
-                    kind = "controls" if is_control(group[0]) else "arms"
+                    kind = "controls" if is_control(group[0]) else "systems"
                     panels.append(
                         draw(f"{title}; {kind}", group, head=head, height=4.4)
                     )
@@ -205,7 +208,7 @@ def curves(content: Content, other: Content | None = None) -> Section:
 def _curve_panel(
     experiment: Experiment,
     title: str,
-    arms: Sequence[str],
+    systems: Sequence[str],
     *,
     beside: Experiment | None = None,
     head: str = MAIN_HEAD,
@@ -218,10 +221,10 @@ def _curve_panel(
     series = []
     for which, one in (("first", experiment), ("second", beside)):
         line, hollow = _CHANGED[which]
-        for number_, arm in enumerate(arms if one else ()):
-            points, moved = _points(one, scale, arm, head, metric)
+        for number_, system in enumerate(systems if one else ()):
+            points, moved = _points(one, scale, system, head, metric)
             if points:
-                label = display_name(arm) + (" (second)" if hollow else "")
+                label = display_name(system) + (" (second)" if hollow else "")
                 series.append(
                     Series(
                         label,
@@ -229,7 +232,7 @@ def _curve_panel(
                         line=line,
                         hollow=hollow,
                         moved=moved,
-                        **look(arm, number_),
+                        **look(system, number_),
                     )
                 )
     return line_panel(
@@ -244,12 +247,12 @@ def _curve_panel(
     )
 
 
-def _limits(experiment: Experiment, arms: Sequence[str]) -> tuple[float, float]:
-    """Give one vertical range for panels that are to be compared."""
+def _limits(experiment: Experiment, systems: Sequence[str]) -> tuple[float, float]:
+    """Return one vertical range for panels that are to be compared."""
     found = [experiment.bound()] + [
-        experiment.value(rate, arm, "macro_f1")
+        experiment.value(rate, system, "macro_f1")
         for rate in experiment.rates
-        for arm in arms
+        for system in systems
     ]
     ends = [
         value
@@ -262,12 +265,12 @@ def _limits(experiment: Experiment, arms: Sequence[str]) -> tuple[float, float]:
 
 
 def _points(
-    experiment: Experiment, scale: RateAxis, arm: str, head: str, metric: str
+    experiment: Experiment, scale: RateAxis, system: str, head: str, metric: str
 ) -> tuple[dict, dict]:
     points, moved = {}, {}
     for rate in experiment.rates:
-        score = experiment.score(rate, arm, head)
-        value = experiment.value(rate, arm, metric, head=head)
+        score = experiment.score(rate, system, head)
+        value = experiment.value(rate, system, metric, head=head)
         if value is not None:
             place = scale.places[rate]
             points[place] = value
@@ -296,29 +299,33 @@ def emotions(content: Content) -> Section:
 
     def build(experiment: Experiment) -> Iterator[Block]:
         scale = RateAxis(experiment.rates)
-        arms = [a for a in (BALANCED, content.headline_arm) if a in experiment.arms()]
+        systems = [
+            a for a in (BALANCED, content.headline_system) if a in experiment.systems()
+        ]
 
-        def panel(arm: str, value: Callable, **options: Any) -> Any:
+        def panel(system: str, value: Callable, **options: Any) -> Any:
             series = [
                 Series(emotion, points, **look(emotion, n))
                 for n, emotion in enumerate(content.emotions)
-                if (points := by_rate(experiment, partial(value, arm, emotion)))
+                if (points := by_rate(experiment, partial(value, system, emotion)))
             ]
             series = [recoloured(s, n) for n, s in enumerate(series)]
             if not series:
                 return None
-            return line_panel(display_name(arm), series, axis=scale.axis, **options)
+            return line_panel(display_name(system), series, axis=scale.axis, **options)
 
         losses = [
             panel(
-                arm,
-                lambda arm, emotion, rate: recall_loss(experiment, rate, arm, emotion),
+                system,
+                lambda system, emotion, rate: recall_loss(
+                    experiment, rate, system, emotion
+                ),
                 label="recall lost, points",
                 scale=100,
                 zero=True,
                 height=3.4,
             )
-            for arm in arms
+            for system in systems
         ]
         if any(losses):
             yield Figure(
@@ -328,15 +335,15 @@ def emotions(content: Content) -> Section:
             )
         kept = [
             panel(
-                arm,
-                lambda arm, emotion, rate: as_triple(
-                    experiment.measure(rate, arm, f"distortion/{emotion}")
+                system,
+                lambda system, emotion, rate: as_triple(
+                    experiment.measure(rate, system, f"distortion/{emotion}")
                 ),
                 label="distortion / variance",
                 digits=3,
                 height=3.4,
             )
-            for arm in arms
+            for system in systems
         ]
         if any(kept):
             yield Figure(
@@ -362,12 +369,14 @@ def confusions(content: Content) -> Section:
     def build(experiment: Experiment) -> Iterator[Block]:
         shown = [(CONTINUOUS, CONTINUOUS)]
         for rate in ends(experiment):
-            shown += [(rate, BALANCED), (rate, content.headline_arm)]
+            shown += [(rate, BALANCED), (rate, content.headline_system)]
         tables = []
-        for rate, arm in shown:
-            counts = (experiment.score(rate, arm) or {}).get("confusion")
+        for rate, system in shown:
+            counts = (experiment.score(rate, system) or {}).get("confusion")
             if counts:
-                tables.append(shaded(_cell_name(rate, arm), content.emotions, counts))
+                tables.append(
+                    shaded(_cell_name(rate, system), content.emotions, counts)
+                )
         if tables:
             yield Tables(
                 "Rows: true emotion; columns: predicted. Counts over all test clips "
@@ -383,8 +392,8 @@ def confusions(content: Content) -> Section:
     )
 
 
-def _cell_name(rate: str, arm: str) -> str:
-    name = display_name(arm)
+def _cell_name(rate: str, system: str) -> str:
+    name = display_name(system)
     return name if rate == CONTINUOUS else f"{name}, {rate_name(rate)}"
 
 
@@ -396,7 +405,7 @@ def soft_labels(content: Content) -> Section:
     tables = []
     for example in content.summary.get("examples") or []:
         columns = {"votes": example["targets"], **example["posteriors"]}
-        arms = sorted(example["posteriors"], key=arm_order)
+        systems = sorted(example["posteriors"], key=system_order)
         rows = [
             plain_row(
                 [emotion]
@@ -407,14 +416,17 @@ def soft_labels(content: Content) -> Section:
                         share=columns[name].get(emotion) or 0.0,
                         mark="number",
                     )
-                    for name in ("votes", *arms)
+                    for name in ("votes", *systems)
                 ]
             )
             for emotion in content.emotions
         ]
         title = f"{example['utterance']} ({example['emotion']})"
         # Four columns have to fit a telephone; the caption spells Emo-Q's router.
-        names = ["Emo-Q" if arm == content.headline_arm else arm for arm in arms]
+        names = [
+            "Emo-Q" if system == content.headline_system else system
+            for system in systems
+        ]
         tables.append(Table(title, ["", "target", *names], rows, style="bars"))
     blocks: list[Block] = []
     if tables:
@@ -423,7 +435,7 @@ def soft_labels(content: Content) -> Section:
         caption = (
             "Targets (vote shares, or the label where nobody voted) and predicted "
             f"probabilities of retrained heads{at}, %. Emo-Q here: "
-            f"{display_name(content.headline_arm)}."
+            f"{display_name(content.headline_system)}."
         )
         blocks.append(Tables(caption, tables))
     blocks += each(content, partial(_ambiguity, content))
@@ -448,11 +460,11 @@ def _ambiguity(content: Content, experiment: Experiment) -> Iterator[Block]:
             sizes[name] = entry.get("n", entry.get("n_utterances"))
             cells += [metric_cell(entry.get(k), k) for k in ("js", "top2_set")]
         rows.append(
-            plain_row([rate_name(score["rate"]), display_name(score["arm"]), *cells])
+            plain_row([rate_name(score["rate"]), display_name(score["system"]), *cells])
         )
     if rows:
         told = ", ".join(f"{name}: {n} clips" for name, n in sizes.items() if n)
-        header = ["rate", "arm"]
+        header = ["rate", "system"]
         header += [
             f"{metric_title(k)}, {n}"
             for n in parts.values()
@@ -508,17 +520,17 @@ def targets(content: Content) -> Section:
 
 
 def _chosen(selected: dict[str, Any]) -> Iterator[Block]:
-    """Tell which setting the validation speakers of each fold chose."""
+    """Return which setting the validation speakers of each fold chose."""
     rows = [
         plain_row(
             [name, choice["quantizer"], rate_name(choice["rate"])]
-            + [display_name(choice["arm"])]
+            + [display_name(choice["system"])]
             + [metric_cell(choice.get("validation_macro_f1"), "macro_f1")]
         )
         for name, choice in (selected.get("chosen") or {}).items()
     ]
     if rows:
-        header = ["fold / seed", "quantizer", "rate", "arm", "validation macro-F1 %"]
+        header = ["fold / seed", "quantizer", "rate", "system", "validation macro-F1 %"]
         yield Table(
             f"Settings chosen by {selected['by']}; the test speakers took no part.",
             header,
@@ -534,7 +546,7 @@ def comparisons(content: Content) -> Section:
             plain_row(
                 [
                     rate_name(c["rate"]),
-                    display_name(c["arm"]),
+                    display_name(c["system"]),
                     display_name(c["reference"]),
                     c["head"],
                     metric_of(c["metric"]).label,
@@ -549,7 +561,7 @@ def comparisons(content: Content) -> Section:
         if rows:
             header = [
                 "rate",
-                "arm",
+                "system",
                 "minus",
                 "head",
                 "metric",
@@ -576,7 +588,7 @@ def comparisons(content: Content) -> Section:
         "comparisons",
         "Paired comparisons",
         blocks=each(content, build),
-        missing="No arm was compared with another.",
+        missing="No system was compared with another.",
     )
 
 
@@ -584,7 +596,7 @@ def comparisons(content: Content) -> Section:
 
 
 def all_scores(content: Content) -> Section:
-    """Give one table with every cell."""
+    """Return one table with every cell."""
     rows = []
     several = len(content.experiments) > 1
     for experiment in content.experiments:
@@ -598,12 +610,12 @@ def all_scores(content: Content) -> Section:
             rows.append(
                 plain_row(
                     ([experiment.name] if several else [])
-                    + [rate_name(score["rate"]), display_name(score["arm"])]
+                    + [rate_name(score["rate"]), display_name(score["system"])]
                     + [score["head"], *bits]
                     + [metric_cell(values.get(name), name) for name in METRICS]
                 )
             )
-    header = (["experiment"] if several else []) + ["rate", "arm", "head"]
+    header = (["experiment"] if several else []) + ["rate", "system", "head"]
     header += ["nominal bit/s", "entropy bit/s", "route bit/s"]
     header += [metric_title(name) for name in METRICS]
     caption = (
@@ -628,7 +640,7 @@ def compared(content: Content, other: Content) -> Section:
     for experiment in content.experiments:
         beside = partner(experiment, content, other)
         for score in experiment.scores if beside else ():
-            key = (score["rate"], score["arm"])
+            key = (score["rate"], score["system"])
             match = beside.score(*key, score["head"])
             if match is None:
                 continue
@@ -644,7 +656,7 @@ def compared(content: Content, other: Content) -> Section:
                     [rate_name(key[0]), display_name(key[1]), score["head"], *cells]
                 )
             )
-    header = ["rate", "arm", "head"]
+    header = ["rate", "system", "head"]
     for name in ("macro_f1", "js"):
         title = metric_title(name)
         header += [f"{title}, first", f"{title}, second", f"{title}, difference"]
@@ -664,5 +676,5 @@ def compared(content: Content, other: Content) -> Section:
         "compared",
         f"{content.title} and {other.title}",
         blocks=blocks,
-        missing="The two have no cell (rate, arm, head) in common.",
+        missing="The two have no cell (rate, system, head) in common.",
     )

@@ -20,8 +20,8 @@ from emoq_plugin.recipe.report.blocks import (
 from emoq_plugin.recipe.report.content import (
     Content,
     Experiment,
-    arm_order,
     as_triple,
+    system_order,
 )
 from emoq_plugin.recipe.report.figures import (
     Axis,
@@ -46,17 +46,17 @@ def controls(content: Content) -> Section:
     """Draw the relative loss of emotion, phones and speaker."""
 
     def build(experiment: Experiment) -> Iterator[Block]:
-        cells = {(c["rate"], c["arm"]): c for c in experiment.controls}
-        arms = sorted({arm for _, arm in cells}, key=arm_order)
+        cells = {(c["rate"], c["system"]): c for c in experiment.controls}
+        systems = sorted({system for _, system in cells}, key=system_order)
         axis = RateAxis(experiment.rates).axis
         panels = []
-        for arm in arms:
+        for system in systems:
             series = []
             for n, what in enumerate(("emotion", "phone", "speaker")):
                 points = by_rate(
                     experiment,
                     lambda rate: as_triple(
-                        cells.get((rate, arm), {}).get(f"{what}_loss")  # noqa: B023
+                        cells.get((rate, system), {}).get(f"{what}_loss")  # noqa: B023
                     ),
                 )
                 if points:
@@ -64,7 +64,7 @@ def controls(content: Content) -> Section:
             if series:
                 panels.append(
                     line_panel(
-                        display_name(arm),
+                        display_name(system),
                         series,
                         axis=axis,
                         label="relative loss, %",
@@ -81,18 +81,18 @@ def controls(content: Content) -> Section:
             )
         rows = [
             plain_row(
-                [rate_name(rate), display_name(arm)]
+                [rate_name(rate), display_name(system)]
                 + [
-                    interval_cell(cells[rate, arm].get(name), scale=100, sign=True)
+                    interval_cell(cells[rate, system].get(name), scale=100, sign=True)
                     for name in ("emotion_minus_phone", "emotion_minus_speaker")
                 ]
             )
             for rate in experiment.rates
-            for arm in arms
-            if (rate, arm) in cells
+            for system in systems
+            if (rate, system) in cells
         ]
         if rows:
-            header = ["rate", "arm", "emotion − phone", "emotion − speaker"]
+            header = ["rate", "system", "emotion − phone", "emotion − speaker"]
             yield Table(
                 "Relative loss of emotion minus that of the control, points; above "
                 "zero, emotion loses more.",
@@ -120,10 +120,10 @@ def codebooks(content: Content) -> Section:
     }
 
     def build(experiment: Experiment) -> Iterator[Block]:
-        arms = [BALANCED, content.headline_arm]
+        systems = [BALANCED, content.headline_system]
         panels, most = [], 1
         found = {
-            (m["rate"], m["arm"]): (m.get("values") or {}).get("levels") or []
+            (m["rate"], m["system"]): (m.get("values") or {}).get("levels") or []
             for m in experiment.measures
             if m["rate"] != CONTINUOUS
         }
@@ -132,16 +132,16 @@ def codebooks(content: Content) -> Section:
             return
         axis = Axis("level", {float(n + 1): str(n + 1) for n in range(most)})
         for kind, label in kinds.items():
-            for arm in arms:
+            for system in systems:
                 series = [
                     recoloured(Series(rate_name(rate), points), n)
                     for n, rate in enumerate(_deepest(experiment.rates))
-                    if (points := _by_level(found.get((rate, arm), []), kind))
+                    if (points := _by_level(found.get((rate, system), []), kind))
                 ]
                 if series:
                     panels.append(
                         line_panel(
-                            f"{display_name(arm)}: {label}",
+                            f"{display_name(system)}: {label}",
                             series,
                             axis=axis,
                             label=label,
@@ -162,7 +162,7 @@ def codebooks(content: Content) -> Section:
 
 
 def _deepest(rates: Iterable[str]) -> list[str]:
-    """Give the rates with most levels: the first levels of others are the same.
+    """Return the rates with most levels: the first levels of others are the same.
 
     Examples
     --------
@@ -181,20 +181,20 @@ def _levels_table(experiment: Experiment, found: dict[tuple, list]) -> Table:
     kinds = ("utilisation", "entropy_share", "perplexity", "distortion")
     scales = (100, 100, 1, 1)
     rows = []
-    for (rate, arm), levels in found.items():
+    for (rate, system), levels in found.items():
         for n, level in enumerate(levels):
             rows.append(
                 plain_row(
-                    [rate_name(rate), display_name(arm), Cell(str(n + 1), n + 1.0)]
+                    [rate_name(rate), display_name(system), Cell(str(n + 1), n + 1.0)]
                     + [
                         interval_cell(level.get(k), scale=s, digits=1 if s > 1 else 2)
                         for k, s in zip(kinds, scales)
                     ]
                 )
             )
-    header = ["rate", "arm", "level", "in use %", "entropy %", "perplexity"]
+    header = ["rate", "system", "level", "in use %", "entropy %", "perplexity"]
     header.append("distortion so far")
-    return Table("Codebook use of every arm.", header, rows, style="sortable")
+    return Table("Codebook use of every system.", header, rows, style="sortable")
 
 
 # ------------------------------------------------------------------------------- routes
@@ -206,10 +206,12 @@ def routes(content: Content) -> Section:
     def build(experiment: Experiment) -> Iterator[Block]:
         for rate in ends(experiment):
             tables = []
-            for m in sorted(experiment.measures, key=lambda m: arm_order(m["arm"])):
+            for m in sorted(
+                experiment.measures, key=lambda m: system_order(m["system"])
+            ):
                 shares = (m.get("values") or {}).get("routes")
-                if m["rate"] == rate and shares and not is_control(m["arm"]):
-                    tables.append(_route_table(content, m["arm"], shares))
+                if m["rate"] == rate and shares and not is_control(m["system"]):
+                    tables.append(_route_table(content, m["system"], shares))
             if tables:
                 yield Tables(
                     f"Share of clips, %, at {rate_name(rate)}. Rows: emotion of the "
@@ -225,7 +227,7 @@ def routes(content: Content) -> Section:
     )
 
 
-def _route_table(content: Content, arm: str, shares: dict[str, dict]) -> Table:
+def _route_table(content: Content, system: str, shares: dict[str, dict]) -> Table:
     known = {e for row in shares.values() for e in row}
     experts = sorted(known, key=lambda e: ([*content.emotions, e].index(e), e))
     rows = []
@@ -237,7 +239,7 @@ def _route_table(content: Content, arm: str, shares: dict[str, dict]) -> Table:
             cells.append(Cell(text, share, share=share, mark="number"))
         rows.append(plain_row([emotion, *cells]))
     names = [e.rpartition("/")[2] for e in experts]
-    return Table(display_name(arm), ["", *names], rows, style="shades")
+    return Table(display_name(system), ["", *names], rows, style="shades")
 
 
 # ----------------------------------------------------------------- representation level
@@ -252,8 +254,8 @@ def representation(content: Content) -> Section:
     )
 
     def build(experiment: Experiment) -> Iterator[Block]:
-        arms = [a for a in LOOK if a in experiment.arms()]
-        arms = list(dict.fromkeys([*arms, content.headline_arm]))
+        systems = [a for a in LOOK if a in experiment.systems()]
+        systems = list(dict.fromkeys([*systems, content.headline_system]))
         axis = RateAxis(experiment.rates).axis
         panels = []
 
@@ -271,15 +273,16 @@ def representation(content: Content) -> Section:
                     )
                 )
 
-        def read(arm: str, place: str) -> dict:
+        def read(system: str, place: str) -> dict:
             return by_rate(
-                experiment, lambda rate: as_triple(experiment.measure(rate, arm, place))
+                experiment,
+                lambda rate: as_triple(experiment.measure(rate, system, place)),
             )
 
         for title, place, label in plots:
             lines = [
-                Series(display_name(arm), read(arm, place), **look(arm, n))
-                for n, arm in enumerate(arms)
+                Series(display_name(system), read(system, place), **look(system, n))
+                for n, system in enumerate(systems)
             ]
             add(title, label, lines)
         inside = (
@@ -289,12 +292,12 @@ def representation(content: Content) -> Section:
              content.emotions),
         )  # fmt: skip
         for title, label, place, names in inside:
-            for arm in (BALANCED, content.headline_arm):
+            for system in (BALANCED, content.headline_system):
                 lines = [
-                    recoloured(Series(name, read(arm, place.format(name))), n)
+                    recoloured(Series(name, read(system, place.format(name))), n)
                     for n, name in enumerate(names)
                 ]
-                add(f"{title}, {display_name(arm)}", label, lines, zero=True)
+                add(f"{title}, {display_name(system)}", label, lines, zero=True)
         if panels:
             yield Figure(
                 "CKA and cosine compare reconstructions with continuous features (1: "

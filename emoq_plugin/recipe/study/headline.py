@@ -20,7 +20,7 @@ N_EXAMPLES = 2  # clips of each class
 def headline(
     study: Study, group: Sequence[Experiment], *, seconds: float, complete: bool
 ) -> dict[str, Any]:
-    """Give rate saving, choice, goals and examples of one corpus and feature.
+    """Return rate saving, choice, goals and examples of one corpus and feature.
 
     Parameters
     ----------
@@ -56,25 +56,27 @@ def rate_saving(main: Experiment, emoq: str) -> dict[str, Any] | None:
     In macro-F1 of retrained heads; bitrates are nominal with the route.
     """
 
-    def scored(arm: str) -> list[dict[str, Any]]:
+    def scored(system: str) -> list[dict[str, Any]]:
         return [
             {
-                "rate": cells[0].rate,
-                "arm": arm,
+                "rate": conditions[0].rate,
+                "system": system,
                 "bitrate_bps": main.total_bitrate(key),
                 "macro_f1": with_seeds(main.sums[key], main.weights)["macro_f1"],
             }
-            for key, cells in main.cells.items()
-            if (cells[0].arm, cells[0].head) == (arm, RETRAINED)
+            for key, conditions in main.conditions.items()
+            if (conditions[0].system, conditions[0].head) == (system, RETRAINED)
         ]
 
     balanced, routed = scored(BALANCED), scored(emoq)
     if not routed:
         return None
-    best = max(balanced, key=lambda cell: cell["macro_f1"]["mean"])
+    best = max(balanced, key=lambda condition: condition["macro_f1"]["mean"])
     least = best["macro_f1"]["mean"]
-    enough = [cell for cell in routed if cell["macro_f1"]["mean"] >= least]
-    reached = min(enough, key=lambda cell: cell["bitrate_bps"], default=None)
+    enough = [
+        condition for condition in routed if condition["macro_f1"]["mean"] >= least
+    ]
+    reached = min(enough, key=lambda condition: condition["bitrate_bps"], default=None)
     return {
         "experiment": main.name,
         "best_balanced": best,
@@ -98,7 +100,7 @@ def describe_selection(
         "best_balanced": plain.sums(),
         "continuous": emoq.sums(CONTINUOUS),
     }
-    if CAPACITY_CONTROL in config.arms:
+    if CAPACITY_CONTROL in config.systems:
         others["capacity"] = emoq.sums(CAPACITY_CONTROL)
     differences = {}
     for name, other in others.items():
@@ -112,10 +114,10 @@ def describe_selection(
         "experiment": emoq.main.name,
         "by": "validation speakers of each fold",
         "candidates": [
-            {"quantizer": quantizer, "rate": rate, "arm": arm}
+            {"quantizer": quantizer, "rate": rate, "system": system}
             for quantizer in emoq.experiments
             for rate in study.cheap_rates(emoq.main.feature)
-            for arm in config.candidates
+            for system in config.candidates
         ],
         "chosen": _choices(emoq),
         "chosen_balanced": _choices(plain),
@@ -207,8 +209,8 @@ def chosen_goals(
         )
     )
     pair = [
-        probe_samples(emoq.main, emoq.measures(arm), "phone")
-        for arm in (None, BALANCED)
+        probe_samples(emoq.main, emoq.measures(system), "phone")
+        for system in (None, BALANCED)
     ]
     if pair[0] is not None and pair[1] is not None:
         ratio = triple(pair[0] / pair[1])
@@ -256,18 +258,21 @@ def examples(study: Study, main: Experiment) -> list[dict[str, Any]]:
     reference, rates = main.reference, study.cheap_rates(main.feature)
     rate = (rates or study.config.rates_of(main.feature))[-1]
     keys = {CONTINUOUS: key_of(CONTINUOUS, CONTINUOUS)}
-    keys |= {arm: key_of(rate, arm) for arm in (BALANCED, study.config.emoq)}
+    keys |= {system: key_of(rate, system) for system in (BALANCED, study.config.emoq)}
     shown = []
     for label, emotion in enumerate(reference.emotions):
         rows = np.flatnonzero(reference.labels == label)
         order = np.argsort(reference.targets[rows].max(axis=1), kind="stable")
         for row in rows[order][:N_EXAMPLES]:
             posteriors = {
-                arm: dict(
-                    zip(reference.emotions, main.cells[key][0].posteriors[row].tolist())
+                system: dict(
+                    zip(
+                        reference.emotions,
+                        main.conditions[key][0].posteriors[row].tolist(),
+                    )
                 )
-                for arm, key in keys.items()
-                if key in main.cells
+                for system, key in keys.items()
+                if key in main.conditions
             }
             shares = dict(zip(reference.emotions, reference.targets[row].tolist()))
             shown.append(

@@ -50,13 +50,13 @@ class StudyConfig:
     quantizers : dict
         By name, the main one first: `seeds` (default [0]), `base` (a name of
         `conf/quantizer/<base>.yaml`, by default the same name), and whatever differs
-        from that file. Groups of experts follow from the arms.
+        from that file. Groups of experts follow from the systems.
     rates : list of str, or dict of str to list of str
         `<K>x<L>`, for all features or by feature.
-    arms : list of str
-        As in stage 5, and controls `<arm>+<arm>` (see `ser.probe.probe_arms`).
+    systems : list of str
+        As in stage 5, and controls `<system>+<system>` (see `ser.probe.probe_systems`).
     emoq : str, default="specific-distortion"
-        The arm that stands for Emo-Q where one is needed.
+        The system that stands for Emo-Q where one is needed.
     train_on : {"train", "train+valid"}, default="train"
         With `train+valid` everything is learned a second time without the validation
         speakers, for the choice of one setting.
@@ -81,7 +81,7 @@ class StudyConfig:
     features: list[str]
     quantizers: dict[str, dict[str, Any]]
     rates: list[str] | dict[str, list[str]]
-    arms: list[str]
+    systems: list[str]
     emoq: str = EMOQ
     train_on: str = "train"
     crossfit: int = 0
@@ -104,7 +104,7 @@ class StudyConfig:
         """
         fields = cls.__dataclass_fields__
         values = read_options(path, fields)
-        required = ("features", "quantizers", "rates", "arms")
+        required = ("features", "quantizers", "rates", "systems")
         if absent := [name for name in required if not values.get(name)]:
             raise ValueError(f"{path}: option '{absent[0]}' is missing or empty")
         check_types(values, get_type_hints(cls), path)
@@ -120,18 +120,20 @@ class StudyConfig:
 
         for feature in self.features:
             parse_rates(self.rates_of(feature))
-        for name in (*self.arms, self.emoq):
+        for name in (*self.systems, self.emoq):
             for part in name.split(WITH_ROUTE_OF):
                 System.parse(part)
-                if part not in self.arms:
-                    raise ValueError(f"arm '{part}' of '{name}' is not among the arms")
-        if BALANCED not in self.arms:
+                if part not in self.systems:
+                    raise ValueError(
+                        f"system '{part}' of '{name}' is not among the systems"
+                    )
+        if BALANCED not in self.systems:
             raise ValueError(
-                "arm 'balanced', which others are compared with, is absent"
+                "system 'balanced', which others are compared with, is absent"
             )
         if self.train_on not in TRAIN_ON:
             raise ValueError(f"train_on '{self.train_on}', expected one of {TRAIN_ON}")
-        # Groups of experts follow from the arms.
+        # Groups of experts follow from the systems.
         known = {"base": str, "seeds": list[int], **get_type_hints(QuantizerConfig)}
         del known["groups"]
         for name, entry in self.quantizers.items():
@@ -143,7 +145,7 @@ class StudyConfig:
             raise ValueError(f"{sorted(both)} in learn_on and in test_on")
 
     def rates_of(self, feature: str) -> list[str]:
-        """Give the rates of a feature.
+        """Return the rates of a feature.
 
         Raises
         ------
@@ -157,19 +159,23 @@ class StudyConfig:
         return list(self.rates)
 
     @property
-    def unit_arms(self) -> list[str]:
-        """Arms that stage 5 encodes."""
-        return [arm for arm in self.arms if WITH_ROUTE_OF not in arm]
+    def unit_systems(self) -> list[str]:
+        """Systems that stage 5 encodes."""
+        return [system for system in self.systems if WITH_ROUTE_OF not in system]
 
     @property
     def candidates(self) -> list[str]:
-        """Arms that may be chosen as Emo-Q: no controls, and more than one expert."""
-        return [arm for arm in self.arms if arm != BALANCED and not is_control(arm)]
+        """Systems that may be chosen as Emo-Q: routed, and no controls."""
+        return [
+            system
+            for system in self.systems
+            if system != BALANCED and not is_control(system)
+        ]
 
     def cheap_rates(self, feature: str, frame_rate_hz: float) -> list[str]:
-        """Give the rates that may be chosen, the cheapest first.
+        """Return the rates that may be chosen, the cheapest first.
 
-        One stream is counted: what an arm adds is known when it has been encoded.
+        One stream is counted: what a system adds is known when it has been encoded.
         """
         bits = {}
         for rate in self.rates_of(feature):
@@ -180,7 +186,7 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Job:
-    """What is learned, encoded and probed in one go: all rates and arms.
+    """What is learned, encoded and probed in one go: all rates and systems.
 
     Attributes
     ----------
@@ -279,7 +285,7 @@ class Study:
         *,
         alignments: str | Path | None = None,
     ) -> "Study":
-        """Give the study that stage 7 of a recipe runs with its default options.
+        """Return the study that stage 7 of a recipe runs with its default options.
 
         Parameters
         ----------
@@ -336,7 +342,7 @@ class Study:
     # ------------------------------------------------------------------------ places
 
     def recipe(self, corpus: str) -> Path:
-        """Give the recipe's directory of a corpus."""
+        """Return the recipe's directory of a corpus."""
         return self.root / "egs2" / corpus / "ser2"
 
     def _base(self, name: str, entry: Mapping[str, Any]) -> Path:
@@ -349,50 +355,50 @@ class Study:
         return path
 
     def feature_config(self, feature: str) -> Path:
-        """Give the configuration of a feature."""
+        """Return the configuration of a feature."""
         return self.root / "conf" / "features" / f"{feature}.yaml"
 
     @property
     def probe_config(self) -> Path:
-        """Give the configuration of the heads."""
+        """Return the configuration of the heads."""
         return self.root / "conf" / "ser" / f"{self.config.probe}.yaml"
 
     def feature_dir(self, feature: str) -> Path:
-        """Give the features that jobs read."""
+        """Return the features that jobs read."""
         if self.crosses:
             return self.output / JOINED / feature
         return self.dumpdir / feature / self.set_name
 
     def fold_dir(self, job: Job, fold: str) -> Path:
-        """Give the directory of one fold's results."""
+        """Return the directory of one fold's results."""
         return self.output / job.directory / f"fold{fold}"
 
     def quantizer_dir(self, job: Job, fold: str) -> Path:
-        """Give the directory of the banks that a fold is encoded with."""
+        """Return the directory of the banks that a fold is encoded with."""
         if self.crosses:
             return self.output / job.directory / "quantizer"
         return self.fold_dir(job, fold) / "quantizer"
 
     def marker(self, job: Job) -> Path:
-        """Give the file that says that a job is done."""
+        """Return the file that says that a job is done."""
         if self.crosses:
             return self.output / job.directory / ".job.done.json"
         return self.fold_dir(job, job.folds[0]) / ".job.done.json"
 
     def valid_file(self, job: Job, fold: str) -> Path:
-        """Give the predictions of a fold's validation clips."""
+        """Return the predictions of a fold's validation clips."""
         inner = "select/ser" if self.config.train_on == "train+valid" else "ser"
         return self.fold_dir(job, fold) / inner / "valid.jsonl"
 
     # -------------------------------------------------------------------------- jobs
 
     def sources(self) -> list[tuple[str, str]]:
-        """Give every corpus with every feature that the study reads."""
+        """Return every corpus with every feature that the study reads."""
         corpora = [*self.config.learn_on, *self.config.test_on] or [self.corpus]
         return [(c, f) for f in self.config.features for c in corpora]
 
     def source_dirs(self, corpus: str, feature: str) -> list[Path]:
-        """Give the formatted set and the features of a corpus, as stages 2-3 write."""
+        """Return the formatted set and features of a corpus, as stages 2-3 write."""
         dumpdir = self.recipe(corpus) / "dump" if self.crosses else self.dumpdir
         names = ("raw", feature)
         return [dumpdir / name / self.set_name for name in names]
@@ -419,13 +425,13 @@ class Study:
         )
 
     def fold_names(self) -> tuple[str, ...]:
-        """Give the folds; of a cross-corpus study, one for each test set."""
+        """Return the folds; of a cross-corpus study, one for each test set."""
         if self.crosses:
             return tuple(str(n) for n in range(1, len(self.config.test_on) + 1))
         return tuple(fold.name for fold in read_folds(self.folds))
 
     def jobs(self, pattern: str = "") -> list[Job]:
-        """Give the jobs whose name holds a pattern, whether they can run or not.
+        """Return the jobs whose name holds a pattern, whether they can run or not.
 
         Raises
         ------
@@ -448,7 +454,7 @@ class Study:
         return found
 
     def runnable(self, pattern: str = "") -> list[Job]:
-        """Give the jobs whose input is there; say why the others cannot run.
+        """Return the jobs whose input is there; say why the others cannot run.
 
         Raises
         ------
@@ -467,17 +473,17 @@ class Study:
         return found
 
     def settings(self, job: Job) -> dict[str, Any]:
-        """Give what decides a job's result beside its input files."""
+        """Return what decides a job's result beside its input files."""
         config = self.config
         return {
             "rates": config.rates_of(job.feature),
-            "arms": config.arms,
+            "systems": config.systems,
             "cheap_rates": self.cheap_rates(job.feature),
             "candidates": config.candidates,
             "train_on": config.train_on,
             "crossfit": config.crossfit,
             "route_depth": config.route_depth,
-            "quantizer": self.quantizer_options(job, config.arms),
+            "quantizer": self.quantizer_options(job, config.systems),
             "probe": read_yaml(self.probe_config),
             "alignments": self._alignments_sha256,
         }
@@ -494,7 +500,7 @@ class Study:
         return None if same else "is not up to date: run the job again"
 
     def stage(self, job: Job) -> Stage:
-        """Give the stage that stands for all results of a job.
+        """Return the stage that stands for all results of a job.
 
         Raises
         ------
@@ -531,7 +537,7 @@ class Study:
     # ------------------------------------------------------------------------- files
 
     def cheap_rates(self, feature: str) -> list[str]:
-        """Give the rates that may be chosen, at the frame rate of the features."""
+        """Return the rates that may be chosen, at the frame rate of the features."""
         from emoq_plugin.speech.encoders.encoder import FeatureCard
 
         path = self.feature_dir(feature) / "feature.json"
@@ -539,7 +545,7 @@ class Study:
         return self.config.cheap_rates(feature, card.frame_rate_hz)
 
     def chooses_apart(self, job: Job) -> bool:
-        """Tell whether a job learns again without validation speakers, who then choose.
+        """Return whether a job learns again without validation speakers, to choose.
 
         Once for each quantizer, where the heads have learned from them otherwise.
         """
@@ -550,12 +556,12 @@ class Study:
             and bool(self.cheap_rates(job.feature))
         )
 
-    def quantizer_options(self, job: Job, arms: Sequence[str]) -> dict[str, Any]:
-        """Give the options of a quantizer: its base, what differs, groups and seed."""
+    def quantizer_options(self, job: Job, systems: Sequence[str]) -> dict[str, Any]:
+        """Return options of a quantizer: its base, what differs, groups and seed."""
         named = (
             System.parse(part).expert_set
-            for arm in arms
-            for part in arm.split(WITH_ROUTE_OF)
+            for system in systems
+            for part in system.split(WITH_ROUTE_OF)
         )
         entry = self.config.quantizers[job.quantizer]
         base = read_yaml(self._base(job.quantizer, entry))
@@ -564,19 +570,19 @@ class Study:
         return {
             **base,
             **own,
-            # The linear router is fitted to `specific`, whatever the arms are.
+            # The linear router is fitted to `specific`, whatever the systems are.
             "groups": list(dict.fromkeys([BALANCED, SPECIFIC, *named])),
             "learning": learning | {"seed": job.seed},
         }
 
     def write_quantizer_config(
-        self, job: Job, arms: Sequence[str], place: Path
+        self, job: Job, systems: Sequence[str], place: Path
     ) -> Path:
         """Write the options for stage 4 into a directory; give the file."""
         import yaml
 
         path = place / "quantizer.yaml"
-        options = yaml.safe_dump(self.quantizer_options(job, arms), sort_keys=False)
+        options = yaml.safe_dump(self.quantizer_options(job, systems), sort_keys=False)
         text = f"# Quantizer '{job.quantizer}' of study {self.name}.\n{options}"
         if not path.exists() or path.read_text("utf-8") != text:
             with atomic_write(path) as stream:
@@ -594,5 +600,5 @@ class Study:
         write_json(self.output / "study.json", card)
 
     def classes(self) -> list[str]:
-        """Give the class order."""
+        """Return the class order."""
         return read_emotions(self.emotions)

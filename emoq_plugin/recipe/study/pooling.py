@@ -12,12 +12,12 @@ import numpy as np
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.evaluation.intervals import SpeakerSums
 from emoq_plugin.evaluation.results import (
-    Cell,
+    Condition,
     Reference,
     check_same_folds,
     make_reference,
     pool_folds,
-    read_cells,
+    read_conditions,
     sum_by_speaker,
 )
 from emoq_plugin.files import parse_json
@@ -48,7 +48,7 @@ class Experiment:
         Test clips by fold.
     n_identities : int
         Speakers of the whole corpus.
-    cells : dict of str to list of Cell
+    conditions : dict of str to list of Condition
         By key, one for each seed.
     measures : list of dict
         All lines of measures.jsonl, with their seed.
@@ -67,16 +67,19 @@ class Experiment:
     utterances: list[str]
     tested: dict[str, set[str]]
     n_identities: int
-    cells: dict[str, list[Cell]]
+    conditions: dict[str, list[Condition]]
     measures: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
 
     @cached_property
     def sums(self) -> dict[str, list[SpeakerSums]]:
-        """Sums by speaker of every cell and seed."""
+        """Sums by speaker of every condition and seed."""
         return {
-            key: [sum_by_speaker(cell.posteriors, self.reference) for cell in cells]
-            for key, cells in self.cells.items()
+            key: [
+                sum_by_speaker(condition.posteriors, self.reference)
+                for condition in conditions
+            ]
+            for key, conditions in self.conditions.items()
         }
 
     @cached_property
@@ -89,11 +92,11 @@ class Experiment:
         return np.array([u in self.tested[fold] for u in self.utterances])
 
     def measured(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        """Give the lines of measures.jsonl by rate and arm."""
-        cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        """Return the lines of measures.jsonl by rate and system."""
+        conditions: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for line in self.measures:
-            cells.setdefault((line["rate"], line["arm"]), []).append(line)
-        return cells
+            conditions.setdefault((line["rate"], line["system"]), []).append(line)
+        return conditions
 
     @property
     def weights(self) -> np.ndarray:
@@ -101,25 +104,25 @@ class Experiment:
         return self.reference.weights
 
     def bitrate(self, key: str) -> dict[str, float] | None:
-        """Give the bits/s of a cell, averaged over seeds."""
-        found = [cell.bitrate_bps for cell in self.cells[key]]
+        """Return the bits/s of a condition, averaged over seeds."""
+        found = [condition.bitrate_bps for condition in self.conditions[key]]
         if any(rates is None for rates in found):
             return None
         return {n: float(np.mean([rates[n] for rates in found])) for n in found[0]}
 
     def total_bitrate(self, key: str) -> float:
-        """Give nominal bits/s and those of the route."""
+        """Return nominal bits/s and those of the route."""
         return total_bits(self.bitrate(key) or {})
 
 
 def total_bits(rates: Mapping[str, float]) -> float:
-    """Give the nominal bits/s of all streams and those of the route."""
+    """Return the nominal bits/s of all streams and those of the route."""
     return rates["nominal"] + rates["side_info"]
 
 
-def key_of(rate: str, arm: str, head: str = RETRAINED) -> str:
-    """Give the key of a cell."""
-    return f"{rate}/{head}" if rate == CONTINUOUS else f"{rate}/{arm}/{head}"
+def key_of(rate: str, system: str, head: str = RETRAINED) -> str:
+    """Return the key of a condition."""
+    return f"{rate}/{head}" if rate == CONTINUOUS else f"{rate}/{system}/{head}"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -185,7 +188,7 @@ def _load(
     for seed in seeds:
         places = (study.fold_dir(jobs[seed, fold], fold) for fold in folds)
         by_seed.append(
-            read_cells((p / "ser/posteriors.jsonl" for p in places), emotions)
+            read_conditions((p / "ser/posteriors.jsonl" for p in places), emotions)
         )
     tested = check_same_folds(dict(enumerate(chain(*(c.values() for c in by_seed)))))
     utterances = sorted(set().union(*tested.values()))
@@ -217,8 +220,8 @@ def _load(
         utterances=utterances,
         tested=tested,
         n_identities=len(set(data.speaker.values())),
-        cells={
-            key: [pool_folds(cells[key], utterances) for cells in by_seed]
+        conditions={
+            key: [pool_folds(conditions[key], utterances) for conditions in by_seed]
             for key in by_seed[0]
         },
         measures=measures,

@@ -22,7 +22,7 @@ def over_folds(lines: Sequence[Mapping[str, Any]]) -> Any:
     Parameters
     ----------
     lines : sequence of mapping
-        Of one rate and arm, with `fold`.
+        Of one rate and system, with `fold`.
 
     Returns
     -------
@@ -72,21 +72,21 @@ def _nested(leaves: Mapping[tuple, Any]) -> Any:
 def probe_samples(
     experiment: Experiment, lines: Sequence[Mapping[str, Any]], probe: str
 ) -> np.ndarray | None:
-    """Give the accuracy of the phone or speaker probe for every count of the speakers.
+    """Return the accuracy of the phone or speaker probe for every count of speakers.
 
     Parameters
     ----------
     experiment : Experiment
         Whose clips and speakers these are.
     lines : sequence of mapping
-        Of measures.jsonl, one cell in all its folds and seeds.
+        Of measures.jsonl, one condition in all its folds and seeds.
     probe : {"phone", "speaker"}
 
     Returns
     -------
     accuracy : (1 + R,) array or None
-        Averaged over seeds; None where the cell was not probed, or no clip could be
-        (all test clips have one text).
+        Averaged over seeds; None where the condition was not probed, or no clip could
+        be (all test clips have one text).
     """
     weights, row = experiment.weights, experiment.row
     by_seed: dict[int, np.ndarray] = {}
@@ -110,7 +110,7 @@ def probe_samples(
 
 
 def chance_of(experiment: Experiment, probe: str) -> float:
-    """Give the accuracy of a probe that has nothing to go by.
+    """Return the accuracy of a probe that has nothing to go by.
 
     Phones: as measured, that of the most frequent one. Speakers: one of all.
     """
@@ -121,7 +121,7 @@ def chance_of(experiment: Experiment, probe: str) -> float:
 
 
 def relative_losses(experiment: Experiment) -> dict[tuple[str, str], dict[str, Any]]:
-    """Give the share of what is above chance that units lose: emotion, phone, speaker.
+    """Return the share above chance that units lose: emotion, phone, speaker.
 
     ``1 - (score - chance) / (continuous - chance)`` in every resample of the speakers;
     emotion is the UAR of the retrained head, whose chance is one of all classes.
@@ -139,9 +139,9 @@ def relative_losses(experiment: Experiment) -> dict[tuple[str, str], dict[str, A
                 scores.setdefault(probe, {})[pair] = accuracy
                 chances[probe] = chance_of(experiment, probe)
     losses: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for what, cells in scores.items():
-        bound = cells.get((CONTINUOUS, CONTINUOUS))
-        for pair, score in cells.items():
+    for what, conditions in scores.items():
+        bound = conditions.get((CONTINUOUS, CONTINUOUS))
+        for pair, score in conditions.items():
             if bound is not None and pair[0] != CONTINUOUS:
                 above = (score - chances[what]) / (bound - chances[what])
                 losses.setdefault(pair, {})[what] = 1 - above
@@ -150,18 +150,18 @@ def relative_losses(experiment: Experiment) -> dict[tuple[str, str], dict[str, A
 
 def controls(experiment: Experiment) -> Iterator[dict[str, Any]]:
     """Compare the relative losses of emotion with those of phones and speakers."""
-    for (rate, arm), loss in relative_losses(experiment).items():
+    for (rate, system), loss in relative_losses(experiment).items():
         entry = {f"{what}_loss": triple(samples) for what, samples in loss.items()}
         for other in ("phone", "speaker"):
             if "emotion" in loss and other in loss:
                 more = loss["emotion"] - loss[other]
                 entry[f"emotion_minus_{other}"] = triple(more)
-        yield {"experiment": experiment.name, "rate": rate, "arm": arm, **entry}
+        yield {"experiment": experiment.name, "rate": rate, "system": system, **entry}
 
 
-def measure_cells(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    """Average the measures of every rate and arm."""
-    for (rate, arm), lines in experiment.measured().items():
+def measure_conditions(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """Average the measures of every rate and system."""
+    for (rate, system), lines in experiment.measured().items():
         probes = {}
         for probe in ("phone", "speaker"):
             accuracy = probe_samples(experiment, lines, probe)
@@ -169,16 +169,16 @@ def measure_cells(experiment: Experiment) -> Iterator[dict[str, Any]]:
                 probes[probe] = {"accuracy": triple(accuracy)}
                 probes[probe]["chance"] = chance_of(experiment, probe)
         # Bits of folds are not averaged but summed, with the scores.
-        plain = ("rate", "arm", "phone", "speaker", "bitrate_bps")
+        plain = ("rate", "system", "phone", "speaker", "bitrate_bps")
         bare = [{k: v for k, v in x.items() if k not in plain} for x in lines]
         yield {
             "experiment": experiment.name,
             "rate": rate,
-            "arm": arm,
+            "system": system,
             "values": over_folds(bare) | probes,
         }
 
 
 def triple(samples: np.ndarray) -> dict[str, float]:
-    """Give value and interval of a metric whose first sample counts everyone once."""
+    """Return value and interval of a metric whose first sample counts everyone once."""
     return percentile_interval(float(samples[0]), samples[1:])

@@ -1,8 +1,8 @@
 """One setting chosen by validation speakers, scored on the test speakers of each fold.
 
-In each fold every candidate (quantizer, rate, arm) is scored on the fold's validation
-speakers, by codebooks of one seed; the best one predicts the fold's test clips with all
-seeds. Test predictions take no part in the choice.
+In each fold every candidate (quantizer, rate, system) is scored on the fold's
+validation speakers, by codebooks of one seed; the best one predicts the fold's test
+clips with all seeds. Test predictions take no part in the choice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,23 +29,25 @@ class Setting:
 
     Attributes
     ----------
-    quantizer, rate, arm : str
+    quantizer, rate, system : str
     """
 
     quantizer: str
     rate: str
-    arm: str
+    system: str
 
     @property
     def key(self) -> str:
-        """Name of its cell with a retrained head."""
-        return key_of(CONTINUOUS if self.arm == CONTINUOUS else self.rate, self.arm)
+        """Name of its condition with a retrained head."""
+        return key_of(
+            CONTINUOUS if self.system == CONTINUOUS else self.rate, self.system
+        )
 
 
 def validation_score(
     prediction: Prediction, labels: Mapping[str, int], targets: Mapping[str, np.ndarray]
 ) -> tuple[float, float]:
-    """Score one cell on validation clips.
+    """Score one condition on validation clips.
 
     Parameters
     ----------
@@ -107,7 +109,9 @@ def choose(
         found = {p.key: p for p in read_predictions(path)}
         for setting in (c for c in candidates if c.quantizer == quantizer):
             if setting.key not in found:
-                raise ValueError(f"{path} lacks cell {setting.key}: run its job again")
+                raise ValueError(
+                    f"{path} lacks condition {setting.key}: run its job again"
+                )
             if total_bits(found[setting.key].bitrate_bps) > below:
                 continue
             scores[setting] = validation_score(found[setting.key], labels, targets)
@@ -135,66 +139,68 @@ class Selection:
     experiments: dict[str, Experiment]
     chosen: dict[str, tuple[Setting, float]]
 
-    def _settings(self, arm: str | None) -> Iterator[tuple[str, Setting, Experiment]]:
+    def _settings(
+        self, system: str | None
+    ) -> Iterator[tuple[str, Setting, Experiment]]:
         for fold, (setting, _) in self.chosen.items():
-            arm_at = setting if arm is None else replace(setting, arm=arm)
-            yield fold, arm_at, self.experiments[setting.quantizer]
+            system_at = setting if system is None else replace(setting, system=system)
+            yield fold, system_at, self.experiments[setting.quantizer]
 
-    def sums(self, arm: str | None = None) -> list[SpeakerSums]:
-        """Compose test predictions of the chosen settings, or of an arm instead.
+    def sums(self, system: str | None = None) -> list[SpeakerSums]:
+        """Compose test predictions of the chosen settings, or of a system instead.
 
         Parameters
         ----------
-        arm : str, optional
+        system : str, optional
             At the chosen quantizers and rates; `continuous` for unquantized features.
         """
         found = []
         for seed in self.main.seeds:
             posteriors = np.zeros(self.main.reference.targets.shape)
-            for fold, setting, experiment in self._settings(arm):
+            for fold, setting, experiment in self._settings(system):
                 seeds = experiment.seeds
                 number = seeds.index(seed) if seed in seeds else 0
                 rows = self.main.rows_of(fold)
-                cell = experiment.cells[setting.key][number]
-                posteriors[rows] = cell.posteriors[rows]
+                condition = experiment.conditions[setting.key][number]
+                posteriors[rows] = condition.posteriors[rows]
             found.append(sum_by_speaker(posteriors, self.main.reference))
         return found
 
-    def measures(self, arm: str | None = None) -> list[dict[str, Any]]:
-        """Give the lines of measures.jsonl in the same way."""
+    def measures(self, system: str | None = None) -> list[dict[str, Any]]:
+        """Return the lines of measures.jsonl in the same way."""
         found = []
-        for fold, setting, experiment in self._settings(arm):
-            lines = experiment.measured()[setting.rate, setting.arm]
+        for fold, setting, experiment in self._settings(system):
+            lines = experiment.measured()[setting.rate, setting.system]
             by_seed = {line["seed"]: line for line in lines if line["fold"] == fold}
             lent = by_seed[experiment.seeds[0]]
             for seed in self.main.seeds:
                 found.append(by_seed.get(seed, lent) | {"seed": seed})
         return found
 
-    def bitrate(self, arm: str | None = None) -> float:
-        """Give all bits by all seconds of the test clips, the mean over seeds."""
+    def bitrate(self, system: str | None = None) -> float:
+        """Return all bits by all seconds of the test clips, the mean over seeds."""
         found = []
         for seed in self.main.seeds:
             folds = []
-            for fold, setting, experiment in self._settings(arm):
+            for fold, setting, experiment in self._settings(system):
                 seeds = experiment.seeds
                 number = seeds.index(seed) if seed in seeds else 0
-                folds.append(experiment.cells[setting.key][number].folds[fold])
+                folds.append(experiment.conditions[setting.key][number].folds[fold])
             found.append(total_bits(mean_bitrate(folds)))
         return float(np.mean(found))
 
 
 def select(
-    study: Study, experiments: Sequence[Experiment], arms: Sequence[str]
+    study: Study, experiments: Sequence[Experiment], systems: Sequence[str]
 ) -> Selection | None:
-    """Let the validation speakers of each fold choose quantizer, rate and arm.
+    """Let the validation speakers of each fold choose quantizer, rate and system.
 
     Parameters
     ----------
     study : Study
     experiments : sequence of Experiment
         Of one corpus and feature, the main quantizer first.
-    arms : sequence of str
+    systems : sequence of str
         Candidates.
 
     Returns
@@ -205,10 +211,10 @@ def select(
     main = experiments[0]
     members = {e.quantizer: e for e in experiments if e.utterances == main.utterances}
     candidates = [
-        Setting(quantizer, rate, arm)
+        Setting(quantizer, rate, system)
         for quantizer in members
         for rate in study.cheap_rates(main.feature)
-        for arm in arms
+        for system in systems
     ]
     emotions = main.reference.emotions
     data = DataDirectory.read(study.data_dir, emotions)

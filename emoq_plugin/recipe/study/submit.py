@@ -34,7 +34,7 @@ class StudyTask:
         return job.name
 
     def checkpoint(self, job: Job) -> "submitit.helpers.DelayedSubmission":
-        """Give the same task again: every finished part and pass is on the disk."""
+        """Return the same task again: every finished part and pass is on the disk."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job)

@@ -1,4 +1,4 @@
-"""From the finished jobs of a study to `cells.jsonl` and `summary.json`."""
+"""From the finished jobs of a study to `conditions.jsonl` and `summary.json`."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.evaluation.intervals import why_no_interval
-from emoq_plugin.evaluation.results import Cell, Reference, sum_by_speaker
+from emoq_plugin.evaluation.results import Condition, Reference, sum_by_speaker
 from emoq_plugin.evaluation.significance import adjust, compare, with_seeds
 from emoq_plugin.files import atomic_write, read_json, write_json
 from emoq_plugin.recipe.study.headline import CAPACITY_CONTROL, headline
@@ -21,7 +21,7 @@ from emoq_plugin.recipe.study.pooling import (
     key_of,
     load_experiments,
 )
-from emoq_plugin.recipe.study.retained import controls, measure_cells
+from emoq_plugin.recipe.study.retained import controls, measure_conditions
 from emoq_plugin.routing.systems import CONTINUOUS, WITH_ROUTE_OF, is_control
 
 COMPARED = ("macro_f1", "js", "recall")
@@ -30,7 +30,7 @@ COMPARED = ("macro_f1", "js", "recall")
 def aggregate(
     study: Study, *, synthetic: bool, command: str, environment: Mapping[str, str]
 ) -> None:
-    """Write `cells.jsonl` and `summary.json` from the jobs that are finished.
+    """Write `conditions.jsonl` and `summary.json` from the jobs that are finished.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ def aggregate(
         study.marker(job) for e in experiments for job in e.jobs.values()
     )
     seconds = sum(read_json(marker)["seconds"] for marker in markers)
-    n_cells = 0
-    with atomic_write(study.output / "cells.jsonl") as stream:
-        for line in chain.from_iterable(map(cell_lines, experiments)):
+    n_conditions = 0
+    with atomic_write(study.output / "conditions.jsonl") as stream:
+        for line in chain.from_iterable(map(condition_lines, experiments)):
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-            n_cells += 1
+            n_conditions += 1
     order = list(study.config.quantizers)
     groups: dict[tuple[str, str], list[Experiment]] = {}
     for experiment in sorted(experiments, key=lambda e: order.index(e.quantizer)):
@@ -88,12 +88,12 @@ def aggregate(
         "environment": dict(environment),
         "config": asdict(study.config),
         "jobs": len(study.jobs()),
-        "cells": n_cells,
+        "conditions": n_conditions,
         "seconds": seconds,
         "missing": missing,
         "experiments": [experiment_facts(e) for e in experiments],
-        "scores": every(score_cells),
-        "measures": every(measure_cells),
+        "scores": every(score_conditions),
+        "measures": every(measure_conditions),
         "comparisons": adjust(every(lambda e: comparisons(e, emoq))),
         "controls": every(controls),
         **{k: v for k, v in heads[0].items() if k not in ("corpus", "feature")},
@@ -101,9 +101,9 @@ def aggregate(
     }
     write_json(study.output / "summary.json", summary)
     logging.info(
-        "%s: %d cells of %d of %d jobs",
+        "%s: %d conditions of %d of %d jobs",
         study.output / "summary.json",
-        n_cells,
+        n_conditions,
         len(markers),
         len(study.jobs()),
     )
@@ -126,64 +126,68 @@ def experiment_facts(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def score_cells(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    """Score every rate, arm and head, in all and by ambiguity."""
+def score_conditions(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """Score every rate, system and head, in all and by ambiguity."""
     reference = experiment.reference
-    for key, cells in experiment.cells.items():
+    for key, conditions in experiment.conditions.items():
         ambiguity = {}
         for part, rows in reference.parts.items():
-            sums = [sum_by_speaker(c.posteriors, reference, rows) for c in cells]
+            sums = [sum_by_speaker(c.posteriors, reference, rows) for c in conditions]
             table = with_seeds(sums, experiment.weights)
             ambiguity[part] = {"n": int(rows.sum()), **table}
         yield {
             "experiment": experiment.name,
-            "rate": cells[0].rate,
-            "arm": cells[0].arm,
-            "head": cells[0].head,
-            "control": is_control(cells[0].arm),
+            "rate": conditions[0].rate,
+            "system": conditions[0].system,
+            "head": conditions[0].head,
+            "control": is_control(conditions[0].system),
             "bitrate_bps": experiment.bitrate(key),
             "metrics": with_seeds(experiment.sums[key], experiment.weights),
             "ambiguity": ambiguity or None,
-            "confusion": confusion(cells, reference).tolist(),
+            "confusion": confusion(conditions, reference).tolist(),
         }
 
 
-def confusion(cells: Sequence[Cell], reference: Reference) -> np.ndarray:
+def confusion(conditions: Sequence[Condition], reference: Reference) -> np.ndarray:
     """Count true against predicted class over all seeds, (C, C)."""
     counts = np.zeros((len(reference.emotions),) * 2, dtype=np.int64)
     rows = reference.labels >= 0
-    for cell in cells:
-        guess = cell.posteriors[rows].argmax(axis=1)
+    for condition in conditions:
+        guess = condition.posteriors[rows].argmax(axis=1)
         np.add.at(counts, (reference.labels[rows], guess), 1)
     return counts
 
 
 def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
-    """Compare arms with balanced, capacity, continuous, and codes with routes.
+    """Compare systems with balanced, capacity, continuous, and codes with routes.
 
-    A family, within which p-values are adjusted, holds the arms of one rate (or the
-    rates of one pair of arms) under one metric; the recalls of all emotions are one.
+    A family, within which p-values are adjusted, holds the systems of one rate (or the
+    rates of one pair of systems) under one metric; the recalls of all emotions are one.
     """
-    heads = [key for key in experiment.cells if key.endswith(f"/{RETRAINED}")]
-    cells = [experiment.cells[key][0] for key in heads]
-    rates = [r for r in dict.fromkeys(c.rate for c in cells) if r != CONTINUOUS]
-    arms = list(dict.fromkeys(c.arm for c in cells))
-    routed = [a for a in arms if a not in (BALANCED, CONTINUOUS) and not is_control(a)]
-    beside = [arm for arm in arms if arm.endswith(f"{WITH_ROUTE_OF}{emoq}")]
+    heads = [key for key in experiment.conditions if key.endswith(f"/{RETRAINED}")]
+    conditions = [experiment.conditions[key][0] for key in heads]
+    rates = [r for r in dict.fromkeys(c.rate for c in conditions) if r != CONTINUOUS]
+    systems = list(dict.fromkeys(c.system for c in conditions))
+    routed = [
+        a for a in systems if a not in (BALANCED, CONTINUOUS) and not is_control(a)
+    ]
+    beside = [system for system in systems if system.endswith(f"{WITH_ROUTE_OF}{emoq}")]
     plan = []
     for rate in rates:
-        at_rate = f"{experiment.name}, {rate}: arms - "
-        plan += [(at_rate + "balanced", rate, arm, BALANCED) for arm in routed]
-        plan += [(at_rate + "capacity", rate, arm, CAPACITY_CONTROL) for arm in routed]
-    for arm in beside:
-        over = f"{experiment.name}: {emoq} - {arm}"
-        plan += [(over, rate, emoq, arm) for rate in rates]
-    for arm in (BALANCED, emoq):
-        over = f"{experiment.name}: {arm} - continuous"
-        plan += [(over, rate, arm, CONTINUOUS) for rate in rates]
+        at_rate = f"{experiment.name}, {rate}: systems - "
+        plan += [(at_rate + "balanced", rate, system, BALANCED) for system in routed]
+        plan += [
+            (at_rate + "capacity", rate, system, CAPACITY_CONTROL) for system in routed
+        ]
+    for system in beside:
+        over = f"{experiment.name}: {emoq} - {system}"
+        plan += [(over, rate, emoq, system) for rate in rates]
+    for system in (BALANCED, emoq):
+        over = f"{experiment.name}: {system} - continuous"
+        plan += [(over, rate, system, CONTINUOUS) for rate in rates]
     found = []
-    for family, rate, arm, reference in plan:
-        key = key_of(rate, arm)
+    for family, rate, system, reference in plan:
+        key = key_of(rate, system)
         other = key_of(CONTINUOUS if reference == CONTINUOUS else rate, reference)
         if key not in experiment.sums or other not in experiment.sums:
             continue
@@ -196,7 +200,7 @@ def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
                 "experiment": experiment.name,
                 "rate": rate,
                 "head": RETRAINED,
-                "arm": arm,
+                "system": system,
                 "reference": reference,
                 "metric": metric,
                 **difference,
@@ -207,26 +211,30 @@ def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
     return found
 
 
-def cell_lines(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    """Give a line for each rate, arm, seed and fold: its measures and head scores."""
+def condition_lines(experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """Yield a line for each rate, system, seed and fold: measures and scores."""
     everyone = np.ones((1, experiment.weights.shape[1]))
-    by_cell: dict[tuple[str, str], list[str]] = {}
-    for key, cells in experiment.cells.items():
-        by_cell.setdefault((cells[0].rate, cells[0].arm), []).append(key)
+    by_condition: dict[tuple[str, str], list[str]] = {}
+    for key, conditions in experiment.conditions.items():
+        by_condition.setdefault((conditions[0].rate, conditions[0].system), []).append(
+            key
+        )
     measured = {
-        (m["rate"], m["arm"], m["seed"], m["fold"]): m for m in experiment.measures
+        (m["rate"], m["system"], m["seed"], m["fold"]): m for m in experiment.measures
     }
-    for (rate, arm), keys in by_cell.items():
+    for (rate, system), keys in by_condition.items():
         for number, seed in enumerate(experiment.seeds):
             for fold in experiment.folds:
-                line = measured.get((rate, arm, seed, fold))
+                line = measured.get((rate, system, seed, fold))
                 tested = experiment.rows_of(fold)
                 heads = {}
                 for key in keys:
-                    cell = experiment.cells[key][number]
-                    sums = sum_by_speaker(cell.posteriors, experiment.reference, tested)
+                    condition = experiment.conditions[key][number]
+                    sums = sum_by_speaker(
+                        condition.posteriors, experiment.reference, tested
+                    )
                     found = sums.metrics(everyone)
-                    heads[cell.head] = {
+                    heads[condition.head] = {
                         name: float(value[0])
                         for name, value in found.items()
                         if np.isfinite(value[0])
@@ -239,7 +247,7 @@ def cell_lines(experiment: Experiment) -> Iterator[dict[str, Any]]:
                     "seed": seed,
                     "fold": fold,
                     "rate": rate,
-                    "arm": arm,
+                    "system": system,
                     "heads": heads,
                     "measures": line,
                 }

@@ -157,7 +157,7 @@ def _try(lock: int, seconds: float = 0.0) -> bool:
 
 
 def _queued_arrays(output: Path) -> list[str]:
-    """Give the Slurm arrays of earlier calls that have not come to their end."""
+    """Return the Slurm arrays of earlier calls that have not come to their end."""
     found = []
     for place in sorted(output.glob("log/array*")):
         logs = [] if (place / ENDED).exists() else sorted(place.glob("q/*.log"))
@@ -231,7 +231,7 @@ def _run_array(
 
 
 def read_job_name(path: Path, number: int) -> str:
-    """Give the name of a job by its number in an array.
+    """Return the name of a job by its number in an array.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def _as_they_finish(
 
 
 def _complaints(path: Path) -> str:
-    """Give the last lines of a log that sound like an error."""
+    """Return the last lines of a log that sound like an error."""
     if not path.exists():
         return " (no such file: it has not begun)"
     lines = path.read_text(errors="replace").splitlines()

@@ -50,7 +50,7 @@ class CalibratedRouter(Router):
         return single(torch.tensor(classes, device=best.device)[best])
 
     def posteriors(self, inputs: RoutingInputs) -> Tensor:
-        """Give class posteriors, (B, C) float64."""
+        """Return class posteriors, (B, C) float64."""
         learned = self.parameters(inputs.bank)
         clips = inputs.clips
         return posteriors(learned, evidence(learned, clips.normalised, clips.lengths))
@@ -137,7 +137,7 @@ def project(
 def evidence(
     parameters: Mapping[str, Tensor], frames: Tensor, lengths: Tensor
 ) -> Tensor:
-    """Give what speaks for each class.
+    """Return what speaks for each class.
 
     Parameters
     ----------

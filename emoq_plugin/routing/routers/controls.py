@@ -47,7 +47,7 @@ class OracleRoute(_Control):
     def place(
         self, utterance: str, emotion: str | None, experts: Sequence[str], seed: int
     ) -> int:
-        """Give the expert of the class."""
+        """Return the expert of the class."""
         return places_of_classes(experts, [_known(utterance, emotion)])[0]
 
 

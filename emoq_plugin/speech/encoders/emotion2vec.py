@@ -76,7 +76,7 @@ class Emotion2vec(LayeredEncoder):
         )
 
     def n_frames(self, samples: int) -> int:
-        """Give the number of frames of a wave."""
+        """Return the number of frames of a wave."""
         return convolution_frames(self._convolutions, samples)
 
     def hidden(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
@@ -226,7 +226,7 @@ class Data2Vec(nn.Module):
         self.convolutions = self.modality_encoders["AUDIO"].convolutions
 
     def forward(self, waves: Tensor) -> list[Tensor]:
-        """Give the input of the first block and the output of each, (B, T, D)."""
+        """Return the input of the first block and the output of each, (B, T, D)."""
         audio = self.modality_encoders["AUDIO"]
         x = audio.features(waves)
         extra = audio.extra_tokens.shape[1]
@@ -264,7 +264,7 @@ def _convolutions(shapes: Sequence[tuple[int, int, int]], mode: str) -> nn.Modul
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Give the slope of each attention head: Press et al., arXiv 2108.12409.
+    """Return the slope of each attention head: Press et al., arXiv 2108.12409.
 
     Examples
     --------

@@ -61,7 +61,7 @@ class FeatureCard:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the card as a dictionary that JSON can hold."""
+        """Return the card as a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
@@ -87,7 +87,7 @@ class FeatureCard:
         return cls(**values)
 
     def fingerprint(self) -> str:
-        """Give 64 hexadecimal digits: equal where frames mean the same."""
+        """Return 64 hexadecimal digits: equal where frames mean the same."""
         values = self.to_json()
         del values["versions"]
         text = json.dumps(values, sort_keys=True)

@@ -79,7 +79,7 @@ class EspnetSsl(LayeredEncoder):
         )
 
     def n_frames(self, samples: int) -> int:
-        """Give the number of frames of a wave."""
+        """Return the number of frames of a wave."""
         return convolution_frames(self._convolutions, samples)
 
     def hidden(self, waves: Sequence[np.ndarray]) -> "list[torch.Tensor]":
@@ -113,7 +113,7 @@ def _find_files(root: Path) -> tuple[Path, Path]:
 
 
 def _tasks() -> tuple[Any, Any]:
-    """Give ESPnet's ssl and hubert task."""
+    """Return ESPnet's ssl and hubert task."""
     try:
         from espnet2.tasks.hubert import HubertTask
         from espnet2.tasks.ssl import SSLTask
@@ -146,14 +146,14 @@ def _torchaudio_model(loaded: Any) -> Any:
 
 
 def _blocks(loaded: Any) -> Any:
-    """Give the transformer blocks, in order."""
+    """Return the transformer blocks, in order."""
     if hasattr(loaded.encoder, "encoders"):
         return loaded.encoder.encoders
     return _torchaudio_model(loaded).encoder.transformer.layers
 
 
 def _convolutions(loaded: Any, model: str) -> list[tuple[int, int]]:
-    """Give kernel and stride of the feature extractor's layers."""
+    """Return kernel and stride of the feature extractor's layers."""
     if not hasattr(loaded, "inference_encode"):
         layers = _torchaudio_model(loaded).feature_extractor.conv_layers
         return [(layer.kernel_size, layer.stride) for layer in layers]

@@ -67,7 +67,7 @@ class HuggingFace(LayeredEncoder):
         )
 
     def _lengths(self, model: str) -> tuple[int, int]:
-        """Give shift and shortest wave, samples."""
+        """Return shift and shortest wave, samples."""
         config = self._config
         if self._is_whisper:
             # The second convolution has stride 2.
@@ -90,13 +90,13 @@ class HuggingFace(LayeredEncoder):
         )
 
     def n_frames(self, samples: int) -> int:
-        """Give the number of frames of a wave."""
+        """Return the number of frames of a wave."""
         if self._is_whisper:
             return samples // self._shift
         return convolution_frames(self._convolutions, samples)
 
     def batch_cost(self, samples: int) -> int:
-        """Give the samples that a wave takes in a batch: Whisper pads to 30 s."""
+        """Return the samples that a wave takes in a batch: Whisper pads to 30 s."""
         return self._piece if self._is_whisper else samples
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -165,10 +165,10 @@ class LayeredEncoder(Encoder):
 
     @abstractmethod
     def n_frames(self, samples: int) -> int:
-        """Give the number of frames of a wave."""
+        """Return the number of frames of a wave."""
 
     def batch_cost(self, samples: int) -> int:
-        """Give the samples that a wave takes in a batch."""
+        """Return the samples that a wave takes in a batch."""
         return samples
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -217,7 +217,7 @@ class LayeredEncoder(Encoder):
 
 
 def cards_of_layers(card: FeatureCard) -> list[FeatureCard]:
-    """Give the cards that the layers of a concatenation have when chosen alone.
+    """Return the cards that the layers of a concatenation have when chosen alone.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def pad(waves: Sequence[np.ndarray], device: str) -> "torch.Tensor":
 
 
 def convolution_lengths(convolutions: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Give shift and shortest input of unpadded convolutions, samples.
+    """Return shift and shortest input of unpadded convolutions, samples.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def convolution_lengths(convolutions: Sequence[tuple[int, int]]) -> tuple[int, i
 
 
 def convolution_frames(convolutions: Sequence[tuple[int, int]], samples: int) -> int:
-    """Give the number of frames that unpadded convolutions make of a wave.
+    """Return the number of frames that unpadded convolutions make of a wave.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def hub_directory(
     skip: Sequence[str] = (),
     only: Sequence[str] | None = None,
 ) -> Path:
-    """Give the directory of a model: local, or downloaded once into HF_HOME.
+    """Return the directory of a model: local, or downloaded once into HF_HOME.
 
     Parameters
     ----------

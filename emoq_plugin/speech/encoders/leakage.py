@@ -12,7 +12,7 @@ UNTRAINED = ("fbank", "opensmile")
 
 
 def encoder_id(card: FeatureCard) -> str:
-    """Give the name under which `leakage_notes` looks an encoder up."""
+    """Return the name under which `leakage_notes` looks an encoder up."""
     return card.versions.get("model", card.encoder)
 
 

@@ -165,7 +165,7 @@ def how_to_bring(model: str, error: object, *, files: str) -> str:
 
 
 def in_one_line(error: object) -> str:
-    """Give the first line of an error that says something, after its kind."""
+    """Return the first line of an error that says something, after its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return repr(error).rstrip(".")

@@ -82,7 +82,7 @@ class S3prl(LayeredEncoder):
         )
 
     def n_frames(self, samples: int) -> int:
-        """Give the number of frames of a wave."""
+        """Return the number of frames of a wave."""
         return -(-samples // self._shift)
 
     def hidden(self, waves: Sequence[np.ndarray]) -> "list[torch.Tensor]":

@@ -132,7 +132,7 @@ class SingleNodeSlurm:
         return "idle" in self.ask("sinfo", "-h", check=False)
 
     def ask(self, *command: str, check: bool = True) -> str:
-        """Give what a command of Slurm prints."""
+        """Return what a command of Slurm prints."""
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -161,7 +161,7 @@ def tree_name():
 
 @pytest.fixture(scope="session")
 def bare():
-    """Give an environment in which no variable but PATH can help a job."""
+    """Return an environment in which no variable but PATH can help a job."""
     trees = ROOT.glob(".venv/espnet-*")
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), SBIN]),

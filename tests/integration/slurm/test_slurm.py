@@ -17,7 +17,7 @@ from torch.testing import assert_close
 SMALL = [
     *["--corpus", "mini_emo", "--synthetic", "true"],
     *["--local_data_opts", "--n_speakers 5 --n_sentences 3", "--last_fold", "2"],
-    *["--rates", "16x3", "--arms", "balanced specific-linear"],
+    *["--rates", "16x3", "--systems", "balanced specific-linear"],
     *["--ser_backend", "probe"],
     *["--quantizer_config", "slow.yaml", "--tag", "slow"],
 ]
@@ -57,7 +57,7 @@ class Recipe:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def bits(self, part=RESULTS):
-        """Give all that the stages made, but logs and times."""
+        """Return all that the stages made, but logs and times."""
         kinds = ("*.safetensors", "*.ark", "scores.json", "config.json", "*.jsonl")
         files = {
             p
@@ -91,7 +91,7 @@ def recipe(tree, bare, slurm):
 
 @pytest.fixture(scope="module")
 def local(recipe):
-    """Give the bits and codebooks of a local run, and only the data on disk."""
+    """Return the bits and codebooks of a local run, and only the data on disk."""
     recipe.run(1, 2, backend="local")
     recipe.run(3, 6, backend="local")
     made = recipe.bits(), recipe.codebooks()

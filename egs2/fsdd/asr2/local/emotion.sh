@@ -7,7 +7,7 @@ log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (${BASH_SOURCE[0]##*/}:${BASH_LINENO[
 emotion=mini_emo # recipe in egs2
 nj=2
 rates=64x1
-arms="balanced biased95-distortion specific-distortion"
+systems="balanced biased95-distortion specific-distortion"
 . parse_options.sh
 
 cd "../../${emotion}/ser2"
@@ -20,5 +20,5 @@ python3 -m emoq_plugin.bin.format_data --data_dir dump/telephone8k/raw/all \
 # The speaker's mean is removed, which also takes the other corpus's microphones away.
 ./run.sh --stage 3 --stop_stage 6 --nj "${nj}" --dumpdir dump/telephone --tag telephone \
     --quantizer_config ../../../conf/quantizer/speaker.yaml --rates "${rates}" \
-    --arms "${arms}" --ser_backend probe
+    --systems "${systems}" --ser_backend probe
 log "egs2/${emotion}/ser2/exp/telephone"

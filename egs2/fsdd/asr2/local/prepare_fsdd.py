@@ -35,7 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def recordings(corpus: Path) -> Iterator[tuple[str, str, int, Path]]:
-    """Give (digit, speaker, number, path) of every recording.
+    """Return (digit, speaker, number, path) of every recording.
 
     Raises
     ------

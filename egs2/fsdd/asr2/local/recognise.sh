@@ -4,7 +4,7 @@
 set -euo pipefail
 
 . ./path.sh
-read -r name split quantizer arm n_levels train valid tests < <(sed -n "$1p" exp/experiments)
+read -r name split quantizer system n_levels train valid tests < <(sed -n "$1p" exp/experiments)
 asr_exp=exp/asr_${name}_${split}
 if [ "${n_levels}" -gt 1 ]; then
     stream=multi
@@ -15,7 +15,7 @@ else
 fi
 
 # 260 pieces are the fewest that hold the units of four experts with 64 codewords each.
-../../TEMPLATE/asr2/use_units.sh --quantizer "${quantizer}" --arm "${arm}" \
+../../TEMPLATE/asr2/use_units.sh --quantizer "${quantizer}" --system "${system}" \
     --n_levels "${n_levels}" --sets "${train} ${valid} ${tests}" \
     --asr_exp "${asr_exp}" --src_lang "${name}_${split}" \
     --asr_config "conf/${stream}.yaml" --src_nbpe 260 --speed_perturb_factors "${speeds}"

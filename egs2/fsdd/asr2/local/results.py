@@ -34,10 +34,10 @@ def read_recognitions(path: Path) -> dict[str, dict[str, Any]]:
     """Gather the recognitions: name -> facts, with a `wer` for each split."""
     rows: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        name, split, _, arm, _, _, _, test = line.split()
+        name, split, _, system, _, _, _, test = line.split()
         asr_exp = path.parent / f"asr_{name}_{split}"
         card = read_json(asr_exp / "emoq_units.json")
-        row = rows.setdefault(name, {"arm": arm, "stream": card["stream"]})
+        row = rows.setdefault(name, {"system": system, "stream": card["stream"]})
         row["rate"] = f"{card['sizes'][0]}x{card['n_levels']}"
         row["own"] = name.startswith("fsdd")
         dumped = path.parent.parent / "dump" / f"{name}_{split}" / "raw" / test
@@ -72,13 +72,13 @@ def format_wer(found: dict[str, Any]) -> str:
     return f"{format_percent(found['wer'])} ({found['errors']}/{found['words']})"
 
 
-def format_emotion(scores: dict[str, Any], rate: str, arm: str) -> str:
-    """Write the macro-F1 of the arm with the retrained probe of the emotion recipe."""
-    found = scores["arms"].get(key_of(rate, arm))
+def format_emotion(scores: dict[str, Any], rate: str, system: str) -> str:
+    """Write the macro-F1 of the system with the retrained probe of emotion recipe."""
+    found = scores["systems"].get(key_of(rate, system))
     if found is None:
-        known = ", ".join(scores["arms"])
+        known = ", ".join(scores["systems"])
         raise ValueError(
-            f"the emotion recipe has no scores of {arm} at {rate}, only: {known}"
+            f"the emotion recipe has no scores of {system} at {rate}, only: {known}"
         )
     return format_percent(found["macro_f1"])
 
@@ -89,14 +89,16 @@ def page(options: argparse.Namespace) -> str:
     rows = read_recognitions(options.experiments)
     lines = []
     for _, row in sorted(rows.items(), key=lambda r: (r[1]["own"], r[0])):
-        emotion = "" if row["own"] else format_emotion(scores, row["rate"], row["arm"])
-        units = f"{row['arm']}, learned on " + (
+        emotion = (
+            "" if row["own"] else format_emotion(scores, row["rate"], row["system"])
+        )
+        units = f"{row['system']}, learned on " + (
             "digits" if row["own"] else scores["corpus"]
         )
         bits = row["bits"]["unseen"]["bits_per_second"]
         wer = [format_wer(row["wer"][split]) for split in ("seen", "unseen")]
-        cells = [units, row["rate"], f"{bits:.0f}", row["stream"], *wer, emotion]
-        lines.append("| " + " | ".join(cells) + " |")
+        conditions = [units, row["rate"], f"{bits:.0f}", row["stream"], *wer, emotion]
+        lines.append("| " + " | ".join(conditions) + " |")
     best = {
         split: min(rows.values(), key=lambda r: r["wer"][split]["wer"]["mean"])
         for split in ("seen", "unseen")
@@ -124,7 +126,7 @@ Lowest: known speakers {said['seen']}; unseen speakers {said['unseen']}.
   errors / words. One training each, seed 0.
 - bit/s: nominal, units at 50 Hz and the route of each clip, on the second test set,
   before repeated units are dropped.
-- Emotion: corpus {scores['corpus']} at the same rate and arm, a probe trained on the
+- Emotion: corpus {scores['corpus']} at the same rate and system, a probe trained on the
   units, all test folds.{synthetic}
 - Scored by jiwer on what stage 14 of asr2.sh decoded; stage 15 wants sclite.
 

@@ -84,7 +84,7 @@ def express(
     level: float,
     noise_level: float,
 ) -> np.ndarray:
-    """Give a clip its voice quality, level and room.
+    """Return a clip its voice quality, level and room.
 
     Analysis and synthesis are WORLD's (Morise, Yokomori and Ozawa, IEICE Trans. Inf.
     Syst. E99-D, 2016). Pitch, range and tempo of `expression` are not applied here:

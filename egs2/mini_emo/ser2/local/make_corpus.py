@@ -236,7 +236,7 @@ def make_speaker(
 def vote_shares(
     acoustics: np.ndarray, speaker: Sequence[str], emotion: np.ndarray
 ) -> np.ndarray:
-    """Give the probability that a simulated rater hears each emotion in each clip.
+    """Return the probability that a simulated rater hears each emotion in each clip.
 
     Parameters
     ----------

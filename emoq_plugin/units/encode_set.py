@@ -1,4 +1,4 @@
-"""Units of a set by one bank: every arm at every rate, in one pass over the clips."""
+"""Units of a set by one bank: every system at every rate, in one pass over clips."""
 
 import contextlib
 import os
@@ -45,42 +45,42 @@ class ClipFacts:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """An arm at a rate, while it is written."""
+class Condition:
+    """A system at a rate, while it is written."""
 
     rate: str
-    arm: System
+    system: System
     writer: UnitWriter
     counts: Mapping[str, StreamCounts]
 
     @classmethod
-    def make(cls, rate: str, arm: System, output_dir: Path) -> "Cell":
-        """Make the cell of a rate such as `64x4`; nothing is written yet."""
+    def make(cls, rate: str, system: System, output_dir: Path) -> "Condition":
+        """Make the condition of a rate such as `64x4`; nothing is written yet."""
         size, n_levels = parse_rate(rate)
         writer = UnitWriter(
-            output_dir / rate / arm.name,
+            output_dir / rate / system.name,
             size=size,
             n_levels=n_levels,
-            routed=arm.router is not None,
+            routed=system.router is not None,
         )
         counts = {part: StreamCounts([size] * n_levels) for part in ("train", "test")}
-        return cls(rate, arm, writer, counts)
+        return cls(rate, system, writer, counts)
 
 
-def encode_cells(
+def encode_conditions(
     bank: CodebookBank,
     features: FeatureStore,
     facts: ClipFacts,
     *,
     pairs: Sequence[tuple[str, System]],
-    judges: Mapping[str, CodebookBank],
+    routing_banks: Mapping[str, CodebookBank],
     route_depth: int,
     beam: int,
     seed: int,
     quantizer_dir: Path,
     output_dir: Path,
 ) -> None:
-    """Write `<output_dir>/<rate>/<arm>` for some arms and rates of one bank.
+    """Write `<output_dir>/<rate>/<system>` for some systems and rates of one bank.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def encode_cells(
     facts : ClipFacts
     pairs : sequence of (str, System)
         `<K>x<L>`, which the bank serves, and the system.
-    judges : mapping of str to CodebookBank
+    routing_banks : mapping of str to CodebookBank
         By training speaker, the bank without that speaker, which routes its clips.
     route_depth : int
         Levels that routers look at.
@@ -104,30 +104,32 @@ def encode_cells(
     Raises
     ------
     ValueError
-        If the bank lacks an arm's experts.
+        If the bank lacks a system's experts.
     """
-    cells = [Cell.make(rate, arm, output_dir) for rate, arm in pairs]
-    for _, arm in pairs:
-        arm.experts(bank)  # an unknown group is told before any work
+    conditions = [Condition.make(rate, system, output_dir) for rate, system in pairs]
+    for _, system in pairs:
+        system.experts(bank)  # an unknown group is told before any work
     with contextlib.ExitStack() as stack:
-        for cell in cells:
-            stack.enter_context(cell.writer)
+        for condition in conditions:
+            stack.enter_context(condition.writer)
         lengths = ((u, features.lengths[u]) for u in features.utterances)
         what = f"encoding {quantizer_dir.name}"
         for batch in in_batches(progress(lengths, len(features), what)):
-            clips = _Clips.read(batch, bank, judges, features, facts)
-            for cell in cells:
-                route, weights = clips.route(cell, route_depth, seed)
-                codes = clips.encoding.codes(route, cell.writer.n_levels, beam=beam)
+            clips = _Clips.read(batch, bank, routing_banks, features, facts)
+            for condition in conditions:
+                route, weights = clips.route(condition, route_depth, seed)
+                codes = clips.encoding.codes(
+                    route, condition.writer.n_levels, beam=beam
+                )
                 for row, utterance in enumerate(batch):
                     names = [bank.experts[e] for e in route[row].tolist()]
                     found = codes[row, : features.lengths[utterance]].numpy()
                     named = dict(zip(names, weights[row].tolist()))
-                    cell.writer.write(utterance, found, named)
+                    condition.writer.write(utterance, found, named)
                     if part := facts.part.get(utterance):
-                        cell.counts[part].add(found, names)
-    for cell in cells:
-        _write_cards(cell, bank, features.card.frame_rate_hz, quantizer_dir)
+                        condition.counts[part].add(found, names)
+    for condition in conditions:
+        _write_cards(condition, bank, features.card.frame_rate_hz, quantizer_dir)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class _Clips:
         cls,
         batch: list[str],
         bank: CodebookBank,
-        judges: Mapping[str, CodebookBank],
+        routing_banks: Mapping[str, CodebookBank],
         features: FeatureStore,
         facts: ClipFacts,
     ) -> "_Clips":
@@ -163,7 +165,7 @@ class _Clips:
         everyone = torch.arange(len(batch))
         encoding = under(bank, everyone)
         rows: dict[int, list[int]] = {}
-        banks = [judges.get(speaker, bank) for speaker in speakers]
+        banks = [routing_banks.get(speaker, bank) for speaker in speakers]
         for row, by in enumerate(banks):
             rows.setdefault(id(by), []).append(row)
         routed_by = [(everyone, encoding)]
@@ -175,22 +177,22 @@ class _Clips:
         return cls(encoding, routed_by, batch, facts)
 
     def route(
-        self, cell: Cell, route_depth: int, seed: int
+        self, condition: Condition, route_depth: int, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give places in the bank's experts (B, M) and weights (B, M)."""
-        shape = (len(self.utterances), cell.arm.n_streams)
+        """Return places in the bank's experts (B, M) and weights (B, M)."""
+        shape = (len(self.utterances), condition.system.n_streams)
         route, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
         for rows, clips in self.routed_by:
             names = [self.utterances[row] for row in rows.tolist()]
             inputs = RoutingInputs(
                 clips,
-                depth=min(route_depth, cell.writer.n_levels),
+                depth=min(route_depth, condition.writer.n_levels),
                 utterances=names,
                 emotions=[self.facts.emotion[name] for name in names],
                 seed=seed,
                 held_out=self._held_out(names),
             )
-            route[rows], weights[rows] = cell.arm.route(inputs)
+            route[rows], weights[rows] = condition.system.route(inputs)
         return route, weights
 
     def _held_out(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -204,25 +206,25 @@ class _Clips:
 
 
 def _write_cards(
-    cell: Cell, bank: CodebookBank, frame_rate: float, quantizer_dir: Path
+    condition: Condition, bank: CodebookBank, frame_rate: float, quantizer_dir: Path
 ) -> None:
     found = bitrates(
-        cell.counts["test"],
-        cell.counts["train"],
+        condition.counts["test"],
+        condition.counts["train"],
         frame_rate_hz=frame_rate,
-        n_streams=cell.arm.n_streams,
-        side_bits_per_clip=cell.arm.side_bits(bank),
+        n_streams=condition.system.n_streams,
+        side_bits_per_clip=condition.system.side_bits(bank),
     )
     card = {
-        "rate": cell.rate,
-        "arm": cell.arm.name,
-        "experts": cell.arm.experts(bank),
-        "n_levels": cell.writer.n_levels,
+        "rate": condition.rate,
+        "system": condition.system.name,
+        "experts": condition.system.experts(bank),
+        "n_levels": condition.writer.n_levels,
         "size": bank.sizes[0],
-        "quantizer": os.path.relpath(quantizer_dir, cell.writer.directory),
+        "quantizer": os.path.relpath(quantizer_dir, condition.writer.directory),
         "codebooks_sha256": bank.codebooks_sha256,
         "frame_rate_hz": frame_rate,
     }
-    counts = cell.counts["test"]
+    counts = condition.counts["test"]
     found["seconds"] = counts.frames / frame_rate
-    write_cards(cell.writer.directory, card, {**found, **usage(counts)})
+    write_cards(condition.writer.directory, card, {**found, **usage(counts)})
