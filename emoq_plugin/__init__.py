@@ -44,7 +44,7 @@ def load(
     name : str
         Directory of an artifact, or ``owner/name`` on the hub.
     system : str, optional
-        For a bank of experts: ``balanced`` or ``<group>-<router>``, such as
+        For a bank of experts: ``balanced`` or ``<expert set>-<router>``, such as
         ``specific-distortion``. A saved `RoutedQuantizer` knows its own.
     n_levels : int, optional
         Levels of the code stream; all that were learned when None.
@@ -82,7 +82,7 @@ def load(
     bank = CodebookBank.from_pretrained(directory)
     if system is None:
         raise ValueError(
-            f"{name} is a bank of experts {bank.groups}: name a system, for example "
+            f"{name} is a bank of experts {bank.expert_sets}: name a system, such as "
             'system="specific-distortion"'
         )
     depth = bank.card.get("route_depth", 1)

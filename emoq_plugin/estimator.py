@@ -205,7 +205,7 @@ class EmoQuantizer(BaseEstimator):
         return list(sizes)
 
     def _config(self) -> QuantizerConfig:
-        groups = [BALANCED]
+        expert_sets = [BALANCED]
         if self.router is not None:
             router = get_router(self.router)
             if router.is_control:
@@ -213,11 +213,13 @@ class EmoQuantizer(BaseEstimator):
                     f"router '{self.router}' is a control, which nobody can apply to "
                     "clips without labels: choose another one"
                 )
-            groups = [*router.also, self.expert_set]
+            expert_sets = [*router.also, self.expert_set]
         if self.norm not in KINDS:
             raise ValueError(f"norm is '{self.norm}', expected one of {KINDS}")
         learning = {**(self.learning or {}), "seed": self.seed}
-        return QuantizerConfig(norm=self.norm, groups=groups, learning=learning)
+        return QuantizerConfig(
+            norm=self.norm, expert_sets=expert_sets, learning=learning
+        )
 
     def _targets(
         self, emotions: Any, names: Sequence[str]

@@ -159,7 +159,7 @@ NARROW = [*CLIPS[:2], CLIPS[2][:, :4], *CLIPS[3:]]
         ({"router": "oracle"}, {}, "'oracle' is a control"),
         ({"norm": "volume"}, {}, "norm is 'volume', expected one of"),
         ({"norm": "speaker"}, {"speakers": None}, "needs speakers"),
-        ({"expert_set": "special"}, {}, "unknown expert group 'special'"),
+        ({"expert_set": "special"}, {}, "unknown expert set 'special'"),
         ({"route_depth": 0}, {}, "route_depth is 0"),
         ({"classes": ["angry", "sad"]}, {}, "label 'happy' is none of classes"),
         (

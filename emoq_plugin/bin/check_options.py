@@ -168,10 +168,12 @@ def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
     config = QuantizerConfig.read(path)
     CalibratedSettings.read(config.calibrated, f"{path}: calibrated")
     for system in options.systems if stages & {5, 6} else ():
-        yield from _said(_check_learned, system, config.groups, name="systems")
+        yield from _said(_check_learned, system, config.expert_sets, name="systems")
     if stages >= {4, 9}:
         needed = expert_sets_of(parse_systems(options.systems))
-        learned = [group for group in config.groups if group in needed]
+        learned = [
+            expert_set for expert_set in config.expert_sets if expert_set in needed
+        ]
         yield from _said(
             _check_learned, options.pack_system, learned, name="pack_system"
         )
@@ -192,8 +194,8 @@ def _check_system(name: str) -> None:
     system = System.parse(name)
     if (system.expert_set == BALANCED) != (system.router is None):
         raise ValueError(
-            f"'{name}' is no system, expected 'balanced' or <group>-<router>, such as "
-            "specific-distortion"
+            f"'{name}' is no system, expected 'balanced' or <expert set>-<router>, "
+            "such as specific-distortion"
         )
     if system.expert_set == CAPACITY and system.router.of_class:
         raise ValueError(
@@ -202,15 +204,15 @@ def _check_system(name: str) -> None:
         )
 
 
-def _check_learned(name: str, groups: list[str]) -> None:
+def _check_learned(name: str, expert_sets: list[str]) -> None:
     """Refuse a system whose experts are not learned."""
     from emoq_plugin.routing.systems import System, expert_sets_of
 
     needed = expert_sets_of([System.parse(name)])
-    if absent := [group for group in needed if group not in groups]:
+    if absent := [expert_set for expert_set in needed if expert_set not in expert_sets]:
         raise ValueError(
             f"'{name}' needs the experts '{absent[0]}', learned are only "
-            f"{' '.join(groups)}"
+            f"{' '.join(expert_sets)}"
         )
 
 
@@ -287,10 +289,10 @@ def _pack(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
 def _check_bank(options: argparse.Namespace) -> None:
     bank = find_bank(options.pack_dir, options.pack_rate)
     experts = read_json(bank / "config.json")["experts"]
-    groups = list(dict.fromkeys(name.partition("/")[0] for name in experts))
+    expert_sets = list(dict.fromkeys(name.partition("/")[0] for name in experts))
     systems = [options.pack_system] if options.pack_system else options.systems
     for system in systems or ():
-        _check_learned(system, groups)
+        _check_learned(system, expert_sets)
 
 
 def main(arguments: list[str] | None = None) -> None:

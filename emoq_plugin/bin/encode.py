@@ -38,7 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("audio", nargs="+", help="files, directories, or - for a list on stdin")
     add("--quantizer", required=True, help="artifact directory or hub name")
-    add("--system", help="of a bank: balanced or <group>-<router>")
+    add("--system", help="of a bank: balanced or <expert set>-<router>")
     add("--n_levels", type=int, help="levels of the stream; all when left out")
     add("--format", choices=FORMATS, default="pseudo_labels")
     add("--level", type=int, default=0, help="of pseudo_labels and cjk, from 0")

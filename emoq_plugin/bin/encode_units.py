@@ -29,7 +29,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--folds", type=Path, required=True, help="data/folds")
     add("--fold", required=True, help="name of the fold")
     add("--rates", nargs="+", required=True, help="<K>x<L> ..., as in stage 4")
-    add("--systems", nargs="+", required=True, help="balanced, <group>-<router> ...")
+    add(
+        "--systems",
+        nargs="+",
+        required=True,
+        help="balanced, <expert set>-<router> ...",
+    )
     add("--route_depth", type=whole(1), default=1, help="levels that routers look at")
     add("--beam", type=whole(1), default=1, help="code sequences kept for a frame")
     add("--seed", type=whole(0), default=0, help="of the controls random and wrong")

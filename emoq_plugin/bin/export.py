@@ -13,7 +13,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="export", description=__doc__)
     add = parser.add_argument
     add("--quantizer", required=True, help="artifact directory or hub name")
-    add("--system", help="of a bank: balanced or <group>-<router>")
+    add("--system", help="of a bank: balanced or <expert set>-<router>")
     add("--n_levels", type=whole(1), help="levels to write; all when left out")
     add("--expert", help="kmeans: expert to write, needed if the system has several")
     add(

@@ -132,22 +132,22 @@ class _Bank:
 
     size: int
     n_levels: int
-    kept: list[str]  # groups that an earlier call has learned
-    groups: list[str]  # those and the ones that are asked for
+    kept: list[str]  # expert sets that an earlier call has learned
+    expert_sets: list[str]  # those and the ones that are asked for
 
     @classmethod
     def plan(
-        cls, output: Path, rate: tuple[int, int], groups: list[str], shared: str
+        cls, output: Path, rate: tuple[int, int], expert_sets: list[str], shared: str
     ) -> "_Bank":
         """Take the smallest bank that was learned from the same and has the levels."""
         size, n_levels = rate
         fitting = [
-            (found["levels"], found["groups"])
+            (found["levels"], found["expert_sets"])
             for found in _learned(output, shared).values()
             if found["size"] == size and found["levels"] >= n_levels
         ]
         n_levels, kept = min(fitting, default=(n_levels, []))
-        everything = [*kept, *(g for g in groups if g not in kept)]
+        everything = [*kept, *(g for g in expert_sets if g not in kept)]
         return cls(size, n_levels, kept, everything)
 
     @property
@@ -158,16 +158,20 @@ class _Bank:
     @property
     def missing(self) -> list[str]:
         """Groups that are to be learned."""
-        return [group for group in self.groups if group not in self.kept]
+        return [
+            expert_set for expert_set in self.expert_sets if expert_set not in self.kept
+        ]
 
     def stage(self, output: Path, shared: str) -> Stage:
         """Return the stage that ends in the bank."""
         settings = {"stage": shared, "size": self.size, "levels": self.n_levels}
-        return Stage(output / self.name, settings=settings | {"groups": self.groups})
+        return Stage(
+            output / self.name, settings=settings | {"expert_sets": self.expert_sets}
+        )
 
 
 def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
-    """Return size, levels and groups of the banks that were learned from the same."""
+    """Return size, levels and expert sets of banks learned from the same."""
     markers = {p.parent.name: read_marker(p) for p in output.glob(f"*x*/{MARKER}")}
     settings = {name: found.get("settings", {}) for name, found in markers.items()}
     return {
@@ -177,20 +181,22 @@ def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _groups(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
-    """Return the groups of the configuration that the systems need."""
+def _expert_sets(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
+    """Return the expert sets of the configuration that the systems need."""
     from emoq_plugin.routing.systems import expert_sets_of, parse_systems
 
     if options.systems is None:
-        return config.groups
+        return config.expert_sets
     needed = expert_sets_of(parse_systems(options.systems))
-    groups = [group for group in config.groups if group in needed]
-    if not groups:
+    expert_sets = [
+        expert_set for expert_set in config.expert_sets if expert_set in needed
+    ]
+    if not expert_sets:
         raise ValueError(
-            f"{options.config}: groups are {' '.join(config.groups)}, and the systems "
-            f"{' '.join(options.systems)} need others: {' '.join(needed)}"
+            f"{options.config}: expert_sets are {' '.join(config.expert_sets)}, and "
+            f"the systems {' '.join(options.systems)} need others: {' '.join(needed)}"
         )
-    return groups
+    return expert_sets
 
 
 def _read(options: argparse.Namespace, config: "QuantizerConfig") -> "TrainingClips":
@@ -245,8 +251,8 @@ def _learn(
     from emoq_plugin.routing.systems import SPECIFIC
 
     output, config = options.output_dir, QuantizerConfig.read(options.config)
-    groups = _groups(options, config)
-    plan = [_Bank.plan(output, rate, groups, shared) for rate in levels.items()]
+    expert_sets = _expert_sets(options, config)
+    plan = [_Bank.plan(output, rate, expert_sets, shared) for rate in levels.items()]
     # What each process finds on a shared disk may differ for a moment.
     decided = of_first([vars(bank) for bank in plan], options.device)
     plan = [_Bank(**bank) for bank in decided]
@@ -258,7 +264,7 @@ def _learn(
         if bank not in missing:
             logging.info("%s stays as it is", output / bank.name)
     routers: dict[str, Tensor] = {}
-    if writes and any(SPECIFIC in bank.groups for bank in missing):
+    if writes and any(SPECIFIC in bank.expert_sets for bank in missing):
         routers, held_out = clips.fit_shared_routers()
         _write_held_out(held_out, clips, output / HELD_OUT)
     for bank in missing:
@@ -294,8 +300,10 @@ def _learn_bank(
         sizes = [planned.size] * (depth if left_out else planned.n_levels)
         # Killed between these banks, some may hold more than the marker says.
         kept = CodebookBank.from_pretrained(where) if planned.kept else None
-        have = kept.groups if kept else []
-        lacking = [group for group in planned.groups if group not in have]
+        have = kept.expert_sets if kept else []
+        lacking = [
+            expert_set for expert_set in planned.expert_sets if expert_set not in have
+        ]
         lacking = of_first(lacking, options.device)
         # So that the log of what is kept is not lost.
         work = where / ADDED if kept else where
@@ -305,7 +313,7 @@ def _learn_bank(
                 sizes, work_dir=work, without=left_out, expert_sets=lacking
             )
         if kept and lacking:
-            bank = kept.joined(bank, clips.config.groups)
+            bank = kept.joined(bank, clips.config.expert_sets)
         if writes:
             if work.is_dir() and kept:
                 with open(where / LOG, "a", encoding="utf-8") as log:

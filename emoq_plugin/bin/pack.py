@@ -15,7 +15,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pack", description=__doc__)
     add = parser.add_argument
     add("--quantizer", type=Path, required=True, help="directory or hub name")
-    add("--system", required=True, help="balanced or <group>-<router>")
+    add("--system", required=True, help="balanced or <expert set>-<router>")
     add("--n_levels", type=whole(1), help="levels to keep; all when left out")
     add(
         "--rate",

@@ -25,7 +25,7 @@ CONFIG_TYPES = {
 class CodebookBank(Artifact, Float32Module):
     """All codebooks that were learned together.
 
-    Experts are named ``balanced`` or ``<group>/<member>``: ``specific/angry``,
+    Experts are named ``balanced`` or ``<expert set>/<member>``: ``specific/angry``,
     ``biased95/sad``, ``capacity/0``.
 
     Parameters
@@ -117,21 +117,23 @@ class CodebookBank(Artifact, Float32Module):
         return fingerprint_of_tensors(self.tensors(), names)
 
     @property
-    def groups(self) -> list[str]:
-        """Names of the groups of experts, in order."""
-        return list(dict.fromkeys(map(group_of, self.experts)))
+    def expert_sets(self) -> list[str]:
+        """Names of the expert sets, in order."""
+        return list(dict.fromkeys(map(expert_set_of, self.experts)))
 
-    def group(self, name: str) -> list[str]:
-        """Return the experts of a group.
+    def expert_set(self, name: str) -> list[str]:
+        """Return the experts of a expert set.
 
         Raises
         ------
         ValueError
-            If there is no such group.
+            If there is no such expert set.
         """
         members = [e for e in self.experts if e == name or e.startswith(f"{name}/")]
         if not members:
-            raise ValueError(f"no expert group '{name}', expected one of {self.groups}")
+            raise ValueError(
+                f"no expert set '{name}', expected one of {self.expert_sets}"
+            )
         return members
 
     def expert(self, name: str) -> ResidualQuantizer:
@@ -170,18 +172,22 @@ class CodebookBank(Artifact, Float32Module):
             router_parameters=self.router_parameters,
         )
 
-    def joined(self, other: "CodebookBank", groups: Sequence[str]) -> "CodebookBank":
-        """Return a bank with the experts of both, in the order of these groups.
+    def joined(
+        self, other: "CodebookBank", expert_sets: Sequence[str]
+    ) -> "CodebookBank":
+        """Return a bank with the experts of both, in the order of these expert sets.
 
         Parameters
         ----------
         other : CodebookBank
             Other experts, learned from the same clips under the same settings.
-        groups : sequence of str
-            All of their groups.
+        expert sets : sequence of str
+            All of their expert sets.
         """
         names = [*self.experts, *other.experts]
-        rows = sorted(range(len(names)), key=lambda e: groups.index(group_of(names[e])))
+        rows = sorted(
+            range(len(names)), key=lambda e: expert_sets.index(expert_set_of(names[e]))
+        )
         pairs = zip(self.codebooks, other.codebooks, strict=True)
         frames = [bank.card.get("expert_frames", {}) for bank in (self, other)]
         return CodebookBank(
@@ -246,8 +252,8 @@ class CodebookBank(Artifact, Float32Module):
         return bank
 
 
-def group_of(expert: str) -> str:
-    """Return the group of an expert: ``specific/sad`` -> ``specific``."""
+def expert_set_of(expert: str) -> str:
+    """Return the expert set of an expert: ``specific/sad`` -> ``specific``."""
     return expert.partition("/")[0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.bank import CodebookBank, group_of
+from emoq_plugin.core.bank import CodebookBank, expert_set_of
 from emoq_plugin.core.normalization import (
     KINDS,
     Normalization,
@@ -25,7 +25,7 @@ from emoq_plugin.files import (
 )
 from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import UtteranceSource
-from emoq_plugin.learning.weighting import check_groups, expert_weights, is_blind
+from emoq_plugin.learning.weighting import check_expert_sets, expert_weights, is_blind
 
 BUDGETS = ("all", "equal")
 
@@ -37,7 +37,7 @@ class QuantizerConfig:
     Attributes
     ----------
     norm : {"corpus", "clip", "level", "speaker"}, default="level"
-    groups : list of str
+    expert sets : list of str
         Experts to learn: balanced, specific, biased<percent>, capacity.
     frame_budget : {"all", "equal"}, default="all"
         `equal` cuts each expert's clips to the frames of the poorest expert.
@@ -51,7 +51,7 @@ class QuantizerConfig:
     """
 
     norm: str = "level"
-    groups: list[str] = field(
+    expert_sets: list[str] = field(
         default_factory=lambda: ["balanced", "specific", "biased95", "capacity"]
     )
     frame_budget: str = "all"
@@ -61,7 +61,7 @@ class QuantizerConfig:
     calibrated: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_groups(self.groups)
+        check_expert_sets(self.expert_sets)
         check_ranges(
             self,
             [
@@ -77,7 +77,7 @@ class QuantizerConfig:
     @property
     def has_classes(self) -> bool:
         """Whether an expert set has one expert a class."""
-        return any(not is_blind(group) for group in self.groups)
+        return any(not is_blind(expert_set) for expert_set in self.expert_sets)
 
     @classmethod
     def read(cls, path: str | Path) -> "QuantizerConfig":
@@ -181,7 +181,7 @@ def learn_bank(
     normalization: Normalization | None = None,
     card: Mapping[str, Any] | None = None,
     held_out: Collection[str] = (),
-    groups: Collection[str] | None = None,
+    expert_sets: Collection[str] | None = None,
     work_dir: str | Path | None = None,
     device: str = "cpu",
 ) -> CodebookBank:
@@ -209,7 +209,7 @@ def learn_bank(
     held_out : collection of str, optional
         Clips that take part in the weighting (so that experts mean the same) but not
         in the learning.
-    groups : collection of str, optional
+    expert sets : collection of str, optional
         Those of the configuration that are learned, all when None; what an expert
         learns from does not depend on it.
     work_dir : str or Path, optional
@@ -230,15 +230,17 @@ def learn_bank(
     counts = np.array([lengths[u] for u in utterances])
     settings = LearningSettings(**config.learning)
     experts, weights = expert_weights(
-        config.groups,
+        config.expert_sets,
         targets,
         counts,
         emotions=emotions,
         seed=settings.seed,
         equal_budget=config.frame_budget == "equal",
     )
-    if groups is not None:
-        learned = [e for e, name in enumerate(experts) if group_of(name) in groups]
+    if expert_sets is not None:
+        learned = [
+            e for e, name in enumerate(experts) if expert_set_of(name) in expert_sets
+        ]
         experts, weights = [experts[e] for e in learned], weights[:, learned]
     left_out = set(held_out)
     kept = np.array([u not in left_out for u in utterances])

@@ -7,34 +7,38 @@ import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
 
-GROUPS = "balanced, specific, biased<percent> (such as biased95), capacity"
+EXPERT_SETS = "balanced, specific, biased<percent> (such as biased95), capacity"
 
 
-def check_groups(groups: Sequence[str]) -> None:
-    """Refuse groups that are none, unknown or named twice.
+def check_expert_sets(expert_sets: Sequence[str]) -> None:
+    """Refuse expert sets that are none, unknown or named twice.
 
     Raises
     ------
     ValueError
         With those that exist.
     """
-    if not groups or len(set(groups)) < len(groups):
-        raise ValueError(f"groups are {list(groups)}, expected some of {GROUPS}, once")
-    for group in groups:
-        if group not in (BALANCED, "specific", "capacity"):
-            _ratio(group)
+    if not expert_sets or len(set(expert_sets)) < len(expert_sets):
+        raise ValueError(
+            f"expert_sets are {list(expert_sets)}, expected some of {EXPERT_SETS}, once"
+        )
+    for expert_set in expert_sets:
+        if expert_set not in (BALANCED, "specific", "capacity"):
+            _ratio(expert_set)
 
 
-def _ratio(group: str) -> float:
-    """Return the share of the own class of a group ``biased<percent>``."""
-    match = re.fullmatch(r"biased(\d\d?(?:\.\d+)?)", group)
+def _ratio(expert_set: str) -> float:
+    """Return the share of the own class of a expert set ``biased<percent>``."""
+    match = re.fullmatch(r"biased(\d\d?(?:\.\d+)?)", expert_set)
     if not match or not float(match[1]) > 0:
-        raise ValueError(f"unknown expert group '{group}', expected one of {GROUPS}")
+        raise ValueError(
+            f"unknown expert set '{expert_set}', expected one of {EXPERT_SETS}"
+        )
     return float(match[1]) / 100
 
 
 def expert_weights(
-    groups: Sequence[str],
+    expert_sets: Sequence[str],
     targets: np.ndarray,
     lengths: np.ndarray,
     *,
@@ -56,7 +60,7 @@ def expert_weights(
 
     Parameters
     ----------
-    groups : sequence of str
+    expert sets : sequence of str
         Any of balanced, specific, biased<percent>, capacity.
     targets : (U, C) array
         Class shares of the clips, rows sum to one.
@@ -76,9 +80,9 @@ def expert_weights(
     Raises
     ------
     ValueError
-        For an unknown group, or a class that has no training clip.
+        For an unknown expert set, or a class that has no training clip.
     """
-    check_groups(groups)
+    check_expert_sets(expert_sets)
     targets = np.asarray(targets, dtype=np.float64)
     lengths = np.asarray(lengths, dtype=np.float64)
     mass = targets.T @ lengths  # (C,)
@@ -91,8 +95,8 @@ def expert_weights(
     share = targets / mass * lengths.sum()  # (U, C), mean over frames is 1 a class
     random = np.random.default_rng(seed)
     experts, columns = [], []
-    for group in groups:
-        names, weights = _group_weights(group, targets, share, emotions, random)
+    for expert_set in expert_sets:
+        names, weights = _set_weights(expert_set, targets, share, emotions, random)
         experts += names
         columns += weights
     weights = np.stack(columns, axis=1)
@@ -101,13 +105,13 @@ def expert_weights(
     return experts, weights.astype(np.float32)
 
 
-def is_blind(group: str) -> bool:
+def is_blind(expert_set: str) -> bool:
     """Return whether an expert set knows no classes."""
-    return group in (BALANCED, "capacity")
+    return expert_set in (BALANCED, "capacity")
 
 
-def _group_weights(
-    group: str,
+def _set_weights(
+    expert_set: str,
     targets: np.ndarray,
     share: np.ndarray,
     emotions: Sequence[str],
@@ -115,18 +119,20 @@ def _group_weights(
 ) -> tuple[list[str], list[np.ndarray]]:
     n_classes = len(emotions)
     balanced = share.mean(axis=1)
-    if group == BALANCED:
+    if expert_set == BALANCED:
         return [BALANCED], [balanced]
-    named = [f"{group}/{emotion}" for emotion in emotions]
-    if group == "specific":
+    named = [f"{expert_set}/{emotion}" for emotion in emotions]
+    if expert_set == "specific":
         return named, list(targets.T)
-    if group == "capacity":
+    if expert_set == "capacity":
         part = random.permutation(len(targets)) % n_classes
-        numbered = [f"{group}/{i}" for i in range(n_classes)]
+        numbered = [f"{expert_set}/{i}" for i in range(n_classes)]
         return numbered, [balanced * (part == i) for i in range(n_classes)]
     if n_classes < 2:
-        raise ValueError(f"group '{group}' needs two classes or more, found {emotions}")
-    ratio = _ratio(group)
+        raise ValueError(
+            f"expert set '{expert_set}' needs two classes or more, found {emotions}"
+        )
+    ratio = _ratio(expert_set)
     rest = (1 - ratio) / (n_classes - 1)
     others = share.sum(axis=1, keepdims=True) - share
     return named, list((ratio * share + rest * others).T)

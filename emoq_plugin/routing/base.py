@@ -120,7 +120,7 @@ class Router(ABC):
 
     def experts(self, bank: CodebookBank, expert_set: str) -> list[str]:
         """Return the experts that a route may name: of the set, then of `also`."""
-        return [e for name in (expert_set, *self.also) for e in bank.group(name)]
+        return [e for name in (expert_set, *self.also) for e in bank.expert_set(name)]
 
     def side_bits(self, n_experts: int) -> float:
         """Bits that tell a decoder the route of one clip: log2 of the routes.

@@ -121,7 +121,7 @@ class TrainingClips:
             normalization=self.normalization,
             card={**self.card, **split},
             held_out=self.of(without),
-            groups=expert_sets,
+            expert_sets=expert_sets,
             work_dir=work_dir,
             device=self.device,
         )
@@ -178,7 +178,7 @@ class TrainingClips:
 
 def one_expert_a_class(bank: CodebookBank) -> str | None:
     """Return the first expert set whose experts are the classes; None without one."""
-    for name in bank.groups:
-        if [member(e) for e in bank.group(name)] == bank.emotions:
+    for name in bank.expert_sets:
+        if [member(e) for e in bank.expert_set(name)] == bank.emotions:
             return name
     return None

@@ -27,7 +27,7 @@ class RoutedQuantizer(Artifact, nn.Module):
     ----------
     bank : CodebookBank
     system : str
-        ``balanced`` or ``<group>-<router>``.
+        ``balanced`` or ``<expert set>-<router>``.
     depth : int, default=1
         Levels that the router looks at, of those that the bank has.
     n_levels : int, optional
@@ -262,6 +262,8 @@ class RoutedQuantizer(Artifact, nn.Module):
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "RoutedQuantizer":
         """Build what `config` and `tensors` describe."""
+        if "arm" in config:  # what a system was called when 0.1.0 was young
+            config = {"system": config["arm"], **config}
         types = {"system": str, "depth": int, "n_levels": int}
         check_types(config, types, "config")
         bank = CodebookBank.from_config(config, tensors)

@@ -143,7 +143,7 @@ class System:
         ValueError
             If the bank lacks the expert set, or a set of several has no router.
         """
-        members = bank.group(self.expert_set)
+        members = bank.expert_set(self.expert_set)
         if self.router is None:
             if len(members) > 1:
                 raise ValueError(
@@ -162,7 +162,7 @@ class System:
         """Bits of side information for one clip: its route."""
         own = 0.0
         if self.router is not None:
-            own = self.router.side_bits(len(bank.group(self.expert_set)))
+            own = self.router.side_bits(len(bank.expert_set(self.expert_set)))
         return own + (self.beside.side_bits(bank) if self.beside else 0.0)
 
     def route(self, inputs: RoutingInputs) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ class RouterTraining:
         # The clips are normalised already.
         plain = torch.zeros(self.bank.dimension), torch.ones(self.bank.dimension)
         bank = self.bank.with_normalization(Normalization("corpus", *plain))
-        experts = bank.group(self.expert_set)
+        experts = bank.expert_set(self.expert_set)
         places = [
             bank.experts.index(experts[p])
             for p in places_of_classes(experts, bank.emotions)

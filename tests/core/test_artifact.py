@@ -185,13 +185,13 @@ def test_levels_that_were_not_learned_are_refused(saved, n_levels):
 
 def test_experts_are_found_by_group_and_name():
     bank = make()
-    assert bank.groups == ["balanced", "specific"]
-    assert bank.group("specific") == EXPERTS[1:]
-    assert bank.group("balanced") == ["balanced"]
+    assert bank.expert_sets == ["balanced", "specific"]
+    assert bank.expert_set("specific") == EXPERTS[1:]
+    assert bank.expert_set("balanced") == ["balanced"]
     assert (bank.sizes, bank.n_levels, bank.dimension) == ([4, 3], 2, 2)
     assert torch.equal(bank.expert("specific/sad").codebooks[1], bank.codebooks[1][2])
-    with pytest.raises(ValueError, match="no expert group 'spec', .*'specific'"):
-        bank.group("spec")
+    with pytest.raises(ValueError, match="no expert set 'spec', .*'specific'"):
+        bank.expert_set("spec")
     with pytest.raises(ValueError, match="no expert 'specific/happy', .*specific/sad"):
         bank.expert("specific/happy")
 

@@ -105,7 +105,7 @@ def make_bank(seed=0):
 
 def write_units(folder, bank, utterances, system="specific-oracle"):
     random = np.random.default_rng(0)
-    experts = ["balanced"] if system == "balanced" else bank.group("specific")
+    experts = ["balanced"] if system == "balanced" else bank.expert_set("specific")
     routed = system != "balanced"
     with UnitWriter(folder, size=6, n_levels=1, routed=routed) as writer:
         for i, u in enumerate(utterances):

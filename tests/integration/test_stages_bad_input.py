@@ -198,7 +198,7 @@ def test_every_normalisation_goes_through_all_stages(experiment, norm):
 def test_an_unknown_system(experiment, refused):
     for system, message in (
         ("specific-nearest", "unknown router 'nearest', expected one of ['calibrated'"),
-        ("biased95-cosine", "no expert group 'biased95', expected one of ['balanced'"),
+        ("biased95-cosine", "no expert set 'biased95', expected one of ['balanced'"),
         ("specific", "name a router"),
     ):
         assert message in refused(experiment.encode, "--systems", "balanced", system)
@@ -265,8 +265,8 @@ def test_an_unknown_yaml_option(experiment, refused):
 def test_an_unknown_normalisation_or_group(experiment, refused):
     experiment.write("quantizer.yaml", "norm: loudness\n")
     assert "'loudness' is unknown, expected one of" in refused(experiment.learn)
-    experiment.write("quantizer.yaml", "groups: [balanced, special]\n")
-    assert "unknown expert group 'special'" in refused(experiment.learn)
+    experiment.write("quantizer.yaml", "expert_sets: [balanced, special]\n")
+    assert "unknown expert set 'special'" in refused(experiment.learn)
 
 
 def test_a_speaker_on_both_sides_of_a_fold(experiment, refused):
@@ -384,7 +384,7 @@ def test_systems_say_what_is_learned_and_more_of_them_keep_what_is_there(
     shutil.rmtree(bank.parent)
     options = ["--crossfit", crossfit, "--systems"]
     experiment.learn(*options, "balanced")
-    assert CodebookBank.from_pretrained(bank).groups == ["balanced"]
+    assert CodebookBank.from_pretrained(bank).expert_sets == ["balanced"]
     log = (bank / "learning.jsonl").read_text()
     places = [bank, *sorted(bank.glob("crossfit/*"))]
     assert len(places) == 1 + crossfit
@@ -392,7 +392,7 @@ def test_systems_say_what_is_learned_and_more_of_them_keep_what_is_there(
     experiment.learn(*options, *SYSTEMS)
     for place, old in zip(places, before):
         new = CodebookBank.from_pretrained(place)
-        assert new.groups == ["balanced", "specific"]
+        assert new.expert_sets == ["balanced", "specific"]
         for a, b in zip(new.stacked(["balanced"]), old.codebooks):
             assert torch.equal(a, b)
         assert set(new.card["expert_frames"]) == set(new.experts)

@@ -44,7 +44,7 @@ def learn(features, **options):
 
 def test_a_bank_holds_every_group():
     bank = learn(clips())
-    assert bank.groups == ["balanced", "specific", "biased95", "capacity"]
+    assert bank.expert_sets == ["balanced", "specific", "biased95", "capacity"]
     assert len(bank.experts) == 7
     assert bank.sizes == [4, 2]
     assert bank.card["training_utterances"] == 8
@@ -140,7 +140,7 @@ def test_a_configuration_is_read_from_yaml(tmp_path):
     path = tmp_path / "q.yaml"
     path.write_text("norm: clip\ngroups: [balanced]\nlearning:\n  seed: 3\n")
     config = QuantizerConfig.read(path)
-    assert (config.norm, config.groups) == ("clip", ["balanced"])
+    assert (config.norm, config.expert_sets) == ("clip", ["balanced"])
     assert config.learning == {"seed": 3}
     path.write_text("# nothing changed\n")
     assert QuantizerConfig.read(path) == QuantizerConfig()
@@ -187,10 +187,13 @@ def test_a_clip_of_another_dimension_or_without_frames_is_refused():
     ("text", "message"),
     [
         ("norm: loud", "norm is 'loud', expected one of .*'level'"),
-        ("groups: []", r"groups are \[\], expected some of balanced, specific"),
-        ("groups: [specific, specific]", "groups are .*, once"),
-        ("groups: [specifc]", "unknown expert group 'specifc', expected one of"),
-        ("groups: [biased0]", "unknown expert group 'biased0', expected one of"),
+        (
+            "expert_sets: []",
+            r"expert_sets are \[\], expected some of balanced, specific",
+        ),
+        ("expert_sets: [specific, specific]", "expert_sets are .*, once"),
+        ("expert_sets: [specifc]", "unknown expert set 'specifc', expected one of"),
+        ("expert_sets: [biased0]", "unknown expert set 'biased0', expected one of"),
         ("chunk_frames: 0", "chunk_frames is 0, expected at least 1"),
         ("memory_mb: -1", "memory_mb is -1, expected a number from 0"),
         ("memory_mb: .nan", "memory_mb is nan, expected a number from 0"),

@@ -1,4 +1,4 @@
-"""Who learns from what: the weights of every group, computed by hand."""
+"""Who learns from what: the weights of every expert set, computed by hand."""
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ VOTES = np.array(
 both = pytest.mark.parametrize("targets", [HARD, VOTES], ids=["hard", "votes"])
 
 
-def learn(groups, targets, **options):
+def learn(expert_sets, targets, **options):
     names, weights = expert_weights(
-        groups, targets, LENGTHS, emotions=EMOTIONS, **options
+        expert_sets, targets, LENGTHS, emotions=EMOTIONS, **options
     )
     return dict(zip(names, weights.T, strict=True))
 
@@ -82,9 +82,9 @@ def test_capacity_is_a_random_partition_weighed_as_balanced():
 
 @both
 def test_equal_budgets_cut_everybody_to_the_poorest(targets):
-    groups = ["balanced", "specific", "biased95", "capacity"]
-    found = learn(groups, targets, equal_budget=True)
-    free = learn(groups, targets)
+    expert_sets = ["balanced", "specific", "biased95", "capacity"]
+    found = learn(expert_sets, targets, equal_budget=True)
+    free = learn(expert_sets, targets)
     poorest = min(LENGTHS[w > 0].sum() for w in free.values())
     used = {name: LENGTHS[w > 0].sum() for name, w in found.items()}
     assert max(used.values()) <= poorest
@@ -110,7 +110,9 @@ def test_a_class_without_clips_is_named():
         learn(["balanced"], np.eye(3)[[0, 0, 1, 1, 0, 1]])
 
 
-@pytest.mark.parametrize("group", ["blend", "biased", "biased100", "specific/sad"])
-def test_an_unknown_group_names_those_that_exist(group):
-    with pytest.raises(ValueError, match=f"'{group}', expected one of balanced, spec"):
-        learn([group], HARD)
+@pytest.mark.parametrize("expert set", ["blend", "biased", "biased100", "specific/sad"])
+def test_an_unknown_group_names_those_that_exist(expert_set):
+    with pytest.raises(
+        ValueError, match=f"'{expert_set}', expected one of balanced, spec"
+    ):
+        learn([expert_set], HARD)

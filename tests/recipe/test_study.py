@@ -92,7 +92,7 @@ def test_options_of_a_job_hold_its_seed_and_the_groups_of_its_systems(make_place
     written = yaml.safe_load(path.read_text())
     assert written["norm"] == "corpus" and written["learning"]["max_iterations"] == 3
     assert written["learning"]["seed"] == job.seed == 1
-    assert written["groups"] == ["balanced", "specific", "capacity"]
+    assert written["expert_sets"] == ["balanced", "specific", "capacity"]
 
 
 def test_missing_features_are_told_by_corpus_and_place(make_place, capsys, caplog):

@@ -214,3 +214,10 @@ def test_a_depth_below_one_is_refused_and_a_large_one_is_what_the_bank_has(deep_
     with pytest.raises(ValueError, match="depth is 0, expected at least 1"):
         RoutedQuantizer(deep_bank, "specific-cosine", depth=0)
     assert RoutedQuantizer(deep_bank, "specific-cosine", depth=9).depth == 3
+
+
+def test_an_artifact_that_calls_its_system_an_arm_is_read(deep_bank, tmp_path):
+    RoutedQuantizer(deep_bank, "specific-soft").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"system":', '"arm":'))
+    assert emoq_plugin.load(tmp_path).system.name == "specific-soft"

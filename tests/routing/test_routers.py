@@ -198,14 +198,14 @@ def test_an_unknown_router_names_those_that_exist():
 
 
 def test_systems_that_a_bank_cannot_serve_are_explained(bank):
-    with pytest.raises(ValueError, match="no expert group 'biased95'.*'capacity'"):
+    with pytest.raises(ValueError, match="no expert set 'biased95'.*'capacity'"):
         System.parse("biased95-cosine").experts(bank)
     with pytest.raises(ValueError, match="3 experts: name a router.*specific-dist"):
         System.parse("specific").experts(bank)
     with pytest.raises(ValueError, match="one expert.*write 'balanced'"):
         System.parse("balanced-soft").experts(bank)
     without = bank.subset(SPECIFIC)
-    with pytest.raises(ValueError, match="no expert group 'balanced'"):
+    with pytest.raises(ValueError, match="no expert set 'balanced'"):
         System.parse("specific-gain").experts(without)
 
 

@@ -135,7 +135,7 @@ class StudyConfig:
             raise ValueError(f"train_on '{self.train_on}', expected one of {TRAIN_ON}")
         # Groups of experts follow from the systems.
         known = {"base": str, "seeds": list[int], **get_type_hints(QuantizerConfig)}
-        del known["groups"]
+        del known["expert_sets"]
         for name, entry in self.quantizers.items():
             check_options(entry, known, f"quantizers: {name}")
             check_types(entry, known, f"quantizers: {name}")
@@ -439,14 +439,14 @@ class Study:
             If no name matches.
         """
         folds = self.fold_names()
-        groups = [folds] if self.crosses else [(fold,) for fold in folds]
+        expert_sets = [folds] if self.crosses else [(fold,) for fold in folds]
         corpus = JOINED if self.crosses else self.corpus
         jobs = [
-            Job(corpus, feature, quantizer, seed, group)
+            Job(corpus, feature, quantizer, seed, expert_set)
             for feature in self.config.features
             for quantizer, entry in self.config.quantizers.items()
             for seed in entry.get("seeds", [0])
-            for group in groups
+            for expert_set in expert_sets
         ]
         found = [job for job in jobs if fnmatch(job.name, f"*{pattern}*")]
         if not found:
@@ -557,7 +557,7 @@ class Study:
         )
 
     def quantizer_options(self, job: Job, systems: Sequence[str]) -> dict[str, Any]:
-        """Return options of a quantizer: its base, what differs, groups and seed."""
+        """Return options of a quantizer: its base, differences, expert sets, seed."""
         named = (
             System.parse(part).expert_set
             for system in systems
@@ -571,7 +571,7 @@ class Study:
             **base,
             **own,
             # The linear router is fitted to `specific`, whatever the systems are.
-            "groups": list(dict.fromkeys([BALANCED, SPECIFIC, *named])),
+            "expert_sets": list(dict.fromkeys([BALANCED, SPECIFIC, *named])),
             "learning": learning | {"seed": job.seed},
         }
 
