@@ -161,7 +161,7 @@ def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
     if not options.quantizer_config or not stages & {4, 5, 6}:
         return
     from emoq_plugin.learning.fit_bank import QuantizerConfig
-    from emoq_plugin.routing.calibrated import CalibratedSettings
+    from emoq_plugin.routing.fit_calibrated import CalibratedSettings
     from emoq_plugin.routing.systems import expert_sets_of, parse_systems
 
     path = options.quantizer_config

@@ -39,7 +39,7 @@ from emoq_plugin.units.store import UnitStore
 EMOTIONS = ["angry", "happy", "neutral"]
 CARD = FeatureCard("fbank", [], 4, 50.0, 16000)
 QUANTIZER = (
-    "norm: corpus\ngroups: [balanced, specific]\nlearning: {max_iterations: 3}\n"
+    "norm: corpus\nexpert_sets: [balanced, specific]\nlearning: {max_iterations: 3}\n"
 )
 RATES = ["4x1", "4x3"]
 SYSTEMS = ["balanced", "specific-distortion", "specific-soft"]

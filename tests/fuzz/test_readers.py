@@ -215,7 +215,7 @@ def one(name, text):
 
 
 QUANTIZER = """norm: level
-groups: [balanced, specific]
+expert_sets: [balanced, specific]
 chunk_frames: 4096
 memory_mb: 512.0
 learning: {max_iterations: 2, tolerance: 1.0e-4, init: k-means++}

@@ -94,7 +94,7 @@ class Experiment:
         for path, text in (
             ("data/emotions", "\n".join(EMOTIONS) + "\n"),
             ("fbank.yaml", "encoder: fbank\nconf: {num_mel_bins: 8}\n"),
-            ("quantizer.yaml", "groups: [balanced, specific]\n"),
+            ("quantizer.yaml", "expert_sets: [balanced, specific]\n"),
             ("probe.yaml", "C: 0.1\n"),
         ):
             (self.root / path).write_text(text)
@@ -406,7 +406,7 @@ def test_an_input_that_changed_is_noticed_whatever_its_time(undisturbed, tmp_pat
 def test_a_stage_that_is_done_again_makes_the_later_ones_stale(undisturbed, tmp_path):
     here = undisturbed.copy(tmp_path / "here")
     (here.root / "quantizer.yaml").write_text(
-        "groups: [balanced, specific]\nnorm: clip"
+        "expert_sets: [balanced, specific]\nnorm: clip"
     )
     here.finish("learn_codebooks")
     assert "changed: exp/quantizer" in here.finish("encode_units")

@@ -49,7 +49,7 @@ def make_corpus(root):
     (data / "emotions").write_text("\n".join(EMOTIONS) + "\n")
     (root / "fbank.yaml").write_text("encoder: fbank\nconf: {num_mel_bins: 8}\n")
     (root / "quantizer.yaml").write_text(
-        "groups: [balanced, specific]\ncalibrated: {codewords: 8, parts: 3}\n"
+        "expert_sets: [balanced, specific]\ncalibrated: {codewords: 8, parts: 3}\n"
     )
     formatted, dump = root / "dump/raw", root / "dump/fbank"
     emotions = f"--emotions {data}/emotions"

@@ -110,7 +110,7 @@ def test_a_class_without_clips_is_named():
         learn(["balanced"], np.eye(3)[[0, 0, 1, 1, 0, 1]])
 
 
-@pytest.mark.parametrize("expert set", ["blend", "biased", "biased100", "specific/sad"])
+@pytest.mark.parametrize("expert_set", ["blend", "biased", "biased100", "specific/sad"])
 def test_an_unknown_group_names_those_that_exist(expert_set):
     with pytest.raises(
         ValueError, match=f"'{expert_set}', expected one of balanced, spec"
