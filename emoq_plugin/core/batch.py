@@ -55,12 +55,13 @@ def check_batch(x: Tensor, lengths: Tensor | None, dimension: int) -> Tensor:
         return lengths
     lengths = torch.as_tensor(lengths)
     found = lengths.tolist()  # before it may move to a GPU
-    if lengths.shape != (len(x),) or max(found, default=0) > x.shape[1]:
+    fit = all(0 <= n <= x.shape[1] for n in found)
+    if lengths.shape != (len(x),) or not fit:
         raise ValueError(f"lengths {found} do not fit a batch {tuple(x.shape)}")
-    if min(found, default=1) < 1:
+    if 0 in found:
         raise ValueError(
-            f"clip {found.index(min(found))} of the batch has {min(found)} frames, "
-            "expected at least one frame"
+            f"clip {found.index(0)} of the batch has no frame, expected at least one "
+            "frame"
         )
     return lengths.to(x.device, torch.long)
 

@@ -144,10 +144,10 @@ def _what_is_not_finite(
     where = ""
     if mask is not None:
         inside = torch.where(mask[..., None], frames, 0)
-        energy = inside.double().square().sum(dim=(1, 2))
-        clip = int((~energy.isfinite()).int().argmax())
-        if energy.isfinite().all():  # what is removed or divided by makes it so
-            clip = int(energy.argmax())
+        energy = inside.double().square().sum(dim=(1, 2))  # (B,)
+        if speaker_mean is not None:
+            energy = energy + speaker_mean.double().square().sum(dim=1)
+        clip = int(energy.nan_to_num(torch.inf, torch.inf).argmax())
         where, frames = f"utterance {clip} of the batch: ", inside[clip]
         speaker_mean = None if speaker_mean is None else speaker_mean[clip]
     bad = (~frames.isfinite()).any(dim=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import BALANCED, CodebookBank
-from emoq_plugin.routing.base import Router, RoutingInputs, get_router
+from emoq_plugin.routing.base import Router, RoutingInputs, get_router, routers
 
 CONTINUOUS = "continuous"  # features that nobody quantized: the upper bound
 SPECIFIC = "specific"
@@ -49,8 +49,14 @@ class System:
     beside: "System | None" = None
 
     @classmethod
-    def parse(cls, name: str) -> "System":
+    def parse(cls, name: str, *, known: bool = True) -> "System":
         """Read ``balanced``, ``<expert set>-<router>``, or two of them with ``+``.
+
+        Parameters
+        ----------
+        name : str
+        known : bool, default=True
+            False lets routers pass that do not exist: names of foreign results.
 
         Raises
         ------
@@ -63,11 +69,10 @@ class System:
             raise ValueError(
                 f"system '{name}', expected balanced or <expert set>-<router>"
             )
-        if dash:
+        if dash and known:
             get_router(router)
-        return cls(
-            expert_set, router if dash else None, cls.parse(beside) if plus else None
-        )
+        after = cls.parse(beside, known=known) if plus else None
+        return cls(expert_set, router if dash else None, after)
 
     @property
     def name(self) -> str:
@@ -100,7 +105,7 @@ class System:
         if self.beside:
             codes = System(self.expert_set, self.router_name)
             return f"{codes.title} + route of {self.beside.title} (control)"
-        if self.router is None:
+        if self.router_name is None:
             titles = {CONTINUOUS: "continuous features", BALANCED: "balanced RVQ"}
             return titles.get(self.expert_set, self.expert_set)
         if self.expert_set.startswith(BIASED):
@@ -111,7 +116,8 @@ class System:
             name = "Emo-Q"
         else:
             name = self.expert_set
-        return f"{name}, {self.router.title or f'{self.router_name} router'}"
+        known = routers().get(self.router_name)
+        return f"{name}, {known and known.title or f'{self.router_name} router'}"
 
     @property
     def is_control(self) -> bool:
@@ -122,7 +128,8 @@ class System:
     @property
     def needs_labels(self) -> bool:
         """Whether the route is that of a control, which no encoder can find."""
-        return self.router is not None and self.router.is_control
+        known = routers().get(self.router_name)
+        return known is not None and known.is_control
 
     @property
     def order(self) -> tuple:
@@ -193,13 +200,13 @@ def parse_systems(names: Iterable[str]) -> list[System]:
 
 
 def display_name(name: str) -> str:
-    """Spell a system for readers; see `System.title`."""
-    return System.parse(name).title
+    """Spell a system for readers, also a foreign one; see `System.title`."""
+    return System.parse(name, known=False).title
 
 
 def is_control(name: str) -> bool:
     """Return whether a system only helps to read others; see `System.is_control`."""
-    return System.parse(name).is_control
+    return System.parse(name, known=False).is_control
 
 
 def expert_sets_of(systems: Iterable[System]) -> list[str]:

@@ -83,7 +83,7 @@ def test_a_wrong_line_is_named_by_file_and_line(tmp_path, changes, message):
     ("line", "message"),
     [
         ('{"fold": "0", ', ":1: "),
-        ("[1, 2]", r":1: found \[1, 2\], expected \['system'"),
+        ("[1, 2]", r":1: found \[1, 2\], expected \['bitrate_bps'"),
         ('{"fold": "0"}', r":1: found \['fold'\], expected"),
         ("", "no predictions"),
     ],

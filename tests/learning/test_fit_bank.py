@@ -138,7 +138,7 @@ def test_the_learning_log_stands_beside_the_bank(tmp_path):
 
 def test_a_configuration_is_read_from_yaml(tmp_path):
     path = tmp_path / "q.yaml"
-    path.write_text("norm: clip\ngroups: [balanced]\nlearning:\n  seed: 3\n")
+    path.write_text("norm: clip\nexpert_sets: [balanced]\nlearning:\n  seed: 3\n")
     config = QuantizerConfig.read(path)
     assert (config.norm, config.expert_sets) == ("clip", ["balanced"])
     assert config.learning == {"seed": 3}

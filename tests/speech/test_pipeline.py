@@ -175,7 +175,7 @@ def test_one_speaker_gives_the_mean_that_a_speaker_normalisation_needs(
         ([], ["audio/a.wav", "audio/a.wav"], "are both called 'a'"),
         ([], ["quantizer"], "holds no audio file"),
         ([], ["audio/none.wav"], "audio file is missing"),
-        (["--system", "wrong-distortion"], ["audio"], "no expert group 'wrong'"),
+        (["--system", "wrong-distortion"], ["audio"], "no expert set 'wrong'"),
     ],
 )
 def test_wrong_calls_end_with_a_message(

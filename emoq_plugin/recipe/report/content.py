@@ -77,7 +77,7 @@ def _finite(value: Any) -> float | None:
 
 def system_order(system: str) -> tuple:
     """Sort systems: continuous, balanced, Emo-Q and its kin, controls last."""
-    control, expert_set, name = System.parse(system).order
+    control, expert_set, name = System.parse(system, known=False).order
     return (control, expert_set, name != EMOQ, name)
 
 
