@@ -192,7 +192,7 @@ def test_a_configuration_that_is_missing_is_no_earlier_stage(tmp_path, caplog):
     with pytest.raises(SystemExit):
         learn_codebooks.main([f"--{name}={value}" for name, value in options.items()])
     assert "mien.yaml is missing: no such file" in caplog.text
-    assert "mine.yaml" in caplog.text and "earlier stage" not in caplog.text
+    assert "clip corpus level" in caplog.text and "earlier stage" not in caplog.text
 
 
 @pytest.mark.parametrize(
