@@ -38,10 +38,11 @@ class ClipCodeSettings:
         of all; used with labels only.
     C : float, default=0.01
         Inverse regularisation strength of the logistic regression.
-    token_bits : int, default=4
+    token_bits : int, default=3
         Of the token that comes first.
-    component_bits : int, default=3
-        The most that one component gets: finer ones change under little noise.
+    component_bits : int, default=2
+        The most that one component gets. Finer ones change under little noise; 1 makes
+        the most stable code, and a poorer one where there are no labels.
     components : int, default=64
         Directions that are looked at.
     max_clips : int, default=4096
@@ -53,8 +54,8 @@ class ClipCodeSettings:
     statistics: str = "mean"
     relevance: float = 16.0
     C: float = 0.01
-    token_bits: int = 4
-    component_bits: int = 3
+    token_bits: int = 3
+    component_bits: int = 2
     components: int = 64
     max_clips: int = 4096
     seed: int = 0

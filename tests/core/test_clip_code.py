@@ -73,7 +73,7 @@ def test_a_window_is_coded_as_a_clip_of_its_own():
 
 
 def test_a_shift_of_the_whole_clip_is_taken_away_up_to_the_code_s_error():
-    code = make(n_bits=24)
+    code = make(n_bits=24, component_bits=3)
     features, counts = batch([20] * 64)
     left = features - code.offset(code.encode_clips(features), n_frames=20)
     assert left.mean(dim=1).square().mean() < 0.1 * features.mean(1).square().mean()
