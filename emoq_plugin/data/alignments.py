@@ -182,13 +182,15 @@ def read_alignments(
             "'<utt> <start> <end> <phone>'"
         )
     if path.is_dir():
-        files = _by_one_name(
-            (f.stem.removesuffix("xx"), f) for f in alignment_files(path)
-        )
+        stems = _by_one_name((f.stem, f) for f in alignment_files(path))
+        # The corpus has 14b09Ea beside 14b09Eaxx: the name of all others counts.
+        older = [s for s in stems if f"{s}xx" in stems]
+        files = {s.removesuffix("xx"): f for s, f in stems.items() if s not in older}
         named = ((u.rpartition("-")[2], u) for u in utterances)
         names = _by_one_name((name, u) for name, u in named if name in files)
         table = {u: read_lablaut(files[name]) for name, u in names.items()}
         unused = [file.name for name, file in files.items() if name not in names]
+        unused += [stems[s].name for s in older]
     else:
         table = read_segments(path)
         unused = sorted(table.keys() - set(utterances))

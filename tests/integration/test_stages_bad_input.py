@@ -264,7 +264,7 @@ def test_an_unknown_yaml_option(experiment, refused):
 
 def test_an_unknown_normalisation_or_group(experiment, refused):
     experiment.write("quantizer.yaml", "norm: loudness\n")
-    assert "'loudness' is unknown, expected one of" in refused(experiment.learn)
+    assert "norm is 'loudness', expected one of" in refused(experiment.learn)
     experiment.write("quantizer.yaml", "expert_sets: [balanced, special]\n")
     assert "unknown expert set 'special'" in refused(experiment.learn)
 
