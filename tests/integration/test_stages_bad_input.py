@@ -20,7 +20,9 @@ from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
 EMOTIONS = ["angry", "happy", "sad"]
 CARD = FeatureCard("fbank", [], 3, 50.0, 16000)
-QUANTIZER = "norm: level\ngroups: [balanced, specific]\nlearning: {max_iterations: 2}\n"
+QUANTIZER = (
+    "norm: level\nexpert_sets: [balanced, specific]\nlearning: {max_iterations: 2}\n"
+)
 RATES = ["4x1", "4x2"]
 SYSTEMS = ["balanced", "specific-distortion"]
 
