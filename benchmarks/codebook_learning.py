@@ -55,7 +55,7 @@ def settings_of(task: Task, iterations: int):
     from emoq_plugin.learning.learner import LearningSettings
 
     return LearningSettings(
-        max_iterations=iterations, tolerance=-1.0, seed=task.seed, init="k-means++"
+        max_iterations=iterations, tolerance=0.0, seed=task.seed, init="k-means++"
     )
 
 

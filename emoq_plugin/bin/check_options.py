@@ -89,7 +89,7 @@ def work(options: argparse.Namespace) -> None:
     faults = [
         f"--{name} {missing_config(path)}"
         for name, path in configs.items()
-        # From stage 4 on only the name of the features counts: they may have been split.
+        # From stage 4 on only the name of the features counts.
         if path and not path.is_file() and (name != "feature_config" or 3 in stages)
     ]
     alone = (_numbers, _names, _units)
