@@ -15,6 +15,7 @@ from pathlib import Path
 
 import emoq_plugin
 from emoq_plugin.devices import is_out_of_memory
+from emoq_plugin.options import str2bool as str2bool
 from emoq_plugin.recipe.stage import FinishedMeanwhile
 
 PACKAGE = Path(emoq_plugin.__file__).parent
@@ -23,13 +24,6 @@ DEBUG = "EMOQ_DEBUG"
 READERS = ("_pickle", "json", "pickle", "safetensors", "safetensors_rust", "soundfile")
 READERS += ("tarfile", "yaml", "zipfile", "zlib")
 _WORKER_FRAME = re.compile(r'^ *File "(.+)", line \d+, in .+\n +(.+)$', re.MULTILINE)
-
-
-def str2bool(text: str) -> bool:
-    """Read `true` or `false` as ESPnet's options spell them."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    raise argparse.ArgumentTypeError(f"'{text}' is neither true nor false")
 
 
 def run_command(

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import number, optional, whole
 from emoq_plugin.files import missing_config, read_json
+from emoq_plugin.options import number, optional, whole
 from emoq_plugin.recipe.experiment import (
     TRAIN_ON,
     find_bank,

@@ -12,9 +12,9 @@ import numpy as np
 
 from emoq_plugin.batches import in_batches
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.bin._options import whole
 from emoq_plugin.devices import pick_device
 from emoq_plugin.files import read_json, read_table
+from emoq_plugin.options import whole
 from emoq_plugin.presets import config_of
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage

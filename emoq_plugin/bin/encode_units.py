@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emoq_plugin import routing, units
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import whole
+from emoq_plugin.options import whole
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,
     HELD_OUT,

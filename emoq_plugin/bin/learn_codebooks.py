@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from emoq_plugin import learning, routing
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import whole
 from emoq_plugin.devices import processes_together
+from emoq_plugin.options import whole
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import (
     CROSSFIT,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from emoq_plugin import data
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import whole
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import PARTS, speaker_folds, write_folds
 from emoq_plugin.files import read_table
+from emoq_plugin.options import whole
 from emoq_plugin.recipe.stage import Stage
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import whole
+from emoq_plugin.options import whole
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.experiment import (
     TRAIN_ON,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.bin._options import whole
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
+from emoq_plugin.options import whole
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.band import BANDS, RATES, band_facts

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from emoq_plugin.bin import ser_train
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import whole
 from emoq_plugin.devices import take_gpus
+from emoq_plugin.options import whole
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.experiment import find_bank
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from emoq_plugin import evaluation
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin._options import whole
 from emoq_plugin.files import read_table, read_yaml
+from emoq_plugin.options import whole
 from emoq_plugin.recipe.stage import Stage
 
 BATCH_SIZE = 64

@@ -11,8 +11,8 @@ from pathlib import Path
 from emoq_plugin import evaluation
 from emoq_plugin.bin import ser_infer
 from emoq_plugin.bin._command import run_command, str2bool
-from emoq_plugin.bin._options import whole
 from emoq_plugin.files import read_json, write_json
+from emoq_plugin.options import whole
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
 
