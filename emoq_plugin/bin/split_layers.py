@@ -1,56 +1,10 @@
 """Split features of several layers, encoded in one pass, into one set a layer."""
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
-
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.progress import progress
-from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.stages.split_layers import get_parser, work
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="split_layers", description=__doc__)
-    add = parser.add_argument
-    add("--feature_dir", type=Path, required=True, help="dump of layer_mode: concat")
-    add(
-        "--output_dir",
-        required=True,
-        help="of one layer, with {layer} in it: dump/wavlm_layer{layer}/all",
-    )
-    return parser
-
-
-def work(options: argparse.Namespace) -> None:
-    """Write the features of each layer, with the card that the layer has alone."""
-    from emoq_plugin.speech.encoders.layers import cards_of_layers
-    from emoq_plugin.speech.store import (
-        FeatureStore,
-        merge_feature_jobs,
-        remove_job_files,
-        write_features,
-    )
-
-    if "{layer}" not in options.output_dir:
-        raise ValueError(f"--output_dir {options.output_dir}, expected {{layer}} in it")
-    store = FeatureStore(options.feature_dir)
-    for place, card in enumerate(cards_of_layers(store.card)):
-        [layer] = card.layers
-        output = Path(options.output_dir.replace("{layer}", str(layer)))
-        stage = Stage(output, inputs=[options.feature_dir], settings={"layer": layer})
-        if stage.is_done():
-            continue
-        stage.start()
-        part = slice(place * card.dimension, (place + 1) * card.dimension)
-        items = progress(store.items(), len(store), f"layer {layer}")
-        write_features(output, card, ((utt, x[:, part]) for utt, x in items))
-        lengths = merge_feature_jobs(output, 1)
-        stage.finish(utterances=len(lengths), frames=sum(lengths.values()))
-        remove_job_files(output)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     run_command(get_parser, work, arguments)
 

@@ -27,7 +27,7 @@ class StudyTask:
 
     def __call__(self, job: Job) -> str:
         """Do what is not done yet of a job; give its name."""
-        from emoq_plugin.bin.study import run_job
+        from emoq_plugin.recipe.stages.study import run_job
 
         logging.basicConfig(level=logging.INFO)
         run_job(self.study, job, hardware={"device": self.device, "job": 1})

@@ -1,0 +1,295 @@
+"""Check the options of a recipe before its first stage works.
+
+Options have the names of the recipe's; those left out are not looked at. Lists are one
+argument, as in the scripts.
+"""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from emoq_plugin.files import missing_config, read_json
+from emoq_plugin.options import number, optional, whole
+from emoq_plugin.recipe.experiment import (
+    TRAIN_ON,
+    find_bank,
+    parse_rate,
+    parse_rates,
+)
+
+# What file names are made of: longer ones, with what is added, are too long for a disk.
+NAME = re.compile(r"[\w.+=@:,-]{1,150}")
+CHOICES = {
+    "on_error": ("stop", "drop"),
+    "multi_channel": ("error", "first", "mean"),
+    "train_on": TRAIN_ON,
+}
+WHOLE = {
+    "nj": 1,
+    "ngpu": 0,
+    "first_fold": 1,
+    "last_fold": 1,
+    "sample_rate": 1,
+    "route_depth": 1,
+    "crossfit": 0,
+    "learn_nodes": 1,
+    "learn_procs": 1,
+    "seed": 0,
+    "pack_fold": 1,
+}
+CONFIGS = (
+    "feature_config",
+    "quantizer_config",
+    "probe_config",
+    "ser_config",
+    "study_config",
+)
+LISTS = ("rates", "systems", "ser_backend", "espnet_systems")
+FOLDS = Path("data/folds")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="check_options",
+        description=__doc__,
+        usage="check_options --<option>=<value> ...",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--last_stage", type=int, default=9, help="that the recipe has")
+    for name in ("stage", "stop_stage"):
+        add(f"--{name}", type=whole(1), required=True)
+    for name, least in WHOLE.items():
+        add(f"--{name}", type=optional(whole(least)))
+    for name in ("min_seconds", "max_seconds"):
+        add(f"--{name}", type=number(0))
+    for name, choices in CHOICES.items():
+        add(f"--{name}", choices=choices)
+    for name in CONFIGS:
+        add(f"--{name}", type=Path)
+    for name in LISTS:
+        add(f"--{name}", type=str.split)
+    for name in ("model_dir", "alignments", "pack_dir"):
+        add(f"--{name}", type=optional(Path))
+    for name in ("cmd_backend", "ser_args", "espnet_rate", "pack_rate", "pack_system"):
+        add(f"--{name}")
+    for name in ("corpus", "set_name", "tag"):
+        add(f"--{name}")
+    return parser
+
+
+def work(options: argparse.Namespace) -> None:
+    """Tell all faults at once."""
+    stages = set(range(options.stage, options.stop_stage + 1))
+    configs = {name: getattr(options, name) for name in CONFIGS}
+    faults = [
+        f"--{name} {missing_config(path)}"
+        for name, path in configs.items()
+        # From stage 4 on only the name of features counts: they may have been split.
+        if path and not path.is_file() and (name != "feature_config" or 3 in stages)
+    ]
+    alone = (_numbers, _names, _units)
+    faults += [fault for check in alone for fault in check(options, stages)]
+    # What depends on several options is told when each is right.
+    together = () if faults else (_learning, _recognition, _study, _pack)
+    faults += [fault for check in together for fault in check(options, stages)]
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def _numbers(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    if not stages & set(range(1, options.last_stage + 1)):
+        yield (
+            f"--stage {options.stage} --stop_stage {options.stop_stage}: no stage "
+            f"would run, there are 1 to {options.last_stage}"
+        )
+    low, high = options.min_seconds, options.max_seconds
+    if None not in (low, high) and low >= high:
+        yield f"--min_seconds {low:g} is not below --max_seconds {high:g}"
+    if options.crossfit == 1:
+        yield "--crossfit 1: no speaker would be left to learn from, expected 0 or >= 2"
+    if (options.learn_nodes or 1) > 1 and options.cmd_backend != "slurm":
+        yield (
+            f"--learn_nodes {options.learn_nodes} needs --cmd_backend slurm, found "
+            f"{options.cmd_backend}: use --learn_procs"
+        )
+    if 3 in stages and options.model_dir and not options.model_dir.is_dir():
+        yield f"--model_dir {options.model_dir}: no such directory"
+    if options.first_fold and options.first_fold > (options.last_fold or 10**9):
+        yield (
+            f"--first_fold {options.first_fold} comes after --last_fold "
+            f"{options.last_fold}"
+        )
+    if 1 not in stages and FOLDS.is_dir():
+        there = sum(path.name.isdigit() for path in FOLDS.iterdir())
+        for name in ("first_fold", "last_fold"):
+            if (fold := getattr(options, name)) and fold > there:
+                yield f"--{name} {fold}: {FOLDS} has {there} folds"
+
+
+def _names(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    """Check what directories are called by."""
+    names = {n: getattr(options, n) for n in ("corpus", "set_name", "tag")}
+    names |= {n: c.stem for n in CONFIGS if (c := getattr(options, n))}
+    for name, value in names.items():
+        if value is not None and not NAME.fullmatch(value):
+            yield (
+                f"--{name} '{value}': expected a name of at most 150 letters, digits "
+                "and . _ + = @ : , -"
+            )
+
+
+def _units(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    """Check rates and systems by themselves."""
+    for name in ("rates", "systems"):
+        if getattr(options, name) == []:
+            yield f"--{name} is empty"
+    for rate in options.rates or ():
+        yield from _said(parse_rate, rate, name="rates")
+    for system in options.systems or ():
+        yield from _said(_check_system, system, name="systems")
+    if 9 in stages and options.last_stage == 9:
+        yield from _said(parse_rate, options.pack_rate, name="pack_rate")
+        yield from _said(_check_system, options.pack_system, name="pack_system")
+
+
+def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    """Check that stage 4 learns the experts of all systems."""
+    if not options.quantizer_config or not stages & {4, 5, 6}:
+        return
+    from emoq_plugin.learning.fit_bank import QuantizerConfig
+    from emoq_plugin.routing.fit_calibrated import CalibratedSettings
+    from emoq_plugin.routing.systems import expert_sets_of, parse_systems
+
+    path = options.quantizer_config
+    config = QuantizerConfig.read(path)
+    CalibratedSettings.read(config.calibrated, f"{path}: calibrated")
+    for system in options.systems if stages & {5, 6} else ():
+        yield from _said(_check_learned, system, config.expert_sets, name="systems")
+    if stages >= {4, 9}:
+        needed = expert_sets_of(parse_systems(options.systems))
+        learned = [
+            expert_set for expert_set in config.expert_sets if expert_set in needed
+        ]
+        yield from _said(
+            _check_learned, options.pack_system, learned, name="pack_system"
+        )
+
+
+def _said(check, *arguments, name: str) -> Iterator[str]:
+    try:
+        check(*arguments)
+    except ValueError as error:
+        yield f"--{name}: {error}"
+
+
+def _check_system(name: str) -> None:
+    """Refuse what is no system."""
+    from emoq_plugin.core.bank import BALANCED
+    from emoq_plugin.routing.systems import CAPACITY, System
+
+    system = System.parse(name)
+    if (system.expert_set == BALANCED) != (system.router is None):
+        raise ValueError(
+            f"'{name}' is no system, expected 'balanced' or <expert set>-<router>, "
+            "such as specific-distortion"
+        )
+    if system.expert_set == CAPACITY and system.router.of_class:
+        raise ValueError(
+            f"'{name}': router '{system.router}' names a class, and the experts of "
+            "'capacity' are none"
+        )
+
+
+def _check_learned(name: str, expert_sets: list[str]) -> None:
+    """Refuse a system whose experts are not learned."""
+    from emoq_plugin.routing.systems import System, expert_sets_of
+
+    needed = expert_sets_of([System.parse(name)])
+    if absent := [expert_set for expert_set in needed if expert_set not in expert_sets]:
+        raise ValueError(
+            f"'{name}' needs the experts '{absent[0]}', learned are only "
+            f"{' '.join(expert_sets)}"
+        )
+
+
+def _recognition(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    """Check stage 6."""
+    if 6 not in stages or options.ser_backend is None:
+        return
+    from emoq_plugin.evaluation.emotion_probe import HEAD_OPTIONS
+    from emoq_plugin.files import read_options, read_yaml
+
+    if not options.ser_backend:
+        yield "--ser_backend is empty, expected probe, espnet or both"
+    for backend in options.ser_backend:
+        if backend not in ("probe", "espnet"):
+            yield f"--ser_backend '{backend}', expected probe or espnet"
+    if "probe" in options.ser_backend:
+        yield from _said(
+            read_options, options.probe_config, HEAD_OPTIONS, name="probe_config"
+        )
+    if "espnet" not in options.ser_backend:
+        return
+    yield from _said(read_yaml, options.ser_config, name="ser_config")
+    yield from _said(shlex.split, options.ser_args or "", name="ser_args")
+    if options.espnet_rate not in options.rates:
+        yield (
+            f"--espnet_rate {options.espnet_rate} is not among --rates "
+            f"{' '.join(options.rates)}: give one of them, or --ser_backend probe"
+        )
+    if not options.espnet_systems:
+        yield "--espnet_systems is empty"
+    for system in options.espnet_systems:
+        if system not in options.systems:
+            known = " ".join(options.systems)
+            yield f"--espnet_systems: '{system}' is not among --systems {known}"
+
+
+def _study(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    """Check stages 3 and 7."""
+    from emoq_plugin.recipe.study.plan import StudyConfig
+    from emoq_plugin.speech.encoders.registry import read_feature_config
+
+    if 3 in stages and options.feature_config:
+        yield from _said(
+            read_feature_config, options.feature_config, name="feature_config"
+        )
+    if not stages & {7, 8} or not options.study_config:
+        return
+    yield from _said(StudyConfig.read, options.study_config, name="study_config")
+    if options.alignments and not options.alignments.exists():
+        yield f"--alignments {options.alignments}: no such directory or file"
+
+
+def _pack(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+    """Check stage 9, and what is taken from the quantizer of another recipe."""
+    if options.pack_rate is None or not (9 in stages or options.last_stage < 9):
+        return
+    if stages >= {4, 9}:
+        size, n_levels = parse_rate(options.pack_rate)
+        if parse_rates(options.rates).get(size, 0) < n_levels:
+            yield (
+                f"--pack_rate {options.pack_rate} is not learned at --rates "
+                f"{' '.join(options.rates)}"
+            )
+        last = options.last_fold or options.pack_fold
+        if not options.first_fold <= options.pack_fold <= last:
+            yield (
+                f"--pack_fold {options.pack_fold} is not among the folds "
+                f"{options.first_fold} to {last}"
+            )
+    else:
+        yield from _said(_check_bank, options, name="pack_rate")
+
+
+def _check_bank(options: argparse.Namespace) -> None:
+    bank = find_bank(options.pack_dir, options.pack_rate)
+    experts = read_json(bank / "config.json")["experts"]
+    expert_sets = list(dict.fromkeys(name.partition("/")[0] for name in experts))
+    systems = [options.pack_system] if options.pack_system else options.systems
+    for system in systems or ():
+        _check_learned(system, expert_sets)
