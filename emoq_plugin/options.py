@@ -5,9 +5,11 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-# Within `Annotated`: an argument without a name; a switch without a value.
+# Within `Annotated`: an argument without a name; a switch without a value; what the
+# parser does not have and the command adds, such as options for another program.
 POSITIONAL = "positional"
 SWITCH = "switch"
+PASSED_ON = "passed on"
 
 
 def str2bool(text: str) -> bool:
@@ -75,3 +77,4 @@ def optional(kind: Callable[[str], object]) -> Callable[[str], object]:
 
 Count = Annotated[int, whole(1)]
 Natural = Annotated[int, whole(0)]
+Seconds = Annotated[float, number(0)]

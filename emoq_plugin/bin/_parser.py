@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.options import POSITIONAL, SWITCH, str2bool
+from emoq_plugin.options import PASSED_ON, POSITIONAL, SWITCH, str2bool
 
 
 def command(
@@ -27,12 +27,23 @@ def command(
     description : str, optional
         For `--help`.
     """
+    passes_on = any(PASSED_ON in _marks(hint) for _, hint, _ in _fields(options))
 
     def get_parser() -> argparse.ArgumentParser:
-        return parser_of(options, prog=work.__name__, description=description)
+        return parser_of(
+            options,
+            prog=work.__name__,
+            description=description,
+            allow_abbrev=not passes_on,
+        )
 
     def main(arguments: Sequence[str] | None = None) -> None:
-        run_command(get_parser, lambda parsed: work(made(options, parsed)), arguments)
+        run_command(
+            get_parser,
+            lambda parsed: work(made(options, parsed)),
+            arguments,
+            passes_on=passes_on,
+        )
 
     return main
 
@@ -44,7 +55,7 @@ def parser_of(options: type, **settings: Any) -> argparse.ArgumentParser:
     says of them under `Attributes`. `Literal` gives choices, a tuple takes several
     values, `bool` is true or false, a class with a method `parse` is read by it, the
     options of a dataclass within are among the others. `Annotated` holds a function
-    that reads the text, `POSITIONAL` or `SWITCH`.
+    that reads the text, `POSITIONAL`, `SWITCH` or `PASSED_ON`.
 
     Parameters
     ----------
@@ -73,7 +84,8 @@ def parser_of(options: type, **settings: Any) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(**settings)
     for field, hint, text in _fields(options):
-        _add(parser, field, hint, text)
+        if PASSED_ON not in _marks(hint):
+            _add(parser, field, hint, text)
     return parser
 
 
@@ -101,6 +113,11 @@ def _fields(options: type) -> Iterator[tuple[dataclasses.Field, Any, str]]:
             yield field, kind, said.get(field.name, "")
 
 
+def _marks(hint: Any) -> tuple[Any, ...]:
+    """Return what `Annotated` holds besides the type."""
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+
+
 def _described(options: type) -> dict[str, str]:
     """Return what docstrings say under `Attributes`, of the bases too, as help."""
     found: dict[str, str] = {}
@@ -123,17 +140,17 @@ def _add(
     """Add one option."""
     how: dict[str, Any] = {}
     positional = False
-    while True:
+    while "type" not in how:
         origin, inner = get_origin(hint), get_args(hint)
         if origin is Annotated:
-            positional |= POSITIONAL in inner[1:]
-            if SWITCH in inner[1:]:
+            marks, hint = _marks(hint), inner[0]
+            positional |= POSITIONAL in marks
+            if SWITCH in marks:
                 how["action"] = "store_true"
-            for read in filter(callable, inner[1:]):
+            for read in filter(callable, marks):
                 how.setdefault("type", _reader(read))
-            hint = inner[0]
         elif origin in (Union, types.UnionType):
-            [hint] = [kind for kind in inner if kind is not type(None)]
+            hint = next(kind for kind in inner if kind is not type(None))
         elif origin is tuple:
             how["nargs"], hint = "+", inner[0]
         elif origin is Literal:

@@ -4,14 +4,10 @@ Options have the names of the recipe's; those left out are not looked at. Lists 
 argument, as in the scripts.
 """
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.check_options import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.check_options import RecipeOptions, check_options
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(RecipeOptions, check_options, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os.path import isfile
 from pathlib import Path
+from typing import get_args
 
-from emoq_plugin.bin import prepare_corpus
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.data.clip_table import (
     ROW_PER,
@@ -20,6 +20,7 @@ from emoq_plugin.data.clip_table import (
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, utterance_id
 from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.names import emotion_fault, id_fault
+from emoq_plugin.recipe.stages.prepare_corpus import NoMajority, write
 
 COLUMNS = """Columns, in any case: file (relative to the CSV file), speaker, emotion,
 and if you have them text, gender, votes_<emotion> (how many raters heard it), group
@@ -42,7 +43,12 @@ def get_parser() -> argparse.ArgumentParser:
         help="of a table that is not UTF-8, for example cp1252",
     )
     add("--corpus", default="", help="prefix of the ids; default: name of the file")
-    add("--output_dir", default="data", help="where all, emotions and folds are put")
+    add(
+        "--output_dir",
+        type=Path,
+        default=Path("data"),
+        help="where all, emotions and folds are put",
+    )
     add("--set_name", default="all", help="name of the data directory")
     add(
         "--one_row_per",
@@ -59,7 +65,7 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="LABEL=CLASS",
         help="rename or merge labels, for example excited=happy 'very sad=sad'",
     )
-    add("--no_majority", choices=prepare_corpus.NO_MAJORITY, default="drop")
+    add("--no_majority", choices=get_args(NoMajority), default="drop")
     add("--n_folds", type=int, help="default: 5, or as many as there are speakers")
     add("--n_valid_speakers", type=int, default=1)
     return parser
@@ -169,7 +175,7 @@ def work(options: argparse.Namespace) -> None:
     corpus = describe(table, options)
     logging.info("%s", table.found())
     clips = find_clips(corpus, path.parent)
-    prepare_corpus.write(corpus, clips, options, class_set="csv")
+    write(corpus, clips, options, class_set="csv")
 
 
 def _left_out(clip: Clip, classes: Sequence[str], no_majority: str) -> str:

@@ -1,13 +1,9 @@
 """Encode a set of utterances: one job of an array, or the merge that ends it."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.dump_features import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.dump_features import DumpFeaturesOptions, dump_features
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(DumpFeaturesOptions, dump_features, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,9 @@
 """Stage 2: every utterance as mono audio at one rate, unusable ones named."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.format_data import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.format_data import FormatDataOptions, format_data
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(FormatDataOptions, format_data, __doc__)
 
 if __name__ == "__main__":
     main()

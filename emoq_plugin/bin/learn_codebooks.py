@@ -4,14 +4,13 @@ Under torchrun or srun the processes share the frames of the fold:
 `torchrun --nproc_per_node 2 -m emoq_plugin.bin.learn_codebooks ...`.
 """
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.learn_codebooks import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.learn_codebooks import (
+    LearnCodebooksOptions,
+    learn_codebooks,
+)
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(LearnCodebooksOptions, learn_codebooks, __doc__)
 
 if __name__ == "__main__":
     main()

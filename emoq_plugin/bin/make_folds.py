@@ -1,13 +1,9 @@
 """Split a data directory into speaker-disjoint folds, deterministically."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.make_folds import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.make_folds import MakeFoldsOptions, make_folds
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(MakeFoldsOptions, make_folds, __doc__)
 
 if __name__ == "__main__":
     main()

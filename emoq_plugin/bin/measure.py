@@ -1,13 +1,9 @@
 """Stage 7: what reconstructions of every system at every rate keep, for one fold."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.measure import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.measure import MeasureOptions, measure
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(MeasureOptions, measure, __doc__)
 
 if __name__ == "__main__":
     main()

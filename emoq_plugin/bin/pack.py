@@ -6,8 +6,9 @@ from pathlib import Path
 from emoq_plugin import routing
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin._options import whole
-from emoq_plugin.recipe.experiment import find_bank, parse_rate
 from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.stages.fold_inputs import find_bank
+from emoq_plugin.units.rates import Rate
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -29,8 +30,8 @@ def work(options: argparse.Namespace) -> None:
     """Keep the experts of the system and the first levels, drop everything else."""
     source, n_levels = options.quantizer, options.n_levels
     if options.rate:
-        _, n_levels = parse_rate(options.rate)
-        source = find_bank(source, options.rate)
+        rate = Rate.parse(options.rate)
+        n_levels, source = rate.n_levels, find_bank(source, rate)
     if not source.is_dir():
         from emoq_plugin.core.artifact import local_directory
 

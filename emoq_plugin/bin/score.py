@@ -1,13 +1,9 @@
 """Score predictions of all folds: writes scores.json and RESULTS.md."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.score import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.score import ScoreOptions, score
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(ScoreOptions, score, __doc__)
 
 if __name__ == "__main__":
     main()

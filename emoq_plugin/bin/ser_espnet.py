@@ -1,13 +1,9 @@
 """Stage 6, ESPnet backend: train and apply ESPnet task on some systems of one fold."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.ser_espnet import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.ser_espnet import SerEspnetOptions, ser_espnet
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(SerEspnetOptions, ser_espnet, __doc__)
 
 if __name__ == "__main__":
     main()

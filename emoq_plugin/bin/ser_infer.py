@@ -1,13 +1,9 @@
 """Predict emotions with a trained ESPnet task; writes one line of posteriors.jsonl."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.ser_infer import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.ser_infer import SerInferOptions, ser_infer
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(SerInferOptions, ser_infer, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,9 @@
 """Stage 6, probe backend: predictions of every system at every rate of one fold."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.ser_probe import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.ser_probe import SerProbeOptions, ser_probe
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(SerProbeOptions, ser_probe, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,9 @@
 """Train ESPnet's emotion recognition task on the units of one fold."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.ser_train import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.ser_train import SerTrainOptions, ser_train
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(SerTrainOptions, ser_train, __doc__)
 
 if __name__ == "__main__":
     main()

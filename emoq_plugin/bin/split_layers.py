@@ -1,13 +1,9 @@
 """Split features of several layers, encoded in one pass, into one set a layer."""
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.split_layers import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.split_layers import SplitLayersOptions, split_layers
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(SplitLayersOptions, split_layers, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -5,14 +5,10 @@ its own codebooks, and the measures of what the units keep. Finished parts are n
 again, so a study goes on wherever it stopped.
 """
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.study import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.study import StudyOptions, study
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(StudyOptions, study, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -5,14 +5,10 @@ All other options are the recipe's, such as `--nj 32` (tasks at a time), `--ngpu
 waits for the jobs that still run, and then runs those that are not done.
 """
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.sweep import get_parser, work
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.sweep import SweepOptions, sweep
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments, passes_on=True)
-
+main = command(SweepOptions, sweep, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -7,10 +7,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emoq_plugin.files import atomic_write, read_text
 
+if TYPE_CHECKING:
+    from emoq_plugin.data.directory import DataDirectory
+
 PARTS = ("train", "valid", "test")
+# The name of a fold without a directory: every clip of every fold is learned from.
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,39 @@ def read_folds(path: str | Path) -> list[Fold]:
             *(path, len(others), ", ".join(others)),
         )
     return [Fold(n, *(_read_part(path / n / part) for part in PARTS)) for n in names]
+
+
+def read_fold(path: str | Path, name: str, data: "DataDirectory") -> Fold:
+    """Read one fold, without utterances that stage 2 dropped, checked for leaks.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of all folds.
+    name : str
+        Of one, or `all`: the clips of all folds as training clips.
+    data : DataDirectory
+        Formatted by stage 2.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fold or a speaker stands in two parts of it.
+    """
+    folds = {fold.name: fold for fold in read_folds(path)}
+    if name == ALL:
+        clips = {u for f in folds.values() for part in PARTS for u in getattr(f, part)}
+        folds[ALL] = Fold(ALL, tuple(sorted(clips)), (), ())
+    if name not in folds:
+        raise ValueError(f"{path} has no fold '{name}', but: {' '.join(folds)}")
+    fold = folds[name].restricted_to(data.utterances)
+    for part in ("train",) if name == ALL else ("train", "test"):
+        if not getattr(fold, part):
+            raise ValueError(
+                f"{Path(path) / name / part}: none of its utterances is in {data.path}"
+            )
+    check_speaker_disjoint(fold, data.speaker)
+    return fold
 
 
 def write_folds(path: str | Path, folds: Iterable[Fold]) -> None:

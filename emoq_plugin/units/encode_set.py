@@ -13,11 +13,11 @@ from emoq_plugin.batches import in_batches
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import BatchEncoding, batch_encoding
 from emoq_plugin.progress import progress
-from emoq_plugin.recipe.experiment import parse_rate
 from emoq_plugin.routing.base import RoutingInputs
 from emoq_plugin.routing.systems import System
 from emoq_plugin.speech.store import FeatureStore
 from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
+from emoq_plugin.units.rates import Rate
 from emoq_plugin.units.store import UnitWriter, write_cards
 
 
@@ -48,22 +48,21 @@ class ClipFacts:
 class Condition:
     """A system at a rate, while it is written."""
 
-    rate: str
+    rate: Rate
     system: System
     writer: UnitWriter
     counts: Mapping[str, StreamCounts]
 
     @classmethod
-    def make(cls, rate: str, system: System, output_dir: Path) -> "Condition":
-        """Make the condition of a rate such as `64x4`; nothing is written yet."""
-        size, n_levels = parse_rate(rate)
+    def make(cls, rate: Rate, system: System, output_dir: Path) -> "Condition":
+        """Make the condition; nothing is written yet."""
         writer = UnitWriter(
-            output_dir / rate / system.name,
-            size=size,
-            n_levels=n_levels,
+            output_dir / str(rate) / system.name,
+            size=rate.size,
+            n_levels=rate.n_levels,
             routed=system.router is not None,
         )
-        counts = {part: StreamCounts([size] * n_levels) for part in ("train", "test")}
+        counts = {part: StreamCounts(rate.sizes) for part in ("train", "test")}
         return cls(rate, system, writer, counts)
 
 
@@ -72,7 +71,7 @@ def encode_conditions(
     features: FeatureStore,
     facts: ClipFacts,
     *,
-    pairs: Sequence[tuple[str, System]],
+    pairs: Sequence[tuple[Rate, System]],
     routing_banks: Mapping[str, CodebookBank],
     route_depth: int,
     beam: int,
@@ -87,8 +86,8 @@ def encode_conditions(
     bank : CodebookBank
     features : FeatureStore
     facts : ClipFacts
-    pairs : sequence of (str, System)
-        `<K>x<L>`, which the bank serves, and the system.
+    pairs : sequence of (Rate, System)
+        The bank serves the rate.
     routing_banks : mapping of str to CodebookBank
         By training speaker, the bank without that speaker, which routes its clips.
     route_depth : int
@@ -108,7 +107,7 @@ def encode_conditions(
     """
     conditions = [Condition.make(rate, system, output_dir) for rate, system in pairs]
     for _, system in pairs:
-        system.experts(bank)  # an unknown group is told before any work
+        system.experts(bank)  # an unknown expert set is reported before any work
     with contextlib.ExitStack() as stack:
         for condition in conditions:
             stack.enter_context(condition.writer)
@@ -216,11 +215,11 @@ def _write_cards(
         side_bits_per_clip=condition.system.side_bits(bank),
     )
     card = {
-        "rate": condition.rate,
+        "rate": str(condition.rate),
         "system": condition.system.name,
         "experts": condition.system.experts(bank),
         "n_levels": condition.writer.n_levels,
-        "size": bank.sizes[0],
+        "size": condition.rate.size,
         "quantizer": os.path.relpath(quantizer_dir, condition.writer.directory),
         "codebooks_sha256": bank.codebooks_sha256,
         "frame_rate_hz": frame_rate,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soxr
 
-from emoq_plugin.bin import format_data
 from emoq_plugin.data.directory import DataDirectory
+from emoq_plugin.recipe.stages.format_data import FormatDataOptions, format_recording
 from emoq_plugin.speech.band import band_note, band_of
 
 RATE = 16000
@@ -72,14 +72,14 @@ def test_stage_2_notes_rates_and_bands_and_says_when_they_differ(
 def test_a_file_of_an_interrupted_run_tells_what_it_was_made_of(corpus):
     first, *_ = corpus.utterances
     corpus.samples(first, speech(44100), 44100)
-    options = format_data.get_parser().parse_args(
-        [f"--data_dir={corpus.path}", f"--emotions={corpus.emotions_file}"]
-        + [f"--output_dir={corpus.root / 'dump'}"]
+    options = FormatDataOptions(
+        data_dir=corpus.path,
+        emotions=corpus.emotions_file,
+        output_dir=corpus.root / "dump",
     )
     data = DataDirectory.read(corpus.path, corpus.emotions)
     made, again = (
-        format_data.format_recording((first, [first]), data=data, options=options)
-        for _ in range(2)
+        format_recording((first, [first]), data=data, options=options) for _ in range(2)
     )
     assert made == again and (made[0].rate, made[0].band) == (44100, 8000)
 

@@ -225,7 +225,7 @@ def test_every_open_corpus_comes_out_of_what_its_publisher_serves(
     server.files, download = served(corpus, tree, server.root)
     described = dataclasses.replace(corpora.load(corpus), download=download)
     monkeypatch.setattr(corpora, "load", lambda name: described)
-    monkeypatch.setattr(prepare_corpus, "_own_options", dict)
+    monkeypatch.setattr(prepare_corpus, "own_options", dict)
     prepare_corpus.main([*options, "--corpus_dir", "download", "--output_dir", "b"])
     emotions = read_emotions("b/emotions")
     local, fetched = (DataDirectory.read(f"{p}/all", emotions) for p in "ab")

@@ -8,11 +8,13 @@ import pytest
 import torch
 from espnet2.train.trainer import Trainer
 
-from emoq_plugin.bin import ser_infer, ser_train
+from emoq_plugin.bin import ser_train
 from emoq_plugin.espnet_adapters.ser_inputs import available, load_units, write_split
 from emoq_plugin.espnet_adapters.ser_task import SERTask
 from emoq_plugin.evaluation.predictions import read_predictions
 from emoq_plugin.files import read_json, write_json
+from emoq_plugin.recipe.stages import ser_infer
+from emoq_plugin.recipe.stages.ser_train import set_class_weights
 from emoq_plugin.units.store import UnitStore
 
 CONFIG = Path(__file__).parents[2] / "conf" / "ser" / "transformer.yaml"
@@ -145,11 +147,13 @@ def test_units_of_other_codebooks_are_refused(run, corpus, tmp_path):
     card = read_json(corpus / "units" / "units.json")
     write_json(corpus / "units" / "units.json", {**card, "codebooks_sha256": "abc"})
     with pytest.raises(ValueError, match="units have codebooks abc"):
-        ser_infer.infer(
-            exp,
-            units_dir=corpus / "units",
-            fold_dir=corpus / "data" / "folds" / "0",
-            output=tmp_path / "posteriors.jsonl",
+        ser_infer.ser_infer(
+            ser_infer.SerInferOptions(
+                exp_dir=exp,
+                units_dir=corpus / "units",
+                fold_dir=corpus / "data" / "folds" / "0",
+                output=tmp_path / "posteriors.jsonl",
+            )
         )
 
 
@@ -194,7 +198,7 @@ def test_balanced_class_weights_are_counted_on_the_training_targets(run):
     assert ser_infer.load_model(exp).class_weights == [1.0, 1.0]
     conf = {"class_weights": "balanced"}
     train = {"a": np.array([1.0, 0.0]), "b": np.array([1.0, 0.0]), "c": np.eye(2)[1]}
-    ser_train._set_class_weights(conf, train)
+    set_class_weights(conf, train)
     assert conf["class_weights"] == [0.75, 1.5]
 
 

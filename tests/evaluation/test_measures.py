@@ -12,7 +12,7 @@ from emoq_plugin.bin import encode_units, learn_codebooks, measure
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.directory import DataDirectory
-from emoq_plugin.data.folds import Fold, write_folds
+from emoq_plugin.data.folds import Fold, read_fold, write_folds
 from emoq_plugin.evaluation.emotion_probe import decoded_pooled as decoded_one_by_one
 from emoq_plugin.evaluation.geometry import distance_correlation, linear_cka
 from emoq_plugin.evaluation.measures import (
@@ -26,7 +26,6 @@ from emoq_plugin.evaluation.measures import (
     unique_codes,
 )
 from emoq_plugin.files import write_table
-from emoq_plugin.recipe.experiment import read_fold
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.encoders.encoder import FeatureCard
 from emoq_plugin.speech.store import (

@@ -36,12 +36,12 @@ from emoq_plugin.evaluation.predictions import (
 )
 from emoq_plugin.files import read_json, read_options, read_places, read_table
 from emoq_plugin.learning.fit_bank import QuantizerConfig
-from emoq_plugin.recipe.experiment import parse_rate
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.audio import fits_as_it_is, read_audio, write_audio
 from emoq_plugin.speech.encoders.encoder import FeatureCard
 from emoq_plugin.speech.encoders.registry import read_feature_config
 from emoq_plugin.speech.store import FeatureStore, merge_feature_jobs, write_features
+from emoq_plugin.units.rates import Rate
 from emoq_plugin.units.store import UnitStore, UnitWriter, parse_route, write_cards
 from tests.core.test_artifact import make as make_bank
 
@@ -257,7 +257,7 @@ STRINGS = {
         "sad=0.25 angry=0.75",
         lambda t: parse_route(t, {e: e for e in EMOTIONS}),
     ),
-    "rate": ("64x2", parse_rate),
+    "rate": ("64x2", Rate.parse),
     "entry": ("corpus/a b.wav", read_audio),
 }
 NUMBER = math.ceil(int(TOTAL) / (len(READERS) + len(STRINGS))) if TOTAL else 25

@@ -121,13 +121,16 @@ def experiment(finished, tmp_path):
 
 
 @pytest.fixture
-def refused(caplog):
+def refused(caplog, capsys):
     """Return a function that calls a stage, which must fail, and gives the message."""
 
     def call(stage, *options):
         caplog.clear()
+        capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             stage(*options)
+        if stop.value.code == 2:  # of the parser
+            return capsys.readouterr().err
         assert stop.value.code == 1
         return "\n".join(
             r.getMessage() for r in caplog.records if r.levelno == logging.ERROR

@@ -23,6 +23,7 @@ from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.files import write_table
 from emoq_plugin.learning.distributed import of_first, process_group
 from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.routing.learn import TrainingClips
 
 ROOT = Path(__file__).parents[2]
 EMOTIONS = ("angry", "sad")
@@ -92,9 +93,8 @@ def be_a_rank(output):
 
     for name in COLLECTIVES:
         setattr(distributed, name, guarded(getattr(distributed, name)))
-    clips = learn_codebooks._TrainingClips
-    clips.fit_calibrated = marked(clips.fit_calibrated)
-    clips.fit_routers = marked(clips.fit_routers)
+    for name in ("fit_shared_routers", "fit_routers"):
+        setattr(TrainingClips, name, marked(getattr(TrainingClips, name)))
     is_done = Stage.is_done
     if rank == 1:
         Stage.is_done = lambda self: self.output.name == "4x1"

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from emoq_plugin.bin import study as command
+from emoq_plugin.bin._parser import made, parser_of
+from emoq_plugin.recipe.stages.study import StudyOptions, plan_of, study
 from tests.recipe.small_study import QUANTIZER, STUDY, make_recipe
 
 
@@ -13,12 +14,12 @@ from tests.recipe.small_study import QUANTIZER, STUDY, make_recipe
 def make_place(tmp_path_factory):
     """Return a repository with the recipe `toy` and a call of the command in it."""
 
-    def make(study=STUDY):
+    def make(config=STUDY):
         root = tmp_path_factory.mktemp("repository")
         here = root / "egs2" / "toy" / "ser2"
         make_recipe(here, "toy")
         for name, text in {
-            "study/tiny.yaml": study,
+            "study/tiny.yaml": config,
             "quantizer/tiny.yaml": QUANTIZER,
             "features/fbank.yaml": "encoder: fbank\n",
             "ser/probe.yaml": "C: 0.1\n",
@@ -40,7 +41,8 @@ def make_place(tmp_path_factory):
         common = [str(x) for pair in arguments.items() for x in pair]
 
         def parse(*options):
-            return command.get_parser().parse_args([*common, *map(str, options)])
+            given = [*common, *map(str, options)]
+            return made(StudyOptions, parser_of(StudyOptions).parse_args(given))
 
         return SimpleNamespace(
             root=root,
@@ -48,8 +50,8 @@ def make_place(tmp_path_factory):
             output=output,
             config=arguments["--config"],
             parse=parse,
-            call=lambda *options: command.work(parse(*options)),
-            study=lambda *options: command._study(parse("--list", *options)),
+            call=lambda *options: study(parse(*options)),
+            study=lambda *options: plan_of(parse("--list", *options)),
         )
 
     return make

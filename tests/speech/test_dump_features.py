@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoq_plugin.bin.dump_features import main, split_by_duration
+from emoq_plugin.bin.dump_features import main
 from emoq_plugin.devices import pick_device
 from emoq_plugin.files import write_json, write_table
+from emoq_plugin.recipe.stages.dump_features import split_by_duration
 from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.speech.store import FeatureStore
 

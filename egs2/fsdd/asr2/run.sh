@@ -49,8 +49,10 @@ python3 -m emoq_plugin.bin.check_options "${checked[@]}" || exit 2
 
 # bank <quantizers of a fold> <rate>: the directory that serves it
 bank() {
-    python3 -c 'import sys; from emoq_plugin.recipe.experiment import find_bank
-print(find_bank(*sys.argv[1:]))' "$@"
+    python3 -c 'import sys
+from emoq_plugin.recipe.stages.fold_inputs import find_bank
+from emoq_plugin.units.rates import Rate
+print(find_bank(sys.argv[1], Rate.parse(sys.argv[2])))' "$@"
 }
 
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }

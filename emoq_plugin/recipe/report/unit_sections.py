@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.recipe.experiment import parse_rates
 from emoq_plugin.recipe.report.blocks import (
     Block,
     Cell,
@@ -38,6 +37,7 @@ from emoq_plugin.recipe.report.plots import (
     recoloured,
 )
 from emoq_plugin.routing.systems import CONTINUOUS, display_name, is_control
+from emoq_plugin.units.rates import Rate, deepest
 
 # ----------------------------------------------------------------------------- controls
 
@@ -162,14 +162,8 @@ def codebooks(content: Content) -> Section:
 
 
 def _deepest(rates: Iterable[str]) -> list[str]:
-    """Return the rates with most levels: the first levels of others are the same.
-
-    Examples
-    --------
-    >>> _deepest(["2x4", "64x1", "64x4"])
-    ['2x4', '64x4']
-    """
-    return [f"{size}x{levels}" for size, levels in parse_rates(list(rates)).items()]
+    """Return the rates with most levels: the first levels of others are the same."""
+    return [str(rate) for rate in deepest(map(Rate.parse, rates))]
 
 
 def _by_level(levels: Sequence[dict], kind: str) -> dict[float, Any]:

@@ -4,41 +4,22 @@ Options have the names of the recipe's; those left out are not looked at. Lists 
 argument, as in the scripts.
 """
 
-import argparse
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from emoq_plugin.data.folds import ALL
 from emoq_plugin.files import missing_config, read_json
-from emoq_plugin.options import number, optional, whole
-from emoq_plugin.recipe.experiment import (
-    TRAIN_ON,
-    find_bank,
-    parse_rate,
-    parse_rates,
-)
+from emoq_plugin.options import Count, Seconds, optional, whole
+from emoq_plugin.recipe.stages.fold_inputs import TrainOn, find_bank
+from emoq_plugin.recipe.stages.format_data import MultiChannel, OnError
+from emoq_plugin.units.rates import Rate
 
 # What file names are made of: longer ones, with what is added, are too long for a disk.
 NAME = re.compile(r"[\w.+=@:,-]{1,150}")
-CHOICES = {
-    "on_error": ("stop", "drop"),
-    "multi_channel": ("error", "first", "mean"),
-    "train_on": TRAIN_ON,
-}
-WHOLE = {
-    "nj": 1,
-    "ngpu": 0,
-    "first_fold": 1,
-    "last_fold": 1,
-    "sample_rate": 1,
-    "route_depth": 1,
-    "crossfit": 0,
-    "learn_nodes": 1,
-    "learn_procs": 1,
-    "seed": 0,
-    "pack_fold": 1,
-}
 CONFIGS = (
     "feature_config",
     "quantizer_config",
@@ -46,43 +27,73 @@ CONFIGS = (
     "ser_config",
     "study_config",
 )
-LISTS = ("rates", "systems", "ser_backend", "espnet_systems")
 FOLDS = Path("data/folds")
+LAST_STAGE = 9  # the one that packs, where a recipe has it
+
+# Scripts spell an option that is absent by an empty value.
+MaybeCount = Annotated[int | None, optional(whole(1))]
+MaybeNatural = Annotated[int | None, optional(whole(0))]
+MaybePath = Annotated[Path | None, optional(Path)]
+Words = Annotated[tuple[str, ...] | None, str.split]
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(
-        prog="check_options",
-        description=__doc__,
-        usage="check_options --<option>=<value> ...",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--last_stage", type=int, default=9, help="that the recipe has")
-    for name in ("stage", "stop_stage"):
-        add(f"--{name}", type=whole(1), required=True)
-    for name, least in WHOLE.items():
-        add(f"--{name}", type=optional(whole(least)))
-    for name in ("min_seconds", "max_seconds"):
-        add(f"--{name}", type=number(0))
-    for name, choices in CHOICES.items():
-        add(f"--{name}", choices=choices)
-    for name in CONFIGS:
-        add(f"--{name}", type=Path)
-    for name in LISTS:
-        add(f"--{name}", type=str.split)
-    for name in ("model_dir", "alignments", "pack_dir"):
-        add(f"--{name}", type=optional(Path))
-    for name in ("cmd_backend", "ser_args", "espnet_rate", "pack_rate", "pack_system"):
-        add(f"--{name}")
-    for name in ("corpus", "set_name", "tag"):
-        add(f"--{name}")
-    return parser
+def _pack_fold(text: str) -> int | str | None:
+    return text if text == ALL else optional(whole(1))(text)
 
 
-def work(options: argparse.Namespace) -> None:
-    """Tell all faults at once."""
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Options of a recipe, by the recipe's names; see its --help.
+
+    Attributes
+    ----------
+    last_stage : int
+        That the recipe has.
+    """
+
+    last_stage: int = LAST_STAGE
+    stage: Count
+    stop_stage: Count
+    corpus: str | None = None
+    set_name: str | None = None
+    tag: str | None = None
+    nj: MaybeCount = None
+    ngpu: MaybeNatural = None
+    cmd_backend: str | None = None
+    first_fold: MaybeCount = None
+    last_fold: MaybeCount = None
+    sample_rate: MaybeCount = None
+    min_seconds: Seconds | None = None
+    max_seconds: Seconds | None = None
+    on_error: OnError | None = None
+    multi_channel: MultiChannel | None = None
+    feature_config: Path | None = None
+    model_dir: MaybePath = None
+    quantizer_config: Path | None = None
+    rates: Words = None
+    systems: Words = None
+    route_depth: MaybeCount = None
+    crossfit: MaybeNatural = None
+    learn_nodes: MaybeCount = None
+    learn_procs: MaybeCount = None
+    train_on: TrainOn | None = None
+    seed: MaybeNatural = None
+    ser_backend: Words = None
+    probe_config: Path | None = None
+    ser_config: Path | None = None
+    ser_args: str | None = None
+    espnet_rate: str | None = None
+    espnet_systems: Words = None
+    study_config: Path | None = None
+    alignments: MaybePath = None
+    pack_rate: str | None = None
+    pack_system: str | None = None
+    pack_fold: Annotated[int | str | None, _pack_fold] = None
+    pack_dir: MaybePath = None
+
+
+def check_options(options: RecipeOptions) -> None:
+    """Report all faults at once."""
     stages = set(range(options.stage, options.stop_stage + 1))
     configs = {name: getattr(options, name) for name in CONFIGS}
     faults = [
@@ -93,14 +104,14 @@ def work(options: argparse.Namespace) -> None:
     ]
     alone = (_numbers, _names, _units)
     faults += [fault for check in alone for fault in check(options, stages)]
-    # What depends on several options is told when each is right.
+    # What depends on several options is reported when each is right.
     together = () if faults else (_learning, _recognition, _study, _pack)
     faults += [fault for check in together for fault in check(options, stages)]
     if faults:
         raise ValueError("\n".join(faults))
 
 
-def _numbers(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _numbers(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     if not stages & set(range(1, options.last_stage + 1)):
         yield (
             f"--stage {options.stage} --stop_stage {options.stop_stage}: no stage "
@@ -130,7 +141,7 @@ def _numbers(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
                 yield f"--{name} {fold}: {FOLDS} has {there} folds"
 
 
-def _names(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _names(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check what directories are called by."""
     names = {n: getattr(options, n) for n in ("corpus", "set_name", "tag")}
     names |= {n: c.stem for n in CONFIGS if (c := getattr(options, n))}
@@ -142,23 +153,24 @@ def _names(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
             )
 
 
-def _units(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _units(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check rates and systems by themselves."""
     for name in ("rates", "systems"):
-        if getattr(options, name) == []:
+        if getattr(options, name) == ():
             yield f"--{name} is empty"
     for rate in options.rates or ():
-        yield from _said(parse_rate, rate, name="rates")
+        yield from _said(Rate.parse, rate, name="rates")
     for system in options.systems or ():
         yield from _said(_check_system, system, name="systems")
-    if 9 in stages and options.last_stage == 9:
-        yield from _said(parse_rate, options.pack_rate, name="pack_rate")
+    if LAST_STAGE in stages and options.last_stage == LAST_STAGE:
+        yield from _said(Rate.parse, options.pack_rate, name="pack_rate")
         yield from _said(_check_system, options.pack_system, name="pack_system")
 
 
-def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _learning(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check that stage 4 learns the experts of all systems."""
-    if not options.quantizer_config or not stages & {4, 5, 6}:
+    learns_all = LAST_STAGE in stages and options.pack_fold == ALL
+    if not options.quantizer_config or not (stages & {4, 5, 6} or learns_all):
         return
     from emoq_plugin.learning.fit_bank import QuantizerConfig
     from emoq_plugin.routing.fit_calibrated import CalibratedSettings
@@ -169,11 +181,11 @@ def _learning(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
     CalibratedSettings.read(config.calibrated, f"{path}: calibrated")
     for system in options.systems if stages & {5, 6} else ():
         yield from _said(_check_learned, system, config.expert_sets, name="systems")
-    if stages >= {4, 9}:
+    learned = config.expert_sets
+    if stages >= {4, LAST_STAGE} and not learns_all:
         needed = expert_sets_of(parse_systems(options.systems))
-        learned = [
-            expert_set for expert_set in config.expert_sets if expert_set in needed
-        ]
+        learned = [name for name in learned if name in needed]
+    if stages >= {4, LAST_STAGE} or learns_all:
         yield from _said(
             _check_learned, options.pack_system, learned, name="pack_system"
         )
@@ -216,7 +228,7 @@ def _check_learned(name: str, expert_sets: list[str]) -> None:
         )
 
 
-def _recognition(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _recognition(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check stage 6."""
     if 6 not in stages or options.ser_backend is None:
         return
@@ -249,7 +261,7 @@ def _recognition(options: argparse.Namespace, stages: set[int]) -> Iterator[str]
             yield f"--espnet_systems: '{system}' is not among --systems {known}"
 
 
-def _study(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _study(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check stages 3 and 7."""
     from emoq_plugin.recipe.study.plan import StudyConfig
     from emoq_plugin.speech.encoders.registry import read_feature_config
@@ -265,13 +277,14 @@ def _study(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
         yield f"--alignments {options.alignments}: no such directory or file"
 
 
-def _pack(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
+def _pack(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check stage 9, and what is taken from the quantizer of another recipe."""
-    if options.pack_rate is None or not (9 in stages or options.last_stage < 9):
+    packs = LAST_STAGE in stages or options.last_stage < LAST_STAGE
+    if options.pack_rate is None or not packs or options.pack_fold == ALL:
         return
-    if stages >= {4, 9}:
-        size, n_levels = parse_rate(options.pack_rate)
-        if parse_rates(options.rates).get(size, 0) < n_levels:
+    if stages >= {4, LAST_STAGE}:
+        rate = Rate.parse(options.pack_rate)
+        if not any(r.serves(rate) for r in map(Rate.parse, options.rates)):
             yield (
                 f"--pack_rate {options.pack_rate} is not learned at --rates "
                 f"{' '.join(options.rates)}"
@@ -286,8 +299,8 @@ def _pack(options: argparse.Namespace, stages: set[int]) -> Iterator[str]:
         yield from _said(_check_bank, options, name="pack_rate")
 
 
-def _check_bank(options: argparse.Namespace) -> None:
-    bank = find_bank(options.pack_dir, options.pack_rate)
+def _check_bank(options: RecipeOptions) -> None:
+    bank = find_bank(options.pack_dir, Rate.parse(options.pack_rate))
     experts = read_json(bank / "config.json")["experts"]
     expert_sets = list(dict.fromkeys(name.partition("/")[0] for name in experts))
     systems = [options.pack_system] if options.pack_system else options.systems

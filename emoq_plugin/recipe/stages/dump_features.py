@@ -1,20 +1,19 @@
 """Encode a set of utterances: one job of an array, or the merge that ends it."""
 
-import argparse
 import heapq
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from emoq_plugin.batches import in_batches
-from emoq_plugin.options import str2bool
 from emoq_plugin.devices import pick_device
 from emoq_plugin.files import read_json, read_table
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count
 from emoq_plugin.presets import config_of
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage
@@ -35,25 +34,69 @@ from emoq_plugin.speech.store import (
 WINDOW_SECONDS = 300
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="dump_features", description=__doc__)
-    add = parser.add_argument
-    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
-    add("--output_dir", type=Path, required=True, help="dump/<feature>/<set>")
-    add(
-        "--config",
-        type=config_of("features"),
-        required=True,
-        help="file or name of conf/features",
-    )
-    add("--model_dir", help="local model directory, instead of the config's model")
-    add("--nj", type=whole(1), default=1, help="number of jobs")
-    add("--job", type=whole(1), default=1, help="number of this job, from 1")
-    add("--merge", type=str2bool, default=False, help="join finished jobs")
-    add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
-    add("--num_threads", type=whole(1), default=1, help="threads of one job on the CPU")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class DumpFeaturesOptions:
+    """Options of stage 3.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Formatted set, dump/raw/<set>.
+    output_dir : Path
+        dump/<feature>/<set>.
+    config : Path
+        File or name of conf/features.
+    model_dir : Path, optional
+        Local model directory, instead of the config's model.
+    nj : int
+        Number of jobs.
+    job : int
+        Number of this job, from 1.
+    merge : bool
+        Join finished jobs.
+    device : {"cpu", "cuda", "auto"}
+        Where it is computed.
+    num_threads : int
+        Threads of one job on the CPU.
+    """
+
+    data_dir: Path
+    output_dir: Path
+    config: Annotated[Path, config_of("features")]
+    model_dir: Path | None = None
+    nj: Count = 1
+    job: Count = 1
+    merge: bool = False
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    num_threads: Count = 1
+
+
+def dump_features(options: DumpFeaturesOptions) -> None:
+    """Do one job, or merge."""
+    if not 1 <= options.job <= options.nj:
+        raise ValueError(f"--job {options.job}, expected 1 to --nj {options.nj}")
+    name, conf = read_feature_config(options.config)
+    if options.model_dir:
+        conf["model"] = str(options.model_dir)
+        if not options.model_dir.is_dir():
+            raise FileNotFoundError(
+                f"--model_dir {options.model_dir}: no such directory"
+            )
+    whole, of_job = _stages(options, name, conf)
+    if whole.is_done():
+        if options.merge and any(options.output_dir.glob(JOB_MARKERS)):
+            whole.hold()  # a merge was killed at its end
+            remove_job_files(options.output_dir)
+        return
+    if options.merge:
+        _merge(options, whole, [of_job(job) for job in range(1, options.nj + 1)])
+        return
+    stage = of_job(options.job)
+    if stage.is_done():
+        return
+    stage.start()
+    whole.withdraw()
+    _run_job(options, name, conf, stage)
 
 
 def split_by_duration(
@@ -86,13 +129,15 @@ def split_by_duration(
     return sorted(chosen)
 
 
-def _stages(options: argparse.Namespace, name: str, conf: dict[str, Any]):
-    """Return the stage of the whole set and a function that gives stage of a job."""
+def _stages(
+    options: DumpFeaturesOptions, name: str, conf: dict[str, Any]
+) -> tuple[Stage, Callable[[int], Stage]]:
+    """Return the stage of the whole set, and a function of a job to its stage."""
     encoder = encoder_class(name, **conf)
     files = encoder.input_files(**conf)
     settings = {"encoder": name, "conf": dict(conf), "version": encoder.VERSION}
     if files:
-        # The content of a local model counts, not the place where it stands.
+        # The content of a local model counts, not its place.
         settings["conf"].pop("model", None)
     inputs = [options.data_dir, *files]
     whole = Stage(options.output_dir, inputs=inputs, settings=settings)
@@ -108,7 +153,7 @@ def _stages(options: argparse.Namespace, name: str, conf: dict[str, Any]):
     return whole, of_job
 
 
-def _read_slice(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, int]]:
+def _read_slice(options: DumpFeaturesOptions) -> tuple[dict[str, str], dict[str, int]]:
     wav = read_table(options.data_dir / "wav.scp")
     path = options.data_dir / "utt2num_samples"
     if not path.exists():
@@ -117,7 +162,7 @@ def _read_slice(options: argparse.Namespace) -> tuple[dict[str, str], dict[str, 
     differ = sorted(set(wav) ^ set(samples))
     if differ:
         raise ValueError(
-            f"{options.data_dir}: utterance '{differ[0]}' stands in only one of "
+            f"{options.data_dir}: utterance '{differ[0]}' is in only one of "
             f"wav.scp and utt2num_samples ({len(differ)} such): format it again"
         )
     mine = split_by_duration(samples, options.nj, job=options.job)
@@ -155,7 +200,9 @@ def encode_utterances(
         yield from zip(window, encoder(waves, utterances=window))
 
 
-def _run_job(options, name: str, conf: dict[str, Any], stage: Stage) -> None:
+def _run_job(
+    options: DumpFeaturesOptions, name: str, conf: dict[str, Any], stage: Stage
+) -> None:
     import torch
 
     torch.set_num_threads(options.num_threads)
@@ -176,7 +223,7 @@ def _run_job(options, name: str, conf: dict[str, Any], stage: Stage) -> None:
     )
 
 
-def _merge(options: argparse.Namespace, whole: Stage, jobs: Sequence[Stage]) -> None:
+def _merge(options: DumpFeaturesOptions, whole: Stage, jobs: Sequence[Stage]) -> None:
     whole.start()
     for number, job in enumerate(jobs, 1):
         if (
@@ -196,31 +243,3 @@ def _merge(options: argparse.Namespace, whole: Stage, jobs: Sequence[Stage]) -> 
         len(lengths),
         sum(lengths.values()),
     )
-
-
-def work(options: argparse.Namespace) -> None:
-    """Do one job, or merge."""
-    if not 1 <= options.job <= options.nj:
-        raise ValueError(f"--job {options.job}, expected 1 to --nj {options.nj}")
-    name, conf = read_feature_config(options.config)
-    if options.model_dir:
-        conf["model"] = options.model_dir
-        if not Path(options.model_dir).is_dir():
-            raise FileNotFoundError(
-                f"--model_dir {options.model_dir}: no such directory"
-            )
-    whole, of_job = _stages(options, name, conf)
-    if whole.is_done():
-        if options.merge and any(options.output_dir.glob(JOB_MARKERS)):
-            whole.hold()  # a merge was killed at its end
-            remove_job_files(options.output_dir)
-        return
-    if options.merge:
-        _merge(options, whole, [of_job(job) for job in range(1, options.nj + 1)])
-        return
-    stage = of_job(options.job)
-    if stage.is_done():
-        return
-    stage.start()
-    whole.withdraw()
-    _run_job(options, name, conf, stage)

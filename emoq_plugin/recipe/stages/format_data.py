@@ -1,6 +1,5 @@
 """Stage 2: every utterance as mono audio at one rate, unusable ones named."""
 
-import argparse
 import hashlib
 import logging
 import shutil
@@ -12,12 +11,12 @@ from functools import partial
 from itertools import chain
 from os.path import isfile
 from pathlib import Path
+from typing import Literal
 
 import soundfile
 
 from emoq_plugin import data as data_code
 from emoq_plugin import speech
-from emoq_plugin.options import str2bool
 from emoq_plugin.data.directory import (
     DataDirectory,
     by_recording,
@@ -28,6 +27,7 @@ from emoq_plugin.data.directory import (
 )
 from emoq_plugin.data.names import AUDIO_SUFFIX, further_tables
 from emoq_plugin.files import read_table, write_table
+from emoq_plugin.options import Count, Seconds
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.audio import (
@@ -39,6 +39,9 @@ from emoq_plugin.speech.audio import (
 )
 from emoq_plugin.speech.band import BANDS, RATES, band_facts, band_of
 from emoq_plugin.speech.pipes import is_pipe
+
+OnError = Literal["stop", "drop"]
+MultiChannel = Literal[MULTI_CHANNEL]
 
 
 @dataclass(frozen=True)
@@ -54,35 +57,81 @@ class Outcome:
     fault: str = ""
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the options of this command."""
-    parser = argparse.ArgumentParser(prog="format_data", description=__doc__)
-    parser.add_argument("--data_dir", required=True, help="directory with wav.scp")
-    parser.add_argument("--emotions", required=True, help="class order, one a line")
-    parser.add_argument("--output_dir", required=True, help="dump/raw/<set>")
-    parser.add_argument("--sample_rate", type=int, default=16000, help="Hz")
-    parser.add_argument(
-        "--min_seconds", type=float, default=0.1, help="shorter ones are dropped"
+@dataclass(frozen=True, kw_only=True)
+class FormatDataOptions:
+    """Options of stage 2.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Directory with wav.scp.
+    emotions : Path
+        Class order, one a line.
+    output_dir : Path
+        dump/raw/<set>.
+    sample_rate : int
+        Hz.
+    min_seconds : float
+        Shorter ones are dropped.
+    max_seconds : float
+        Longer ones are dropped.
+    on_error : {"stop", "drop"}
+        For missing, unreadable, empty, NaN or silent audio.
+    multi_channel : {"error", "first", "mean"}
+        What becomes of more than one channel.
+    allow_pipe : bool
+        Run commands in wav.scp.
+    nj : int
+        Threads.
+    """
+
+    data_dir: Path
+    emotions: Path
+    output_dir: Path
+    sample_rate: Count = 16000
+    min_seconds: Seconds = 0.1
+    max_seconds: Seconds = 60.0
+    on_error: OnError = "stop"
+    multi_channel: MultiChannel = "error"
+    allow_pipe: bool = False
+    nj: Count = 1
+
+
+def format_data(options: FormatDataOptions) -> None:
+    """Format all utterances unless that is done.
+
+    Raises
+    ------
+    ValueError
+        Listing every unusable recording (`--on_error stop`), or if nothing is left.
+    """
+    data_dir, output = options.data_dir, options.output_dir
+    if data_dir.resolve() == output.resolve():
+        raise ValueError(f"{output}: --output_dir is --data_dir, expected another one")
+    emotions = read_emotions(options.emotions)
+    data = DataDirectory.read(data_dir, emotions)
+    stage = _stage(data, options)
+    if stage.is_done():
+        return
+    stage.start()
+    _forget_other_settings(output / "wav", stage.fingerprint)
+    outcomes = _format_all(data, options)
+    faults = [o.fault for o in outcomes if o.fault]
+    if faults and options.on_error == "stop":
+        raise ValueError(
+            fault_report(data_dir, faults)
+            + "\nMend or remove them, or leave them out with --on_error drop"
+        )
+    _write(data, outcomes, options)
+    _log_kept(data.subset([o.utterance for o in outcomes if o.entry]), emotions)
+    stage.finish(
+        kept=sum(bool(o.entry) for o in outcomes),
+        dropped=sum(not o.entry for o in outcomes),
     )
-    parser.add_argument(
-        "--max_seconds", type=float, default=60.0, help="longer ones are dropped"
-    )
-    parser.add_argument(
-        "--on_error",
-        choices=("stop", "drop"),
-        default="stop",
-        help="for missing, unreadable, empty, NaN or silent audio",
-    )
-    parser.add_argument("--multi_channel", choices=MULTI_CHANNEL, default="error")
-    parser.add_argument(
-        "--allow_pipe", type=str2bool, default=False, help="run commands in wav.scp"
-    )
-    parser.add_argument("--nj", type=int, default=1, help="threads")
-    return parser
 
 
 def format_recording(
-    group: tuple[str, list[str]], *, data: DataDirectory, options: argparse.Namespace
+    group: tuple[str, list[str]], *, data: DataDirectory, options: FormatDataOptions
 ) -> list[Outcome]:
     """Check the utterances of one recording, which is opened once."""
     name, utterances = group
@@ -97,11 +146,11 @@ def format_utterance(
     recording: Recording,
     *,
     data: DataDirectory,
-    options: argparse.Namespace,
+    options: FormatDataOptions,
 ) -> Outcome:
     """Check one utterance; write a file only where the original does not fit."""
     segment = data.part(utterance)
-    written = Path(options.output_dir) / "wav" / f"{utterance}{AUDIO_SUFFIX}"
+    written = options.output_dir / "wav" / f"{utterance}{AUDIO_SUFFIX}"
     if written.exists():  # by an interrupted run with the same settings
         with soundfile.SoundFile(written) as stream:
             if stream.comment:  # none from before there were any
@@ -127,40 +176,7 @@ def format_utterance(
     return Outcome(utterance, str(written), len(samples), rate, band)
 
 
-def work(options: argparse.Namespace) -> None:
-    """Format all utterances unless that is done.
-
-    Raises
-    ------
-    ValueError
-        Listing every unusable recording (`--on_error stop`), or if nothing is left.
-    """
-    data_dir, output = Path(options.data_dir), Path(options.output_dir)
-    if data_dir.resolve() == output.resolve():
-        raise ValueError(f"{output}: --output_dir is --data_dir, expected another one")
-    emotions = read_emotions(options.emotions)
-    data = DataDirectory.read(data_dir, emotions)
-    stage = _stage(data, options)
-    if stage.is_done():
-        return
-    stage.start()
-    _forget_other_settings(output / "wav", stage.fingerprint)
-    outcomes = _format_all(data, options)
-    faults = [o.fault for o in outcomes if o.fault]
-    if faults and options.on_error == "stop":
-        raise ValueError(
-            fault_report(data_dir, faults)
-            + "\nMend or remove them, or leave them out with --on_error drop"
-        )
-    _write(data, outcomes, options)
-    _log_kept(data.subset([o.utterance for o in outcomes if o.entry]), emotions)
-    stage.finish(
-        kept=sum(bool(o.entry) for o in outcomes),
-        dropped=sum(not o.entry for o in outcomes),
-    )
-
-
-def _stage(data: DataDirectory, options: argparse.Namespace) -> Stage:
+def _stage(data: DataDirectory, options: FormatDataOptions) -> Stage:
     """Return the stage; audio counts by size and time, as hashing it all is slow."""
     digest = hashlib.sha256()
     for key, entry in sorted(data.wav.items()):
@@ -195,21 +211,21 @@ def _forget_other_settings(folder: Path, fingerprint: str) -> None:
     write_lines(note, [fingerprint])
 
 
-def _format_all(data: DataDirectory, options: argparse.Namespace) -> list[Outcome]:
+def _format_all(data: DataDirectory, options: FormatDataOptions) -> list[Outcome]:
     one = partial(format_recording, data=data, options=options)
     groups = by_recording(data).items()
     # libsndfile and soxr let go of Python's lock.
-    with ThreadPoolExecutor(max(1, options.nj)) as pool:
+    with ThreadPoolExecutor(options.nj) as pool:
         each = chain.from_iterable(pool.map(one, groups))
         outcomes = list(progress(each, len(data.utterances), "formatting"))
     return sorted(outcomes, key=lambda outcome: outcome.utterance)
 
 
 def _write(
-    data: DataDirectory, outcomes: Sequence[Outcome], options: argparse.Namespace
+    data: DataDirectory, outcomes: Sequence[Outcome], options: FormatDataOptions
 ) -> None:
     """Write the tables of what is kept and the list of what is not."""
-    output = Path(options.output_dir)
+    output = options.output_dir
     kept = {o.utterance: o for o in outcomes if o.entry}
     reasons = {o.utterance: o.dropped or o.fault for o in outcomes if not o.entry}
     write_lines(

@@ -4,25 +4,24 @@ Under torchrun or srun the processes share the frames of the fold:
 `torchrun --nproc_per_node 2 -m emoq_plugin.bin.learn_codebooks ...`.
 """
 
-import argparse
 import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from emoq_plugin import learning, routing
 from emoq_plugin.devices import processes_together
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
-from emoq_plugin.recipe.experiment import (
+from emoq_plugin.recipe.stage import MARKER, Stage, read_marker
+from emoq_plugin.recipe.stages.fold_inputs import (
     CROSSFIT,
     HELD_OUT,
-    TRAIN_ON,
-    parse_rates,
-    read_fold,
+    FoldInputs,
+    TrainOn,
 )
-from emoq_plugin.recipe.stage import MARKER, Stage, read_marker
+from emoq_plugin.units.rates import Rate, deepest
 
 # Within a bank: where experts are learned that it is to hold besides.
 ADDED = "added"
@@ -31,64 +30,69 @@ LOG = "learning.jsonl"
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.learning.fit_bank import QuantizerConfig
     from emoq_plugin.routing.learn import TrainingClips
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="learn_codebooks", description=__doc__)
-    add = parser.add_argument
-    add("--feature_dir", type=Path, help="dump/<feature>/<set>")
-    add(
-        "--feature_config",
-        type=config_of("features"),
-        help="instead: encode on the fly, no dump",
-    )
-    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
-    add("--emotions", type=Path, required=True, help="data/emotions")
-    add("--folds", type=Path, required=True, help="data/folds")
-    add("--fold", required=True, help="name of the fold")
-    add(
-        "--config",
-        type=config_of("quantizer"),
-        required=True,
-        help="file or name of conf/quantizer",
-    )
-    add("--rates", nargs="+", required=True, help="<K>x<L> ..., such as 64x1 64x4")
-    add("--systems", nargs="+", help="learn only the experts that these need; all")
-    add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
-    add("--route_depth", type=whole(1), default=1, help="levels that routers look at")
-    add(
-        "--crossfit",
-        type=whole(0),
-        default=0,
-        help="parts that route each other; 0: experts route clips they have seen",
-    )
-    add("--corpus", required=True, help="name for the artifact's card")
-    add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
-    add("--device", default="cpu", choices=["cpu", "cuda"])
-    add("--job", type=whole(1), default=1, help="number of this job; GPUs go by turns")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class LearnCodebooksOptions:
+    """Options of stage 4.
+
+    Attributes
+    ----------
+    inputs : FoldInputs
+    feature_dir : Path, optional
+        dump/<feature>/<set>.
+    feature_config : Path, optional
+        Instead: encode on the fly, no dump.
+    config : Path
+        File or name of conf/quantizer.
+    rates : tuple of Rate
+        <K>x<L> ..., such as 64x1 64x4.
+    systems : tuple of str, optional
+        Learn only the experts that these need; all when left out.
+    train_on : {"train", "train+valid"}
+        Parts to learn from.
+    route_depth : int
+        Levels that routers look at.
+    crossfit : int
+        Parts that route each other; 0: experts route clips they have seen.
+    corpus : str
+        Name for the model card.
+    output_dir : Path
+        exp/<tag>/fold<n>/quantizer.
+    device : {"cpu", "cuda"}
+        Where it is computed.
+    job : int
+        Number of this job; GPUs go by turns.
+    """
+
+    inputs: FoldInputs
+    feature_dir: Path | None = None
+    feature_config: Annotated[Path, config_of("features")] | None = None
+    config: Annotated[Path, config_of("quantizer")]
+    rates: tuple[Rate, ...]
+    systems: tuple[str, ...] | None = None
+    train_on: TrainOn = "train"
+    route_depth: Count = 1
+    crossfit: Natural = 0
+    corpus: str
+    output_dir: Path
+    device: Literal["cpu", "cuda"] = "cpu"
+    job: Count = 1
 
 
-def work(options: argparse.Namespace) -> None:
+def learn_codebooks(options: LearnCodebooksOptions) -> None:
     """Learn one bank for each codebook size, with the most levels asked for.
 
     Banks and experts that an earlier call has learned from the same stay as they are.
     """
-    levels = parse_rates(options.rates)
     if options.crossfit == 1:
         raise ValueError("--crossfit 1 leaves no speaker to learn from: 0 or >= 2")
     if bool(options.feature_dir) == bool(options.feature_config):
         raise ValueError("give either --feature_dir or --feature_config")
-    inputs = [
-        options.feature_dir or options.feature_config,
-        options.data_dir,
-        options.emotions,
-        options.config,
-        *(options.folds / options.fold / p for p in ("train", "valid", "test")),
-    ]
+    features = options.feature_dir or options.feature_config
     # What every bank depends on, and what only says which are learned.
     settings = {
         "train_on": options.train_on,
@@ -96,9 +100,15 @@ def work(options: argparse.Namespace) -> None:
         "crossfit": options.crossfit,
         "corpus": options.corpus,
     }
-    common = {"inputs": inputs, "code": [learning, routing]}
+    common = {
+        "inputs": [features, options.config, *options.inputs.files],
+        "code": [learning, routing],
+    }
     shared = Stage(options.output_dir, settings=settings, **common)
-    asked = {"levels": levels, "systems": options.systems and sorted(options.systems)}
+    asked = {
+        "banks": [str(rate) for rate in deepest(options.rates)],
+        "systems": options.systems and sorted(options.systems),
+    }
     stage = Stage(options.output_dir, settings=settings | asked, **common)
     # One of several processes must not leave while the others wait for it.
     if processes_together() == 1 and stage.is_done():
@@ -109,68 +119,40 @@ def work(options: argparse.Namespace) -> None:
     with process_group(options.device, job=options.job) as (rank, _):
         if processes_together() > 1 and of_first(stage.is_done(), options.device):
             return
-        _learn(options, levels, stage, shared.fingerprint, writes=rank == 0)
-
-
-def _features(options: argparse.Namespace, data):
-    """Return the dumped features, or an encoder that stands in for them."""
-    if options.feature_dir:
-        from emoq_plugin.speech.store import FeatureStore
-
-        return FeatureStore(options.feature_dir)
-    from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
-    from emoq_plugin.speech.on_the_fly import EncodedOnTheFly
-
-    name, conf = read_feature_config(options.feature_config)
-    return EncodedOnTheFly(data, build_encoder(name, device=options.device, **conf))
+        _learn(options, stage, shared.fingerprint, writes=rank == 0)
 
 
 @dataclass
 class _Bank:
-    """A bank of one size: what it holds, and what it is to hold."""
+    """A bank: what it holds, and what it is to hold."""
 
-    size: int
-    n_levels: int
+    rate: Rate  # of all its levels; its directory has that name
     kept: list[str]  # expert sets that an earlier call has learned
     expert_sets: list[str]  # those and the ones that are asked for
 
     @classmethod
     def plan(
-        cls, output: Path, rate: tuple[int, int], expert_sets: list[str], shared: str
+        cls, rate: Rate, expert_sets: list[str], learned: dict[str, dict[str, Any]]
     ) -> "_Bank":
-        """Take the smallest bank that was learned from the same and has the levels."""
-        size, n_levels = rate
-        fitting = [
-            (found["levels"], found["expert_sets"])
-            for found in _learned(output, shared).values()
-            if found["size"] == size and found["levels"] >= n_levels
-        ]
-        n_levels, kept = min(fitting, default=(n_levels, []))
-        everything = [*kept, *(g for g in expert_sets if g not in kept)]
-        return cls(size, n_levels, kept, everything)
-
-    @property
-    def name(self) -> str:
-        """Name of its directory."""
-        return f"{self.size}x{self.n_levels}"
+        """Take the smallest bank that serves the rate among those that were learned."""
+        serving = [r for r in map(Rate.parse, learned) if r.serves(rate)]
+        rate = min(serving, default=rate)
+        kept = learned[str(rate)]["expert_sets"] if serving else []
+        return cls(rate, kept, [*kept, *(g for g in expert_sets if g not in kept)])
 
     @property
     def missing(self) -> list[str]:
-        """Groups that are to be learned."""
-        return [
-            expert_set for expert_set in self.expert_sets if expert_set not in self.kept
-        ]
+        """Expert sets that are to be learned."""
+        return [name for name in self.expert_sets if name not in self.kept]
 
     def stage(self, output: Path, shared: str) -> Stage:
         """Return the stage that ends in the bank."""
-        settings = {"stage": shared, "size": self.size, "levels": self.n_levels}
-        return Stage(
-            output / self.name, settings=settings | {"expert_sets": self.expert_sets}
-        )
+        settings = {"stage": shared, "expert_sets": self.expert_sets}
+        return Stage(output / str(self.rate), settings=settings)
 
 
 def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
-    """Return size, levels and expert sets of banks learned from the same."""
+    """Return the settings of banks learned from the same, by rate."""
     markers = {p.parent.name: read_marker(p) for p in output.glob(f"*x*/{MARKER}")}
     settings = {name: found.get("settings", {}) for name, found in markers.items()}
     return {
@@ -180,16 +162,16 @@ def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _expert_sets(options: argparse.Namespace, config: "QuantizerConfig") -> list[str]:
+def _expert_sets(
+    options: LearnCodebooksOptions, config: "QuantizerConfig"
+) -> list[str]:
     """Return the expert sets of the configuration that the systems need."""
     from emoq_plugin.routing.systems import expert_sets_of, parse_systems
 
     if options.systems is None:
         return config.expert_sets
     needed = expert_sets_of(parse_systems(options.systems))
-    expert_sets = [
-        expert_set for expert_set in config.expert_sets if expert_set in needed
-    ]
+    expert_sets = [name for name in config.expert_sets if name in needed]
     if not expert_sets:
         raise ValueError(
             f"{options.config}: expert_sets are {' '.join(config.expert_sets)}, and "
@@ -198,21 +180,18 @@ def _expert_sets(options: argparse.Namespace, config: "QuantizerConfig") -> list
     return expert_sets
 
 
-def _read(options: argparse.Namespace, config: "QuantizerConfig") -> "TrainingClips":
+def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "TrainingClips":
     """Read labels and open the features of the training part."""
-    from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.routing.learn import TrainingClips
     from emoq_plugin.speech.band import band_facts
 
-    emotions = read_emotions(options.emotions)
-    data = DataDirectory.read(options.data_dir, emotions)
-    features = _features(options, data)
-    fold = read_fold(options.folds, options.fold, data)
-    valid = fold.valid if options.train_on == "train+valid" else ()
-    learned = {*fold.train, *valid}
+    opened = options.inputs.open(options.feature_dir, tests=False)
+    emotions, data, fold = opened.emotions, opened.data, opened.fold
+    features = opened.features or _encoded(options, data)
+    learned = set(opened.train(options.train_on))
     # The order of the arks, so that a pass reads them from front to back.
     utterances = [u for u in features.utterances if u in learned]
-    clips = TrainingClips(
+    return TrainingClips(
         features,
         features.lengths,
         utterances,
@@ -221,28 +200,33 @@ def _read(options: argparse.Namespace, config: "QuantizerConfig") -> "TrainingCl
         data.speaker,
         config,
         features.card.frame_rate_hz,
+        card={
+            "corpus": options.corpus,
+            "audio": band_facts(
+                data, utterances, sample_rate=features.card.sample_rate
+            ),
+            "fold": fold.name,
+            "seed": config.learning.get("seed", 0),
+            "feature": features.card.to_json(),
+            "feature_fingerprint": features.card.fingerprint(),
+            "route_depth": options.route_depth,
+            "train_on": options.train_on,
+        },
         device=options.device,
     )
-    clips.card = {
-        "corpus": options.corpus,
-        "audio": band_facts(data, utterances, sample_rate=features.card.sample_rate),
-        "fold": fold.name,
-        "seed": config.learning.get("seed", 0),
-        "feature": features.card.to_json(),
-        "feature_fingerprint": features.card.fingerprint(),
-        "route_depth": options.route_depth,
-        "train_on": options.train_on,
-    }
-    return clips
+
+
+def _encoded(options: LearnCodebooksOptions, data):
+    """Return an encoder that stands in for dumped features."""
+    from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
+    from emoq_plugin.speech.on_the_fly import EncodedOnTheFly
+
+    name, conf = read_feature_config(options.feature_config)
+    return EncodedOnTheFly(data, build_encoder(name, device=options.device, **conf))
 
 
 def _learn(
-    options: argparse.Namespace,
-    levels: dict[int, int],
-    stage: Stage,
-    shared: str,
-    *,
-    writes: bool,
+    options: LearnCodebooksOptions, stage: Stage, shared: str, *, writes: bool
 ) -> None:
     """Learn what is missing; of several processes, the one that `writes` saves it."""
     from emoq_plugin.learning.distributed import of_first
@@ -251,17 +235,17 @@ def _learn(
 
     output, config = options.output_dir, QuantizerConfig.read(options.config)
     expert_sets = _expert_sets(options, config)
-    plan = [_Bank.plan(output, rate, expert_sets, shared) for rate in levels.items()]
     # What each process finds on a shared disk may differ for a moment.
-    decided = of_first([vars(bank) for bank in plan], options.device)
-    plan = [_Bank(**bank) for bank in decided]
+    learned = of_first(_learned(output, shared), options.device)
+    rates = deepest(options.rates)
+    plan = [_Bank.plan(rate, expert_sets, learned) for rate in rates]
     missing = [bank for bank in plan if bank.missing]
     clips = _read(options, config) if missing else None
     if writes:
         stage.start()
     for bank in plan:
         if bank not in missing:
-            logging.info("%s stays as it is", output / bank.name)
+            logging.info("%s stays as it is", output / str(bank.rate))
     routers: dict[str, Tensor] = {}
     if writes and any(SPECIFIC in bank.expert_sets for bank in missing):
         routers, held_out = clips.fit_shared_routers()
@@ -270,13 +254,13 @@ def _learn(
         _learn_bank(options, clips, bank, routers, writes=writes)
         if writes:
             bank.stage(output, shared).finish()
-            logging.info("%s: learned %s", bank.name, " ".join(bank.missing))
+            logging.info("%s: learned %s", bank.rate, " ".join(bank.missing))
     if writes:
         stage.finish(banks=sorted(_learned(output, shared)))
 
 
 def _learn_bank(
-    options: argparse.Namespace,
+    options: LearnCodebooksOptions,
     clips: "TrainingClips",
     planned: _Bank,
     routers: dict[str, "Tensor"],
@@ -284,40 +268,20 @@ def _learn_bank(
     writes: bool,
 ) -> None:
     """Learn what a bank and those that route the clips it has not seen still lack."""
-    from emoq_plugin.core.bank import CodebookBank
-    from emoq_plugin.learning.distributed import of_first
-
-    place = options.output_dir / planned.name
+    place = options.output_dir / str(planned.rate)
     place.mkdir(parents=True, exist_ok=True)
     # The bank itself, then those that route the training clips they have not seen.
     places = {place: []} | {
         place / CROSSFIT / str(j): clips.speakers[j :: options.crossfit]
         for j in range(options.crossfit)
     }
+    depth = min(options.route_depth, planned.rate.n_levels)
     for where, left_out in places.items():
-        depth = min(options.route_depth, planned.n_levels)
-        sizes = [planned.size] * (depth if left_out else planned.n_levels)
-        # Killed between these banks, some may hold more than the marker says.
-        kept = CodebookBank.from_pretrained(where) if planned.kept else None
-        have = kept.expert_sets if kept else []
-        lacking = [
-            expert_set for expert_set in planned.expert_sets if expert_set not in have
-        ]
-        lacking = of_first(lacking, options.device)
-        # So that the log of what is kept is not lost.
-        work = where / ADDED if kept else where
-        bank = kept
-        if lacking:
-            bank = clips.learn(
-                sizes, work_dir=work, without=left_out, expert_sets=lacking
-            )
-        if kept and lacking:
-            bank = kept.joined(bank, clips.config.expert_sets)
+        sizes = planned.rate.sizes[: depth if left_out else None]
+        bank = _with_missing_experts(
+            clips, planned, where, sizes, without=left_out, writes=writes
+        )
         if writes:
-            if work.is_dir() and kept:
-                with open(where / LOG, "a", encoding="utf-8") as log:
-                    log.write((work / LOG).read_text("utf-8"))
-                shutil.rmtree(work)
             learned = clips.fit_routers(bank, depth=depth, without=left_out)
             bank.router_parameters = learned | ({} if left_out else routers)
             bank.save_pretrained(where)
@@ -329,6 +293,38 @@ def _learn_bank(
             shutil.rmtree(old)
     for where in places:
         (where / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _with_missing_experts(
+    clips: "TrainingClips",
+    planned: _Bank,
+    where: Path,
+    sizes: list[int],
+    *,
+    without: list[str],
+    writes: bool,
+) -> "CodebookBank":
+    """Return the bank of a directory, with the experts that it lacks learned."""
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.learning.distributed import of_first
+
+    # Killed between these banks, some may hold more than the marker says.
+    kept = CodebookBank.from_pretrained(where) if planned.kept else None
+    have = kept.expert_sets if kept else []
+    lacking = [name for name in planned.expert_sets if name not in have]
+    lacking = of_first(lacking, clips.device)
+    # So that the log of what is kept is not lost.
+    work = where / ADDED if kept else where
+    bank = kept
+    if lacking:
+        bank = clips.learn(sizes, work_dir=work, without=without, expert_sets=lacking)
+    if kept and lacking:
+        bank = kept.joined(bank, clips.config.expert_sets)
+    if kept and writes and work.is_dir():
+        with open(where / LOG, "a", encoding="utf-8") as log:
+            log.write((work / LOG).read_text("utf-8"))
+        shutil.rmtree(work)
+    return bank
 
 
 def _write_held_out(held_out: dict, clips: "TrainingClips", place: Path) -> None:

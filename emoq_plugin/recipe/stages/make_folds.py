@@ -1,44 +1,48 @@
 """Split a data directory into speaker-disjoint folds, deterministically."""
 
-import argparse
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from emoq_plugin import data
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import PARTS, speaker_folds, write_folds
 from emoq_plugin.files import read_table
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count, Natural
 from emoq_plugin.recipe.stage import Stage
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the options of this command."""
-    parser = argparse.ArgumentParser(prog="make_folds", description=__doc__)
-    parser.add_argument("--data_dir", required=True, help="directory with utt2spk")
-    parser.add_argument("--n_folds", type=whole(1), default=5)
-    parser.add_argument(
-        "--n_valid_speakers",
-        type=whole(0),
-        default=1,
-        help="held out of each training part",
-    )
-    parser.add_argument(
-        "--group_file",
-        help="'<speaker> <group>' a line, for example spk2gender: groups are mixed in "
-        "every test part",
-    )
-    parser.add_argument("--output", required=True, help="for example data/folds")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class MakeFoldsOptions:
+    """Options of the folds.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Directory with utt2spk.
+    n_folds : int
+        Parts that are tested in turn.
+    n_valid_speakers : int
+        Held out of each training part.
+    group_file : Path, optional
+        '<speaker> <group>' a line, for example spk2gender: groups are mixed in every
+        test part.
+    output : Path
+        For example data/folds.
+    """
+
+    data_dir: Path
+    n_folds: Count = 5
+    n_valid_speakers: Natural = 1
+    group_file: Path | None = None
+    output: Path
 
 
-def work(options: argparse.Namespace) -> None:
+def make_folds(options: MakeFoldsOptions) -> None:
     """Make the folds unless they stand already."""
-    data_dir = Path(options.data_dir)
-    inputs = [data_dir / "utt2spk"]
+    inputs = [options.data_dir / "utt2spk"]
     if options.group_file:
-        inputs.append(Path(options.group_file))
+        inputs.append(options.group_file)
     stage = Stage(
         options.output,
         inputs=inputs,
@@ -50,7 +54,7 @@ def work(options: argparse.Namespace) -> None:
     )
     if stage.is_done():
         return
-    speaker = DataDirectory.read(data_dir).speaker
+    speaker = DataDirectory.read(options.data_dir).speaker
     folds = speaker_folds(
         speaker,
         n_folds=options.n_folds,

@@ -1,84 +1,87 @@
 """Stage 7: what reconstructions of every system at every rate keep, for one fold."""
 
-import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emoq_plugin import evaluation
-from emoq_plugin.options import whole
-from emoq_plugin.progress import progress
-from emoq_plugin.recipe.experiment import (
-    TRAIN_ON,
-    check_no_leak,
-    find_bank,
-    read_fold,
-)
+from emoq_plugin.data.alignments import alignment_files
+from emoq_plugin.options import Count, Natural
 from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, OpenFold, TrainOn
+from emoq_plugin.units.rates import Rate
+
+if TYPE_CHECKING:
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.evaluation.measures import MeasureTask
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="measure", description=__doc__)
-    add = parser.add_argument
-    add("--quantizer_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
-    add("--units_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
-    add("--feature_dir", type=Path, required=True, help="dump/<feature>/<set>")
-    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
-    add("--emotions", type=Path, required=True, help="data/emotions")
-    add("--folds", type=Path, required=True, help="data/folds")
-    add("--fold", required=True, help="name of the fold")
-    add("--rates", nargs="+", required=True, help="as in stage 5")
-    add("--systems", nargs="+", required=True, help="as in stage 5")
-    add(
-        "--probe_systems",
-        nargs="+",
-        help="systems to probe phones and speakers of; all",
-    )
-    add("--train_on", default="train", choices=TRAIN_ON, help="parts to learn from")
-    add(
-        "--alignments",
-        type=Path,
-        help="phones: directory of .lablaut files, CTM, or <utt> <start> <end> <phone>",
-    )
-    add(
-        "--min_phone_count",
-        type=whole(1),
-        default=50,
-        help="merge rarer phones into one",
-    )
-    add(
-        "--n_permutations",
-        type=whole(1),
-        default=100,
-        help="of the labels, for the null",
-    )
-    add("--seed", type=whole(0), default=0, help="of the permutations")
-    add("--output_dir", type=Path, required=True, help="gets measures.jsonl")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """Options of the measures.
+
+    Attributes
+    ----------
+    inputs : FoldInputs
+    quantizer_dir : Path
+        exp/<tag>/fold<n>/quantizer.
+    units_dir : Path
+        dump/units/<tag>/fold<n>/<set>.
+    feature_dir : Path
+        dump/<feature>/<set>.
+    rates : tuple of Rate
+        As in stage 5.
+    systems : tuple of str
+        As in stage 5.
+    probe_systems : tuple of str, optional
+        Systems to probe phones and speakers of; all when left out.
+    train_on : {"train", "train+valid"}
+        Parts to learn from.
+    alignments : Path, optional
+        Phones: directory of .lablaut files, CTM, or <utt> <start> <end> <phone>.
+    min_phone_count : int
+        Merge rarer phones into one.
+    n_permutations : int
+        Of the labels, for the null.
+    seed : int
+        Of the permutations.
+    output_dir : Path
+        Gets measures.jsonl.
+    """
+
+    inputs: FoldInputs
+    quantizer_dir: Path
+    units_dir: Path
+    feature_dir: Path
+    rates: tuple[Rate, ...]
+    systems: tuple[str, ...]
+    probe_systems: tuple[str, ...] | None = None
+    train_on: TrainOn = "train"
+    alignments: Path | None = None
+    min_phone_count: Count = 50
+    n_permutations: Count = 100
+    seed: Natural = 0
+    output_dir: Path
 
 
-def work(options: argparse.Namespace) -> None:
+def measure(options: MeasureOptions) -> None:
     """Measure every condition, one JSON line each, and the reference."""
-    from emoq_plugin.data.alignments import alignment_files
-
     probed = options.probe_systems or options.systems
     if unknown := sorted(set(probed) - set(options.systems)):
         raise ValueError(
             f"--probe_systems names '{unknown[0]}', which is not in --systems"
         )
-    folder = options.folds / options.fold
     stage = Stage(
         options.output_dir,
         inputs=[
             options.units_dir,
             options.feature_dir,
-            options.data_dir,
-            options.emotions,
-            *(folder / part for part in ("train", "valid", "test")),
+            *options.inputs.files,
             *(alignment_files(options.alignments) if options.alignments else ()),
         ],
         settings={
-            "rates": options.rates,
+            "rates": list(map(str, options.rates)),
             "systems": options.systems,
             "probe_systems": probed,
             "train_on": options.train_on,
@@ -91,72 +94,66 @@ def work(options: argparse.Namespace) -> None:
     if stage.is_done():
         return
 
-    import torch
-
-    from emoq_plugin.core.bank import CodebookBank
-    from emoq_plugin.data.alignments import label_clips, read_alignments
-    from emoq_plugin.data.directory import DataDirectory, read_emotions
     from emoq_plugin.evaluation.measures import (
-        MeasureTask,
         measure_condition,
         measure_continuous,
         write_measures,
     )
-    from emoq_plugin.learning.fit_bank import speaker_means
-    from emoq_plugin.speech.store import FeatureStore
     from emoq_plugin.units.store import UnitStore
 
-    emotions = read_emotions(options.emotions)
-    data = DataDirectory.read(options.data_dir, emotions)
-    features = FeatureStore(options.feature_dir)
-    fold = read_fold(options.folds, options.fold, data)
-    phones, labels = [], {}
-    if options.alignments:
-        phones, labels = label_clips(
-            read_alignments(options.alignments, data.utterances),
-            features.lengths,
-            frame_rate_hz=features.card.frame_rate_hz,
-            min_count=options.min_phone_count,
-        )
-        logging.info("%d phones in %d clips", len(phones), len(labels))
+    opened = options.inputs.open(options.feature_dir)
+    labels = _phone_labels(options, opened)
     stage.start()
-    by_bank: dict[Path, list[str]] = {}
-    for rate in options.rates:
-        directory = find_bank(options.quantizer_dir, rate)
-        by_bank.setdefault(directory, []).append(rate)
-    lines, task = [], None
-    for directory, rates in progress(by_bank.items(), len(by_bank), "measuring banks"):
-        bank = CodebookBank.from_pretrained(directory)
-        check_no_leak(bank.card, fold, data, str(directory))
+    lines: list[dict[str, Any]] = []
+    task = None
+    for bank, rates in opened.banks(options.quantizer_dir, options.rates):
         if task is None:  # the normalisation is the same in all banks of a fold
-            means = {}
-            if bank.normalization.kind == "speaker":
-                means = speaker_means(features, data.speaker)
-
-            def normalised(clip, bank=bank, means=means):
-                frames = torch.from_numpy(features[clip])
-                return bank.normalization(frames, means.get(data.speaker[clip]))
-
-            task = MeasureTask.build(
-                fold,
-                data,
-                emotions,
-                normalised=normalised,
-                train=[
-                    *fold.train,
-                    *(fold.valid if options.train_on == "train+valid" else ()),
-                ],
-                phone_labels=labels,
-                n_phones=len(phones),
-                n_permutations=options.n_permutations,
-                seed=options.seed,
-            )
+            task = _task(options, opened, bank, **labels)
             lines.append(measure_continuous(task))
         for rate in rates:
             for system in options.systems:
-                store = UnitStore(options.units_dir / rate / system)
-                lines.append(
-                    measure_condition(task, bank, store, probes=system in probed)
-                )
+                store = UnitStore(options.units_dir / str(rate) / system)
+                probes = system in probed
+                lines.append(measure_condition(task, bank, store, probes=probes))
     write_measures(options.output_dir / "measures.jsonl", lines)
     stage.finish(conditions=len(lines))
+
+
+def _phone_labels(options: MeasureOptions, opened: OpenFold) -> dict[str, Any]:
+    """Return the phones of each frame, by clip, and their number."""
+    from emoq_plugin.data.alignments import label_clips, read_alignments
+
+    if not options.alignments:
+        return {"phone_labels": {}, "n_phones": 0}
+    phones, labels = label_clips(
+        read_alignments(options.alignments, opened.data.utterances),
+        opened.features.lengths,
+        frame_rate_hz=opened.features.card.frame_rate_hz,
+        min_count=options.min_phone_count,
+    )
+    logging.info("%d phones in %d clips", len(phones), len(labels))
+    return {"phone_labels": labels, "n_phones": len(phones)}
+
+
+def _task(
+    options: MeasureOptions, opened: OpenFold, bank: "CodebookBank", **labels: Any
+) -> "MeasureTask":
+    import torch
+
+    from emoq_plugin.evaluation.measures import MeasureTask
+
+    mean = opened.mean_of_speaker(bank)
+
+    def normalised(clip: str) -> torch.Tensor:
+        return bank.normalization(torch.from_numpy(opened.features[clip]), mean(clip))
+
+    return MeasureTask.build(
+        opened.fold,
+        opened.data,
+        opened.emotions,
+        normalised=normalised,
+        train=opened.train(options.train_on),
+        n_permutations=options.n_permutations,
+        seed=options.seed,
+        **labels,
+    )

@@ -1,11 +1,12 @@
 """Stage 1 of a known corpus: data/all, data/emotions, speaker-disjoint data/folds."""
 
-import argparse
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
 from emoq_plugin import data as data_code
 from emoq_plugin.data import corpora
@@ -23,76 +24,54 @@ from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.directory import DataDirectory, write_lines
 from emoq_plugin.data.folds import PARTS, Fold, check_speaker_disjoint, write_folds
 from emoq_plugin.files import atomic_write, write_table
+from emoq_plugin.options import PASSED_ON, Count, Natural
 from emoq_plugin.recipe.stage import Stage
 
-NO_MAJORITY = ("drop", "keep")
+NoMajority = Literal["drop", "keep"]
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the options of this command, those of single corpora at the end."""
-    parser = argparse.ArgumentParser(
-        prog="prepare_corpus",
-        description=f"{__doc__} Corpora: {', '.join(corpora.names())}.",
-    )
-    add = parser.add_argument
-    add("--corpus", required=True, help="one of the names above")
-    add(
-        "--corpus_dir",
-        required=True,
-        help=f"directory or archive as distributed; {DOWNLOAD}: fetch it, if open",
-    )
-    add("--output_dir", default="data", help="where all, emotions and folds are put")
-    add("--set_name", default="all", help="name of the data directory")
-    add("--downloads", default="downloads", help="where archives are unpacked")
-    add("--classes", help="class set of the corpus; default: its first, paper4")
-    add(
-        "--no_majority",
-        choices=NO_MAJORITY,
-        default="drop",
-        help="clips whose raters do not agree: keep gives them votes and no label",
-    )
-    add("--n_folds", type=int, help="where folds are made of speakers")
-    add("--n_valid_speakers", type=int, help="the same")
-    for name, use in _own_options().items():
-        add(f"--{name}", help="; ".join(use))
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class PrepareCorpusOptions:
+    """Options of stage 1.
 
-
-def _own_options() -> dict[str, list[str]]:
-    """Return the options that only some corpora have, with their choices in words."""
-    found: dict[str, list[str]] = {}
-    for name in corpora.names():
-        for option, choices in corpora.load(name).options.items():
-            use = f"{name}: {', '.join(choices) or 'path'}"
-            found.setdefault(option, []).append(use)
-    return found
-
-
-def corpus_options(corpus: Corpus, options: argparse.Namespace) -> dict[str, str]:
-    """Choose the options that only some corpora have.
-
-    Raises
-    ------
-    ValueError
-        For an option or value that this corpus does not have.
+    Attributes
+    ----------
+    corpus : str
+        One of the names above.
+    corpus_dir : str
+        Directory or archive as distributed; download: fetch it, if open.
+    output_dir : Path
+        Where all, emotions and folds are put.
+    set_name : str
+        Name of the data directory.
+    downloads : Path
+        Where archives are unpacked.
+    classes : str, optional
+        Class set of the corpus; its first, paper4, when left out.
+    no_majority : {"drop", "keep"}
+        Clips whose raters do not agree: keep gives them votes and no label.
+    n_folds : int, optional
+        Where folds are made of speakers.
+    n_valid_speakers : int, optional
+        The same.
+    own : mapping of str to str
+        Options that only some corpora have, see `own_options`.
     """
-    chosen = {name: next(iter(c), "") for name, c in corpus.options.items()}
-    for name in _own_options():
-        value = getattr(options, name)
-        if value is None:
-            continue
-        if name not in chosen:
-            listed = " ".join(f"--{o}" for o in chosen) or "none of its own"
-            raise ValueError(f"{corpus.name} has no option --{name}, but: {listed}")
-        choices = corpus.options[name]
-        if choices and value not in choices:
-            raise ValueError(f"--{name} {value}, expected one of: {' '.join(choices)}")
-        chosen[name] = value
-    return chosen
+
+    corpus: str
+    corpus_dir: str
+    output_dir: Path = Path("data")
+    set_name: str = "all"
+    downloads: Path = Path("downloads")
+    classes: str | None = None
+    no_majority: NoMajority = "drop"
+    n_folds: Count | None = None
+    n_valid_speakers: Natural | None = None
+    own: Annotated[Mapping[str, str], PASSED_ON] = field(default_factory=dict)
 
 
-def work(options: argparse.Namespace) -> None:
-    """Write data directory, class order and folds unless they stand.
+def prepare_corpus(options: PrepareCorpusOptions) -> None:
+    """Write data directory, class order and folds unless they are there.
 
     Raises
     ------
@@ -104,19 +83,48 @@ def work(options: argparse.Namespace) -> None:
     corpus = corpora.load(options.corpus)
     class_set = options.classes or next(iter(corpus.labels))
     corpus.classes(class_set)
-    own = corpus_options(corpus, options)
+    own = corpus_options(corpus, options.own)
     place = Path(options.corpus_dir)
     if options.corpus_dir == DOWNLOAD and corpus.download:
-        place = download(corpus.download, Path(options.downloads) / corpus.name)
+        place = download(corpus.download, options.downloads / corpus.name)
     if not options.corpus_dir or not place.exists():
         raise FileNotFoundError(
             f"no directory or archive '{options.corpus_dir}'\n{corpus.whereabouts}"
         )
-    directory = unpack(place, Path(options.downloads)) if place.is_file() else place
+    directory = unpack(place, options.downloads) if place.is_file() else place
     clips = find_clips(corpus, directory, **own)
     if corpus.note:
         logging.warning("%s: %s", corpus.title, corpus.note)
     write(corpus, clips, options, class_set=class_set)
+
+
+def own_options() -> dict[str, list[str]]:
+    """Return the options that only some corpora have, with their choices in words."""
+    found: dict[str, list[str]] = {}
+    for name in corpora.names():
+        for option, choices in corpora.load(name).options.items():
+            use = f"{name}: {', '.join(choices) or 'path'}"
+            found.setdefault(option, []).append(use)
+    return found
+
+
+def corpus_options(corpus: Corpus, own: Mapping[str, str]) -> dict[str, str]:
+    """Choose the options that only some corpora have.
+
+    Raises
+    ------
+    ValueError
+        For an option or value that this corpus does not have.
+    """
+    chosen = {name: next(iter(c), "") for name, c in corpus.options.items()}
+    for name, value in own.items():
+        if name not in chosen:
+            listed = " ".join(f"--{o}" for o in chosen) or "none of its own"
+            raise ValueError(f"{corpus.name} has no option --{name}, but: {listed}")
+        choices = corpus.options[name]
+        if choices and value not in choices:
+            raise ValueError(f"--{name} {value}, expected one of: {' '.join(choices)}")
+    return chosen | dict(own)
 
 
 def download(files: Download, into: Path) -> Path:
@@ -151,12 +159,12 @@ def download(files: Download, into: Path) -> Path:
 def write(
     corpus: Corpus,
     clips: Sequence[Clip],
-    options: argparse.Namespace,
+    options: PrepareCorpusOptions,
     *,
     class_set: str,
 ) -> None:
-    """Write what was found; see `work`."""
-    output = Path(options.output_dir)
+    """Write what was found; see `prepare_corpus`."""
+    output = options.output_dir
     # wav.scp names the paths, so another place of the corpus is another result.
     listing = "\n".join(map(repr, clips)) + str(Path.cwd())
     stage = Stage(

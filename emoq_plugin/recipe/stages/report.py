@@ -1,34 +1,43 @@
 """Stage 8: a study or an experiment as one self-contained HTML page, or Markdown."""
 
-import argparse
+import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from emoq_plugin.options import str2bool
 from emoq_plugin.files import atomic_write
+from emoq_plugin.options import POSITIONAL
 
 # By suffix; what the page is written as.
 FORMS = {".html": "html", ".htm": "html", ".md": "md"}
 STDOUT = Path("-")
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="report", description=__doc__)
-    add = parser.add_argument
-    add("directory", type=Path, help="exp/study_<name>, or exp/<tag> with scores.json")
-    add("--compare", type=Path, help="a second one, shown beside the first")
-    add(
-        "--output",
-        type=Path,
-        help="file .html or .md, - for HTML on standard output; default: report.html "
-        "in the directory",
-    )
-    add("--audio", type=str2bool, default=True, help="false leaves the sounds out")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of the report.
+
+    Attributes
+    ----------
+    directory : Path
+        exp/study_<name>, or exp/<tag> with scores.json.
+    compare : Path, optional
+        A second one, shown beside the first.
+    output : Path, optional
+        File .html or .md, - for HTML on standard output; report.html in the directory
+        when left out.
+    audio : bool
+        False leaves the sounds out.
+    """
+
+    directory: Annotated[Path, POSITIONAL]
+    compare: Path | None = None
+    output: Path | None = None
+    audio: bool = True
 
 
-def work(options: argparse.Namespace) -> None:
+def report(options: ReportOptions) -> None:
     """Read, render, write."""
     output = options.output or options.directory / "report.html"
     form = "html" if output == STDOUT else FORMS.get(output.suffix.lower())
@@ -37,8 +46,6 @@ def work(options: argparse.Namespace) -> None:
             f"--output {output}: reports are written as {', '.join(FORMS)}, or to "
             "standard output (-); a browser prints HTML as PDF"
         )
-
-    import logging
 
     from emoq_plugin.recipe.report.content import read_content
     from emoq_plugin.recipe.report.files import fill

@@ -1,14 +1,12 @@
 """Score predictions of all folds: writes scores.json and RESULTS.md."""
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from emoq_plugin import evaluation
-from emoq_plugin.options import str2bool
 from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.band import BANDS, RATES, band_facts
@@ -20,42 +18,50 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
 TABLES = ("utt2spk", "utt2emo", "utt2votes", RATES, BANDS)
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Describe the options."""
-    parser = argparse.ArgumentParser(
-        prog="score",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--predictions",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="JSON-lines files of all conditions and folds",
-    )
-    parser.add_argument(
-        "--data_dir", type=Path, required=True, help="with the predicted utterances"
-    )
-    parser.add_argument(
-        "--emotions", type=Path, required=True, help="class order, one a line"
-    )
-    parser.add_argument("--corpus", required=True, help="name shown with the numbers")
-    parser.add_argument("--tag", required=True, help="name of the experiment")
-    parser.add_argument(
-        "--synthetic", type=str2bool, required=True, help="no human spoke the corpus"
-    )
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--command", default="", help="shown with the numbers")
-    parser.add_argument("--feature_dir", type=Path, help="whose card is shown")
-    parser.add_argument(
-        "--quantizer_config", type=config_of("quantizer"), help="YAML that is shown"
-    )
-    parser.add_argument(
-        "--n_resamples", type=whole(1), default=1000, help="of the bootstrap"
-    )
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Options of the scores.
+
+    Attributes
+    ----------
+    predictions : tuple of Path
+        JSON-lines files of all conditions and folds.
+    data_dir : Path
+        With the predicted utterances.
+    emotions : Path
+        Class order, one a line.
+    corpus : str
+        Name shown with the numbers.
+    tag : str
+        Name of the experiment.
+    synthetic : bool
+        No human spoke the corpus.
+    output_dir : Path
+        Gets scores.json and RESULTS.md.
+    command : str
+        Shown with the numbers.
+    feature_dir : Path, optional
+        Whose feature specification is shown.
+    quantizer_config : Path, optional
+        YAML that is shown.
+    n_resamples : int
+        Of the bootstrap.
+    seed : int
+        Of the bootstrap.
+    """
+
+    predictions: tuple[Path, ...]
+    data_dir: Path
+    emotions: Path
+    corpus: str
+    tag: str
+    synthetic: bool
+    output_dir: Path
+    command: str = ""
+    feature_dir: Path | None = None
+    quantizer_config: Annotated[Path, config_of("quantizer")] | None = None
+    n_resamples: Count = 1000
+    seed: Natural = 0
 
 
 def environment() -> dict[str, str]:
@@ -72,22 +78,22 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _facts(options: argparse.Namespace, data: "DataDirectory") -> dict[str, object]:
-    """Gather what tells a reader how the numbers were made."""
-    facts: dict[str, Any] = {"environment": environment()}
+def _notes(options: ScoreOptions, data: "DataDirectory") -> dict[str, Any]:
+    """Return how the numbers were made, for the reader."""
+    notes: dict[str, Any] = {"environment": environment()}
     if options.command:
-        facts["command"] = options.command
+        notes["command"] = options.command
     if options.feature_dir:
-        facts["feature"] = read_json(options.feature_dir / "feature.json")
+        notes["feature"] = read_json(options.feature_dir / "feature.json")
     if options.quantizer_config:
-        facts["quantizer"] = read_yaml(options.quantizer_config)
-    rate = facts.get("feature", {}).get("sample_rate")
+        notes["quantizer"] = read_yaml(options.quantizer_config)
+    rate = notes.get("feature", {}).get("sample_rate")
     if audio := band_facts(data, sample_rate=rate):
-        facts["audio"] = audio
-    return facts
+        notes["audio"] = audio
+    return notes
 
 
-def work(options: argparse.Namespace) -> None:
+def score(options: ScoreOptions) -> None:
     """Score, then write both files; a second call does nothing."""
     tables = [options.data_dir / name for name in TABLES]
     tables = [path for path in tables if path.name == "utt2spk" or path.exists()]
@@ -119,7 +125,7 @@ def work(options: argparse.Namespace) -> None:
         corpus=options.corpus,
         tag=options.tag,
         synthetic=options.synthetic,
-        facts=_facts(options, data),
+        facts=_notes(options, data),
         n_resamples=options.n_resamples,
         seed=options.seed,
     )

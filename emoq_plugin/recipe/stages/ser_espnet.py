@@ -1,62 +1,86 @@
 """Stage 6, ESPnet backend: train and apply ESPnet task on some systems of one fold."""
 
-import argparse
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from emoq_plugin.recipe.stages import ser_train
 from emoq_plugin.devices import take_gpus
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
-from emoq_plugin.recipe.experiment import find_bank
+from emoq_plugin.recipe.stage import FinishedMeanwhile
+from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, find_bank
+from emoq_plugin.recipe.stages.ser_train import SerTrainOptions, ser_train
+from emoq_plugin.units.rates import Rate
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="ser_espnet", description=__doc__)
-    add = parser.add_argument
-    add("--quantizer_dir", type=Path, required=True, help="exp/<tag>/fold<n>/quantizer")
-    add("--units_dir", type=Path, required=True, help="dump/units/<tag>/fold<n>/<set>")
-    add("--data_dir", type=Path, required=True, help="formatted set, dump/raw/<set>")
-    add("--emotions", type=Path, required=True, help="data/emotions")
-    add("--folds", type=Path, required=True, help="data/folds")
-    add("--fold", required=True, help="name of the fold")
-    add("--rates", nargs="+", required=True, help="as in stage 5")
-    add("--rate", required=True, help="the rate whose units are used")
-    add("--systems", nargs="+", required=True, help="the systems whose units are used")
-    add(
-        "--config",
-        type=config_of("ser"),
-        required=True,
-        help="file or name of conf/ser",
-    )
-    add("--ngpu", type=whole(0), default=0, help="GPUs")
-    add("--job", type=whole(1), default=1, help="number of this job; GPUs go by turns")
-    add("--seed", default="0", help="of the training")
-    add("--ser_args", default="", help="further options of ESPnet's trainer")
-    add("--output_dir", type=Path, required=True, help="exp/<tag>/fold<n>/ser/espnet")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class SerEspnetOptions:
+    """Options of the ESPnet backend.
+
+    Attributes
+    ----------
+    inputs : FoldInputs
+    quantizer_dir : Path
+        exp/<tag>/fold<n>/quantizer.
+    units_dir : Path
+        dump/units/<tag>/fold<n>/<set>.
+    rates : tuple of Rate
+        As in stage 5.
+    rate : Rate
+        The rate whose units are used.
+    systems : tuple of str
+        The systems whose units are used.
+    config : Path
+        File or name of conf/ser.
+    ngpu : int
+        GPUs.
+    job : int
+        Number of this job; GPUs go by turns.
+    seed : int
+        Of the training.
+    ser_args : str
+        Further options of ESPnet's trainer.
+    output_dir : Path
+        exp/<tag>/fold<n>/ser/espnet.
+    """
+
+    inputs: FoldInputs
+    quantizer_dir: Path
+    units_dir: Path
+    rates: tuple[Rate, ...]
+    rate: Rate
+    systems: tuple[str, ...]
+    config: Annotated[Path, config_of("ser")]
+    ngpu: Natural = 0
+    job: Count = 1
+    seed: Natural = 0
+    ser_args: str = ""
+    output_dir: Path
 
 
-def work(options: argparse.Namespace) -> None:
-    """Run `ser_train --infer true` for each system; one process imports ESPnet once."""
+def ser_espnet(options: SerEspnetOptions) -> None:
+    """Train and predict with each system; one process imports ESPnet once."""
     if options.rate not in options.rates:
         raise ValueError(
-            f"rate {options.rate} has no units, expected one of {options.rates}"
+            f"rate {options.rate} has no units, expected one of "
+            f"{' '.join(map(str, options.rates))}"
         )
     take_gpus(options.ngpu, options.job)
-    quantizer = find_bank(options.quantizer_dir, options.rate)
+    inputs = options.inputs
     for system in options.systems:
-        values = {
-            "units_dir": options.units_dir / options.rate / system,
-            "data_dir": options.data_dir,
-            "fold_dir": options.folds / options.fold,
-            "emotions": options.emotions,
-            "quantizer": quantizer,
-            "output_dir": options.output_dir / f"{options.rate}_{system}",
-            "config": options.config,
-            "ngpu": options.ngpu,
-            "seed": options.seed,
-            "ser_args": options.ser_args,
-            "infer": "true",
-        }
-        ser_train.main([f"--{name}={value}" for name, value in values.items()])
+        training = SerTrainOptions(
+            units_dir=options.units_dir / str(options.rate) / system,
+            data_dir=inputs.data_dir,
+            fold_dir=inputs.folds / inputs.fold,
+            emotions=inputs.emotions,
+            quantizer=find_bank(options.quantizer_dir, options.rate),
+            output_dir=options.output_dir / f"{options.rate}_{system}",
+            config=options.config,
+            ngpu=options.ngpu,
+            seed=options.seed,
+            ser_args=options.ser_args,
+            infer=True,
+        )
+        with contextlib.suppress(FinishedMeanwhile):
+            ser_train(training)

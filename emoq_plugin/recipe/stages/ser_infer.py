@@ -1,39 +1,45 @@
 """Predict emotions with a trained ESPnet task; writes one line of posteriors.jsonl."""
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import batched, groupby
 from pathlib import Path
 
 from emoq_plugin import evaluation
 from emoq_plugin.files import read_table, read_yaml
-from emoq_plugin.options import whole
+from emoq_plugin.options import Natural
 from emoq_plugin.recipe.stage import Stage
 
 BATCH_SIZE = 64
 UNITS_FILES = ("units.json", "bitrate.json", "codes.ark", "utt2route")
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Describe the options."""
-    parser = argparse.ArgumentParser(
-        prog="ser_infer",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--exp_dir", type=Path, required=True, help="output_dir of ser_train"
-    )
-    parser.add_argument("--units_dir", type=Path, required=True, help="as in training")
-    parser.add_argument(
-        "--fold_dir", type=Path, required=True, help="with the list named by --set"
-    )
-    parser.add_argument("--set", default="test", help="list of utterances to predict")
-    parser.add_argument("--output", type=Path, required=True, help="posteriors.jsonl")
-    parser.add_argument(
-        "--ngpu", type=whole(0), default=0, help="0 predicts on the CPU"
-    )
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class SerInferOptions:
+    """Options of the prediction.
+
+    Attributes
+    ----------
+    exp_dir : Path
+        The output_dir of ser_train.
+    units_dir : Path
+        As in training.
+    fold_dir : Path
+        With the list named by --set.
+    set : str
+        List of utterances to predict.
+    output : Path
+        posteriors.jsonl.
+    ngpu : int
+        0 predicts on the CPU.
+    """
+
+    exp_dir: Path
+    units_dir: Path
+    fold_dir: Path
+    set: str = "test"
+    output: Path
+    ngpu: Natural = 0
 
 
 def units_files(units_dir: Path) -> list[Path]:
@@ -136,20 +142,13 @@ def predict(model, units, utterances: Sequence[str]):
     return rows / rows.sum(axis=1, keepdims=True)
 
 
-def infer(
-    exp_dir: Path,
-    *,
-    units_dir: Path,
-    fold_dir: Path,
-    output: Path,
-    part: str = "test",
-    ngpu: int = 0,
-) -> None:
+def ser_infer(options: SerInferOptions) -> None:
     """Write the posteriors of one list of a fold; a second call does nothing."""
+    units_dir, fold_dir, output = options.units_dir, options.fold_dir, options.output
     stage = Stage(
         output.parent,
-        inputs=[exp_dir, *units_files(units_dir), fold_dir / part],
-        settings={"set": part, "fold": fold_dir.name},
+        inputs=[options.exp_dir, *units_files(units_dir), fold_dir / options.set],
+        settings={"set": options.set, "fold": fold_dir.name},
         code=[evaluation],
         marker=f".{output.name}.done.json",
     )
@@ -165,8 +164,10 @@ def infer(
     from emoq_plugin.units.store import UnitStore
 
     units = UnitStore(units_dir)
-    utterances = available(units, list(read_table(fold_dir / part)), part)
-    model = load_model(exp_dir, device="cuda" if ngpu > 0 else "cpu")
+    listed = list(read_table(fold_dir / options.set))
+    utterances = available(units, listed, options.set)
+    device = "cuda" if options.ngpu > 0 else "cpu"
+    model = load_model(options.exp_dir, device=device)
     prediction = Prediction(
         fold=fold_dir.name,
         rate=units.card["rate"],
@@ -180,15 +181,3 @@ def infer(
     )
     write_predictions(output, [prediction])
     stage.finish(n_utterances=len(utterances))
-
-
-def work(options: argparse.Namespace) -> None:
-    """Predict one list of a fold."""
-    infer(
-        options.exp_dir,
-        units_dir=options.units_dir,
-        fold_dir=options.fold_dir,
-        output=options.output,
-        part=options.set,
-        ngpu=options.ngpu,
-    )

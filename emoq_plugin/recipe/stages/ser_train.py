@@ -5,18 +5,24 @@ import contextlib
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from emoq_plugin import evaluation
-from emoq_plugin.recipe.stages import ser_infer
-from emoq_plugin.options import str2bool
+from emoq_plugin.data.folds import PARTS
 from emoq_plugin.files import read_json, write_json
-from emoq_plugin.options import whole
-from emoq_plugin.presets import config_of
+from emoq_plugin.options import Natural
+from emoq_plugin.presets import ROOT, config_of
 from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
+from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, check_no_leak
+from emoq_plugin.recipe.stages.ser_infer import (
+    SerInferOptions,
+    best_model,
+    ser_infer,
+    units_files,
+)
 
-PARTS = ("train", "valid", "test")
 # What a training leaves in its directory besides the inputs.
 TRACES = (
     "checkpoint.pth",
@@ -29,42 +35,79 @@ TRACES = (
 )
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Describe the options."""
-    parser = argparse.ArgumentParser(
-        prog="ser_train",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+@dataclass(frozen=True, kw_only=True)
+class SerTrainOptions:
+    """Options of the training.
+
+    Attributes
+    ----------
+    units_dir : Path
+        With codes.scp, units.json and, if routed, utt2route.
+    data_dir : Path
+        Kaldi data directory with utt2emo or utt2votes.
+    fold_dir : Path
+        With the lists train, valid and test.
+    emotions : Path
+        Class order, one a line.
+    quantizer : Path
+        The CodebookBank that made the units.
+    output_dir : Path
+        Of the experiment.
+    config : Path
+        File or name of conf/ser.
+    ngpu : int
+        0 trains on the CPU.
+    seed : int
+        Of initialisation and order.
+    resume : bool
+        Go on from the last epoch.
+    ser_args : str
+        Further options of ESPnet's trainer, one string.
+    infer : bool
+        Then predict the test list into <output_dir>/posteriors.jsonl.
+    """
+
+    units_dir: Path
+    data_dir: Path
+    fold_dir: Path
+    emotions: Path
+    quantizer: Path
+    output_dir: Path
+    config: Annotated[Path, config_of("ser")] = ROOT / "conf/ser/transformer.yaml"
+    ngpu: Natural = 0
+    seed: Natural = 0
+    resume: bool = True
+    ser_args: str = ""
+    infer: bool = False
+
+
+def ser_train(options: SerTrainOptions) -> None:
+    """Prepare, train, predict; what is finished is not done again."""
+    tables = [options.data_dir / name for name in ("utt2emo", "utt2votes", "utt2spk")]
+    stage = Stage(
+        options.output_dir,
+        inputs=[
+            *units_files(options.units_dir),
+            *(table for table in tables if table.exists()),
+            *(options.fold_dir / part for part in PARTS),
+            options.emotions,
+            options.config,
+        ],
+        settings={"seed": options.seed, "ser_args": options.ser_args},
+        code=[evaluation],
     )
-    for name, text in (
-        ("--units_dir", "with codes.scp, units.json and, if routed, utt2route"),
-        ("--data_dir", "Kaldi data directory with utt2emo or utt2votes"),
-        ("--fold_dir", "with the lists train, valid and test"),
-        ("--emotions", "class order, one a line"),
-        ("--quantizer", "the CodebookBank that made the units"),
-        ("--output_dir", "of the experiment"),
-    ):
-        parser.add_argument(name, type=Path, required=True, help=text)
-    parser.add_argument(
-        "--config", type=config_of("ser"), default="transformer", help="of conf/ser"
-    )
-    parser.add_argument("--ngpu", type=whole(0), default=0, help="0 trains on the CPU")
-    parser.add_argument(
-        "--seed", type=whole(0), default=0, help="of initialisation, order"
-    )
-    parser.add_argument(
-        "--resume", type=str2bool, default=True, help="go on from the last epoch"
-    )
-    parser.add_argument(
-        "--ser_args", default="", help="further options of ESPnet's trainer, one string"
-    )
-    parser.add_argument(
-        "--infer",
-        type=str2bool,
-        default=False,
-        help="then predict the test list into <output_dir>/posteriors.jsonl",
-    )
-    return parser
+    if not stage.is_done():
+        with contextlib.suppress(FinishedMeanwhile):
+            _train(options, stage)
+    if options.infer:
+        predicted = SerInferOptions(
+            exp_dir=options.output_dir,
+            units_dir=options.units_dir,
+            fold_dir=options.fold_dir,
+            output=options.output_dir / "posteriors.jsonl",
+            ngpu=options.ngpu,
+        )
+        ser_infer(predicted)
 
 
 def _targets(fold, data, units, emotions: list[str], *, loss: str) -> dict[str, dict]:
@@ -95,7 +138,7 @@ def _targets(fold, data, units, emotions: list[str], *, loss: str) -> dict[str, 
 
 
 def _espnet_arguments(
-    options: argparse.Namespace, card: dict, emotions: list[str]
+    options: SerTrainOptions, card: dict, emotions: list[str]
 ) -> argparse.Namespace:
     """Parse the YAML file and `--ser_args` with ESPnet's own parser."""
     from emoq_plugin.espnet_adapters.ser_task import SERTask
@@ -125,7 +168,7 @@ def _espnet_arguments(
     return arguments
 
 
-def _set_class_weights(model_conf: dict, train: dict) -> None:
+def set_class_weights(model_conf: dict, train: dict) -> None:
     """Turn `balanced` into numbers with mean 1 over the training targets."""
     if model_conf.get("class_weights") != "balanced":
         return
@@ -162,17 +205,19 @@ def _resumable(output: Path, fingerprint: str) -> bool:
     return True
 
 
-def _train(options: argparse.Namespace, stage: Stage) -> None:
-    from emoq_plugin.data.directory import DataDirectory, read_emotions
+def _train(options: SerTrainOptions, stage: Stage) -> None:
     from emoq_plugin.espnet_adapters.ser_inputs import write_split
     from emoq_plugin.espnet_adapters.ser_task import SERTask
     from emoq_plugin.espnet_adapters.units_frontend import load_bank
-    from emoq_plugin.recipe.experiment import check_no_leak, read_fold
     from emoq_plugin.units.store import UnitStore
 
-    emotions = read_emotions(options.emotions)
-    data = DataDirectory.read(options.data_dir, emotions)
-    fold = read_fold(options.fold_dir.parent, options.fold_dir.name, data)
+    opened = FoldInputs(
+        data_dir=options.data_dir,
+        emotions=options.emotions,
+        folds=options.fold_dir.parent,
+        fold=options.fold_dir.name,
+    ).open()
+    emotions, data, fold = opened.emotions, opened.data, opened.fold
     units = UnitStore(options.units_dir)
     bank = load_bank(options.quantizer, codebooks_sha256=units.card["codebooks_sha256"])
     check_no_leak(bank.card, fold, data, str(options.quantizer))
@@ -180,7 +225,7 @@ def _train(options: argparse.Namespace, stage: Stage) -> None:
     arguments = _espnet_arguments(options, units.card, emotions)
     loss = arguments.model_conf["loss"]
     targets = _targets(fold, data, units, emotions, loss=loss)
-    _set_class_weights(arguments.model_conf, targets["train"])
+    set_class_weights(arguments.model_conf, targets["train"])
     try:
         # What is wrong shows here, before an older training is withdrawn.
         SERTask.build_model(argparse.Namespace(**vars(arguments)))
@@ -200,38 +245,10 @@ def _train(options: argparse.Namespace, stage: Stage) -> None:
         write_split(output / "data" / part, units, targets[part], codebook_sizes=sizes)
 
     SERTask.main(args=arguments)
-    best = ser_infer.best_model(output)
+    best = best_model(output)
     if not best.exists():
         raise ValueError(f"training ended without {best}: see the log above")
     stage.finish(
         model=os.path.realpath(best).rpartition("/")[2],
         n_utterances={part: len(targets[part]) for part in PARTS},
     )
-
-
-def work(options: argparse.Namespace) -> None:
-    """Prepare, train, predict; what is finished is not done again."""
-    tables = [options.data_dir / name for name in ("utt2emo", "utt2votes", "utt2spk")]
-    stage = Stage(
-        options.output_dir,
-        inputs=[
-            *ser_infer.units_files(options.units_dir),
-            *(table for table in tables if table.exists()),
-            *(options.fold_dir / part for part in PARTS),
-            options.emotions,
-            options.config,
-        ],
-        settings={"seed": options.seed, "ser_args": options.ser_args},
-        code=[evaluation],
-    )
-    if not stage.is_done():
-        with contextlib.suppress(FinishedMeanwhile):
-            _train(options, stage)
-    if options.infer:
-        ser_infer.infer(
-            options.output_dir,
-            units_dir=options.units_dir,
-            fold_dir=options.fold_dir,
-            output=options.output_dir / "posteriors.jsonl",
-            ngpu=options.ngpu,
-        )

@@ -1,27 +1,29 @@
 """Split features of several layers, encoded in one pass, into one set a layer."""
 
-import argparse
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import Stage
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="split_layers", description=__doc__)
-    add = parser.add_argument
-    add("--feature_dir", type=Path, required=True, help="dump of layer_mode: concat")
-    add(
-        "--output_dir",
-        required=True,
-        help="of one layer, with {layer} in it: dump/wavlm_layer{layer}/all",
-    )
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class SplitLayersOptions:
+    """Options of the split.
+
+    Attributes
+    ----------
+    feature_dir : Path
+        Dump of layer_mode: concat.
+    output_dir : str
+        Of one layer, with {layer} in it: dump/wavlm_layer{layer}/all.
+    """
+
+    feature_dir: Path
+    output_dir: str
 
 
-def work(options: argparse.Namespace) -> None:
+def split_layers(options: SplitLayersOptions) -> None:
     """Write the features of each layer, with the card that the layer has alone."""
     from emoq_plugin.speech.encoders.layers import cards_of_layers
     from emoq_plugin.speech.store import (

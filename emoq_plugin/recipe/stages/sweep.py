@@ -5,40 +5,49 @@ All other options are the recipe's, such as `--nj 32` (tasks at a time), `--ngpu
 waits for the jobs that still run, and then runs those that are not done.
 """
 
-import argparse
 import logging
 import shlex
 import subprocess
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+from emoq_plugin.options import PASSED_ON, POSITIONAL
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.study.plan import StudyConfig
 from emoq_plugin.recipe.study.sweep import interruptible, stop
 
-BACKENDS = ("local", "stdout", "sge", "pbs", "slurm", "ssh")
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Options of a sweep.
+
+    Attributes
+    ----------
+    config : Path
+        File or name of conf/study.
+    recipe : Path
+        egs2/<corpus>/ser2; here when left out.
+    backend : {"local", "stdout", "sge", "pbs", "slurm", "ssh"}
+        Who runs the jobs.
+    others : tuple of str
+        Options of the recipe.
+    """
+
+    config: Annotated[Path, config_of("study"), POSITIONAL]
+    recipe: Path = Path()
+    backend: Literal["local", "stdout", "sge", "pbs", "slurm", "ssh"] = "local"
+    others: Annotated[tuple[str, ...], PASSED_ON] = ()
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(
-        prog="emoq sweep", description=__doc__, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("config", type=config_of("study"), help="file or name of conf/study")
-    add("--recipe", type=Path, default=Path(), help="egs2/<corpus>/ser2; default: here")
-    add("--backend", default="local", choices=BACKENDS, help="who runs the jobs")
-    return parser
-
-
-def work(options: argparse.Namespace) -> None:
+def sweep(options: SweepOptions) -> None:
     """Call the recipe."""
     recipe = options.recipe
     if absent := [n for n in ("run.sh", "ser2.sh") if not (recipe / n).exists()]:
         raise FileNotFoundError(
             f"{recipe.resolve()} has no {absent[0]}: give --recipe egs2/<corpus>/ser2"
         )
-    StudyConfig.read(options.config)  # a fault is told before anything runs
+    StudyConfig.read(options.config)  # a fault is reported before anything runs
     command = ["./run.sh", "--stage", "7", "--stop_stage", "7"]
     command += ["--study_config", str(options.config.resolve())]
     command += ["--cmd_backend", options.backend, *options.others]

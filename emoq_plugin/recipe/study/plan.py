@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cached_property
 from hashlib import sha256
-from math import log2
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from emoq_plugin import evaluation, learning, routing, units
 from emoq_plugin.data.alignments import alignment_files
@@ -24,8 +23,8 @@ from emoq_plugin.files import (
     sha256_of_file,
     write_json,
 )
-from emoq_plugin.recipe.experiment import TRAIN_ON, parse_rate, parse_rates
 from emoq_plugin.recipe.stage import Stage
+from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, TrainOn
 from emoq_plugin.routing.systems import (
     EMOQ,
     SPECIFIC,
@@ -33,6 +32,7 @@ from emoq_plugin.routing.systems import (
     System,
     is_control,
 )
+from emoq_plugin.units.rates import Rate
 
 BALANCED = "balanced"
 # The name that stands for the corpora of `learn_on` together.
@@ -119,7 +119,8 @@ class StudyConfig:
         from emoq_plugin.learning.fit_bank import QuantizerConfig
 
         for feature in self.features:
-            parse_rates(self.rates_of(feature))
+            for rate in self.rates_of(feature):
+                Rate.parse(rate)
         for name in (*self.systems, self.emoq):
             for part in name.split(WITH_ROUTE_OF):
                 System.parse(part)
@@ -131,8 +132,8 @@ class StudyConfig:
             raise ValueError(
                 "system 'balanced', which others are compared with, is absent"
             )
-        if self.train_on not in TRAIN_ON:
-            raise ValueError(f"train_on '{self.train_on}', expected one of {TRAIN_ON}")
+        if self.train_on not in (known := get_args(TrainOn)):
+            raise ValueError(f"train_on '{self.train_on}', expected one of {known}")
         # Groups of experts follow from the systems.
         known = {"base": str, "seeds": list[int], **get_type_hints(QuantizerConfig)}
         del known["expert_sets"]
@@ -177,11 +178,9 @@ class StudyConfig:
 
         One stream is counted: what a system adds is known when it has been encoded.
         """
-        bits = {}
-        for rate in self.rates_of(feature):
-            size, n_levels = parse_rate(rate)
-            bits[rate] = frame_rate_hz * n_levels * log2(size)
-        return sorted((r for r in bits if bits[r] <= self.select_below), key=bits.get)
+        rates = map(Rate.parse, self.rates_of(feature))
+        rates = sorted(rates, key=lambda rate: rate.bits)
+        return [str(r) for r in rates if frame_rate_hz * r.bits <= self.select_below]
 
 
 @dataclass(frozen=True)
@@ -372,6 +371,12 @@ class Study:
     def fold_dir(self, job: Job, fold: str) -> Path:
         """Return the directory of one fold's results."""
         return self.output / job.directory / f"fold{fold}"
+
+    def inputs(self, fold: str) -> FoldInputs:
+        """Return what the stages of a fold read."""
+        return FoldInputs(
+            data_dir=self.data_dir, emotions=self.emotions, folds=self.folds, fold=fold
+        )
 
     def quantizer_dir(self, job: Job, fold: str) -> Path:
         """Return the directory of the banks that a fold is encoded with."""

@@ -26,11 +26,11 @@ class StudyTask:
     device: str = "cpu"
 
     def __call__(self, job: Job) -> str:
-        """Do what is not done yet of a job; give its name."""
-        from emoq_plugin.recipe.stages.study import run_job
+        """Do what is not done yet of a job; return its name."""
+        from emoq_plugin.recipe.study.run_job import run_job
 
         logging.basicConfig(level=logging.INFO)
-        run_job(self.study, job, hardware={"device": self.device, "job": 1})
+        run_job(self.study, job, device=self.device)
         return job.name
 
     def checkpoint(self, job: Job) -> "submitit.helpers.DelayedSubmission":

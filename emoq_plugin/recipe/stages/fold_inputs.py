@@ -1,0 +1,218 @@
+"""What stages 4 to 7 read of a fold, and what keeps its test part out of learning."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from emoq_plugin.data.folds import ALL, PARTS, Fold, read_fold
+from emoq_plugin.progress import progress
+from emoq_plugin.recipe.stage import MARKER, read_marker
+from emoq_plugin.units.rates import Rate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.data.directory import DataDirectory
+    from emoq_plugin.speech.store import FeatureStore
+
+# Parts that codebooks and heads learn from.
+TrainOn = Literal["train", "train+valid"]
+# Beside a bank: those learned without some of its training speakers, to route them.
+CROSSFIT = "crossfit"
+# Beside the banks: speaker-held-out posteriors of training clips, a file a router.
+HELD_OUT = "held_out_posteriors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldInputs:
+    """Where a fold is.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Formatted set, dump/raw/<set>.
+    emotions : Path
+        Class order, data/emotions.
+    folds : Path
+        Directory of the folds, data/folds.
+    fold : str
+        Name of the fold; all, in stage 4: every clip of every fold is learned from.
+    """
+
+    data_dir: Path
+    emotions: Path
+    folds: Path
+    fold: str
+
+    @property
+    def files(self) -> list[Path]:
+        """Inputs of a `Stage` that reads the fold."""
+        lists = [self.folds / self.fold / part for part in PARTS]
+        if self.fold == ALL:
+            lists = [p for part in PARTS for p in self.folds.glob(f"*/{part}")]
+        return [self.data_dir, self.emotions, *lists]
+
+    def open(
+        self, features: "Path | FeatureStore | None" = None, *, tests: bool = True
+    ) -> "OpenFold":
+        """Read labels and lists, and open the features.
+
+        Parameters
+        ----------
+        features : Path or FeatureStore, optional
+            dump/<feature>/<set>, or what was opened already.
+        tests : bool, default=True
+            Whether the test part is needed.
+
+        Raises
+        ------
+        ValueError
+            If there is no such fold, a speaker is in two parts of it, or nothing is
+            left to test.
+        """
+        from emoq_plugin.data.directory import DataDirectory, read_emotions
+
+        if tests and self.fold == ALL:
+            raise ValueError(
+                f"--fold {ALL}: every clip was learned from and none is left to test, "
+                f"expected a fold of {self.folds}"
+            )
+        emotions = read_emotions(self.emotions)
+        data = DataDirectory.read(self.data_dir, emotions)
+        if isinstance(features, Path):
+            from emoq_plugin.speech.store import FeatureStore
+
+            features = FeatureStore(features)
+        return OpenFold(
+            emotions, data, read_fold(self.folds, self.fold, data), features
+        )
+
+
+@dataclass
+class OpenFold:
+    """A fold that was read.
+
+    Attributes
+    ----------
+    emotions : list of str
+        Class order.
+    data : DataDirectory
+    fold : Fold
+    features : FeatureStore, optional
+    """
+
+    emotions: list[str]
+    data: "DataDirectory"
+    fold: Fold
+    features: "FeatureStore | None" = None
+
+    def train(self, train_on: TrainOn) -> list[str]:
+        """Return the clips that are learned from."""
+        valid = self.fold.valid if train_on == "train+valid" else ()
+        return [*self.fold.train, *valid]
+
+    def bank(self, directory: Path) -> "CodebookBank":
+        """Read a bank that may encode the features of this fold.
+
+        Raises
+        ------
+        ValueError
+            If it was learned from other features, or from speakers of the test part.
+        """
+        from emoq_plugin.core.bank import CodebookBank
+
+        bank = CodebookBank.from_pretrained(directory)
+        check_no_leak(bank.card, self.fold, self.data, str(directory))
+        card = self.features.card if self.features is not None else None
+        if card and bank.card["feature_fingerprint"] != card.fingerprint():
+            learned = bank.card["feature"]
+            raise ValueError(
+                f"{directory} was learned from other features ({learned['encoder']}, "
+                f"{learned['dimension']} dimensions) than the set has "
+                f"({card.encoder}, {card.dimension} dimensions)"
+            )
+        return bank
+
+    def banks(
+        self, quantizer_dir: Path, rates: Iterable[Rate]
+    ) -> "Iterator[tuple[CodebookBank, list[Rate]]]":
+        """Yield the banks that serve some rates, each with its rates."""
+        by_bank: dict[Path, list[Rate]] = {}
+        for rate in rates:
+            by_bank.setdefault(find_bank(quantizer_dir, rate), []).append(rate)
+        for directory, served in progress(by_bank.items(), len(by_bank), "banks"):
+            yield self.bank(directory), served
+
+    @cached_property
+    def _means(self) -> "dict[str, Tensor]":
+        from emoq_plugin.learning.fit_bank import speaker_means
+
+        return speaker_means(self.features, self.data.speaker)
+
+    def speaker_means(self, bank: "CodebookBank") -> "dict[str, Tensor]":
+        """Return mean frames by speaker, where the normalisation asks for them."""
+        return self._means if bank.normalization.kind == "speaker" else {}
+
+    def mean_of_speaker(self, bank: "CodebookBank") -> "Callable[[str], Tensor | None]":
+        """Return `speaker_means` as a function of the clip."""
+        means = self.speaker_means(bank)
+        return lambda clip: means.get(self.data.speaker[clip])
+
+
+def find_bank(quantizer_dir: str | Path, rate: Rate) -> Path:
+    """Find the bank that serves a rate: of those with enough levels the smallest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing was learned there.
+    ValueError
+        If no bank serves the rate, with those that were learned.
+    """
+    marker = Path(quantizer_dir) / MARKER
+    if not marker.is_file():
+        state = "has no finished result" if marker.parent.is_dir() else "is missing"
+        raise FileNotFoundError(f"{quantizer_dir} {state}: run the earlier stage first")
+    banks = [Rate.parse(name) for name in read_marker(marker).get("banks", ())]
+    fitting = [bank for bank in banks if bank.serves(rate)]
+    if not fitting:
+        raise ValueError(
+            f"{quantizer_dir} has no codebooks for the rate {rate}, these were "
+            f"learned: {' '.join(map(str, banks))}"
+        )
+    return Path(quantizer_dir) / str(min(fitting))
+
+
+def check_no_leak(
+    card: Mapping[str, Any], fold: Fold, data: "DataDirectory", where: str
+) -> None:
+    """Refuse to test on speakers that a quantizer was learned from.
+
+    Parameters
+    ----------
+    card : mapping
+        Of the bank, with ``training_speakers``.
+    fold : Fold
+    data : DataDirectory
+    where : str
+        For the message.
+
+    Raises
+    ------
+    ValueError
+        Naming the speakers.
+    """
+    if "training_speakers" not in card:
+        raise ValueError(
+            f"{where}: its card does not name the training speakers, so a leak cannot "
+            "be excluded: learn codebooks in stage 4"
+        )
+    tested = {data.speaker[u] for u in fold.test}
+    if leak := sorted(tested & set(card["training_speakers"])):
+        raise ValueError(
+            f"{where}: fold {fold.name} tests on speaker(s) {', '.join(leak)} that the "
+            "codebooks were learned from: learn codebooks inside this fold"
+        )
