@@ -237,7 +237,8 @@ def describe(config: dict[str, Any]) -> str:
             lines.append(f"| codes | {rate:g} bit/s for each expert of the route |")
     if note := card.get("audio", {}).get("note"):
         lines.append(f"| audio | {note} |")
-    for name in ("corpus", "synthetic", "fold", "seed", "training_utterances"):
+    rows = ("corpus", "synthetic", "fold", "tested", "seed", "training_utterances")
+    for name in rows:
         if name in card:
             lines.append(f"| {name.replace('_', ' ')} | {card[name]} |")
     return "\n".join(lines) + "\n"

@@ -146,6 +146,16 @@ def test_stages_7_and_9_are_checked_when_they_run(call, options, told):
     assert call(**options) == ""
 
 
+def test_a_quantizer_of_all_speakers_is_learned_in_stage_9(call):
+    of_all = {"pack_fold": "all", "pack_rate": "8x1"}  # a rate that stage 4 lacks
+    assert call(stage="9", stop_stage="9", **of_all) == ""
+    assert call(stop_stage="9", **of_all) == ""
+    absent = "'biased50-cosine' needs the experts 'biased50', learned are only"
+    found = call(stage="9", stop_stage="9", pack_system="biased50-cosine", **of_all)
+    assert f"--pack_system: {absent}" in found
+    assert "expected a whole number" in call(pack_fold="every")
+
+
 def test_rates_without_the_default_of_the_espnet_task_need_another(call):
     assert "--espnet_rate 64x1 is not among" in call(rates="16x1")
     assert call(rates="16x1", espnet_rate="16x1") == ""

@@ -361,6 +361,31 @@ def test_cross_fitting_routes_training_clips_by_experts_that_have_not_seen_them(
     assert read_table(units / SYSTEMS[1] / "utt2route") == routes
 
 
+def test_a_quantizer_of_all_speakers_says_that_nothing_tests_it(experiment, refused):
+    quantizer = experiment.root / "exp/all"
+    place = ("--fold", "all", "--output_dir", quantizer)
+    experiment.learn(*place)
+    bank = CodebookBank.from_pretrained(quantizer / "4x2")
+    assert bank.card["training_speakers"] == ["s0", "s1", "s2", "s3"]
+    assert "| tested | no: every clip was learned from" in (
+        quantizer / "4x2/README.md"
+    ).read_text("utf-8")
+    untested = "--fold all: every clip was learned from and none is left to test"
+    taken = ("--quantizer_dir", quantizer)
+    assert untested in refused(experiment.encode, "--fold", "all", *taken)
+    # Nor do its units come into a fold.
+    assert "that the codebooks were learned from" in refused(experiment.encode, *taken)
+    # Clips that are added to any fold are learned from.
+    before = contents(quantizer, "4x2")
+    with open(experiment.root / "folds/1/valid", "r+") as stream:
+        lines = stream.readlines()
+        stream.seek(0)
+        stream.truncate()
+        stream.writelines(lines[1:])
+    experiment.learn(*place)
+    assert contents(quantizer, "4x2") != before
+
+
 def contents(folder, *names):
     """Return the bytes of the files of some directories, and when they were written."""
     files = [p for name in names for p in sorted((folder / name).rglob("*"))]

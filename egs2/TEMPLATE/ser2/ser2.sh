@@ -69,7 +69,7 @@ alignments=${alignments:-} # phone labels (a directory or a file), for the contr
 # Stage 9, an artifact to share (runs with --stop_stage 9)
 pack_rate=64x1
 pack_system=specific-distortion
-pack_fold=1      # fold whose codebooks are taken
+pack_fold=1      # fold whose codebooks are taken; all: learn on every speaker, test on none
 
 tag=             # name of the experiment; default: <feature>_<quantizer>
 
@@ -121,6 +121,7 @@ tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
 
 # Everything that can be wrong with the options is told here, before any work.
 packed_from=${expdir}/${tag}/fold${pack_fold}/quantizer
+[ "${pack_fold}" != all ] || packed_from=${expdir}/${tag}/all/quantizer
 checked=()
 for name in corpus stage stop_stage nj ngpu set_name first_fold last_fold sample_rate \
     min_seconds max_seconds on_error multi_channel feature_config model_dir \
@@ -228,11 +229,10 @@ if [ "${stop_stage}" -gt 3 ] && [ "${stage}" -lt 7 ]; then
     fold_opts+=" --folds data/folds --fold JOB"
 fi
 
-if runs 4; then
-    log "Stage 4: learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"
-    launcher=${python}
-    learn_opts=
-    or_fail=
+# learn_codebooks <first> <last> <name of the log> <options ...>: stage 4 as an array of jobs
+learn_codebooks() {
+    local first=$1 last=$2 name=$3 launcher=${python} learn_opts='' or_fail=''
+    shift 3
     if [ "${cmd_backend}" = slurm ]; then
         # Where a process dies, the others have a minute to say which one.
         launcher="${step} --wait=60 --nodes ${learn_nodes}"
@@ -246,15 +246,19 @@ if runs 4; then
         launcher="${python} -m torch.distributed.run --standalone --nproc_per_node ${learn_procs}"
     fi
     # shellcheck disable=SC2086
-    job_opts=${learn_opts} run_jobs "${first_fold}" "${last_fold}" \
-        "${exp}/log/learn_codebooks.JOB.log" \
-        ${launcher} -m emoq_plugin.bin.learn_codebooks ${fold_opts} --job JOB \
-        --feature_dir "${features}" \
-        --config "${quantizer_config}" --rates ${rates} --systems ${systems} \
-        --train_on "${train_on}" \
-        --route_depth "${route_depth}" --crossfit "${crossfit}" --corpus "${corpus}" \
-        --device "${device}" \
-        --output_dir "${exp}/foldJOB/quantizer" ${or_fail}
+    job_opts=${learn_opts} run_jobs "${first}" "${last}" "${exp}/log/${name}.JOB.log" \
+        ${launcher} -m emoq_plugin.bin.learn_codebooks --job JOB --device "${device}" \
+        --data_dir "${raw}" --emotions "${emotions}" --folds data/folds \
+        --feature_dir "${features}" --config "${quantizer_config}" --corpus "${corpus}" \
+        --train_on "${train_on}" --route_depth "${route_depth}" --crossfit "${crossfit}" \
+        "$@" ${or_fail}
+}
+
+if runs 4; then
+    log "Stage 4: learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"
+    # shellcheck disable=SC2086
+    learn_codebooks "${first_fold}" "${last_fold}" learn_codebooks --fold JOB \
+        --rates ${rates} --systems ${systems} --output_dir "${exp}/foldJOB/quantizer"
 fi
 
 if runs 5; then
@@ -345,6 +349,12 @@ fi
 
 if runs 9; then
     packed=${exp}/packed/${pack_rate}_${pack_system}
+    if [ "${pack_fold}" = all ]; then
+        packed+=_all
+        log "Stage 9: learn ${pack_system} at ${pack_rate} on all speakers -> ${packed_from}"
+        learn_codebooks 1 1 learn_all --fold all --rates "${pack_rate}" \
+            --systems "${pack_system}" --output_dir "${packed_from}"
+    fi
     log "Stage 9: pack ${pack_system} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
     # shellcheck disable=SC2086
     run_job "${exp}/log/pack.log" \

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from emoq_plugin import learning, routing
+from emoq_plugin.data.folds import ALL
 from emoq_plugin.devices import processes_together
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
@@ -26,6 +27,8 @@ from emoq_plugin.units.rates import Rate, deepest
 # Within a bank: where experts are learned that it is to hold besides.
 ADDED = "added"
 LOG = "learning.jsonl"
+# What the model card says of a quantizer that has seen every speaker.
+UNTESTED = "no: every clip was learned from; scores of folds are of other codebooks"
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +98,7 @@ def learn_codebooks(options: LearnCodebooksOptions) -> None:
     features = options.feature_dir or options.feature_config
     # What every bank depends on, and what only says which are learned.
     settings = {
+        "fold": options.inputs.fold,
         "train_on": options.train_on,
         "route_depth": options.route_depth,
         "crossfit": options.crossfit,
@@ -206,6 +210,7 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
                 data, utterances, sample_rate=features.card.sample_rate
             ),
             "fold": fold.name,
+            **({"tested": UNTESTED} if fold.name == ALL else {}),
             "seed": config.learning.get("seed", 0),
             "feature": features.card.to_json(),
             "feature_fingerprint": features.card.fingerprint(),
