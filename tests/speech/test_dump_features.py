@@ -135,7 +135,7 @@ def test_unreadable_audio_is_named(data, config, tmp_path, caplog):
     [
         (lambda d: (d / ".done.json").unlink(), "run the earlier stage first"),
         (lambda d: (d / "utt2num_samples").unlink(), "utt2num_samples is missing"),
-        (lambda d: write_table(d / "wav.scp", {"u0": "x"}), "'u1' stands in only one"),
+        (lambda d: write_table(d / "wav.scp", {"u0": "x"}), "'u1' is in only one"),
     ],
 )
 def test_an_unfinished_data_directory_is_refused(
