@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 
-from emoq_plugin.bin._command import DEBUG, explain, run_command
+from emoq_plugin.bin._command import run_command
 from emoq_plugin.bin.main import verbs
+from emoq_plugin.errors import DEBUG, explain
 from emoq_plugin.files import read_json
 
 TOO_MUCH = 2**60  # bytes

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from emoq_plugin.bin import main as emoq
-from emoq_plugin.bin.data_from_csv import COLUMNS, renaming
 from emoq_plugin.data.clip_table import PARTS, case_twins
 from emoq_plugin.data.directory import DataDirectory, read_emotions
 from emoq_plugin.data.folds import read_folds
+from emoq_plugin.recipe.stages.data_from_csv import COLUMNS, renaming
 
 SPEAKERS = ("anna", "ben", "cleo", "dan")
 EMOTIONS = ("angry", "sad")

@@ -11,10 +11,10 @@ import torch
 import yaml
 
 import emoq_plugin
-from emoq_plugin.bin import asr2_units
-from emoq_plugin.bin.asr2_wer import word_errors
 from emoq_plugin.core import CodebookBank, Normalization
+from emoq_plugin.espnet_adapters import asr2_units
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
+from emoq_plugin.espnet_adapters.asr2_wer import word_errors
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.speech.audio import read_audio, resample
 from emoq_plugin.speech.encoders.registry import build_encoder

@@ -300,7 +300,7 @@ def test_an_archive_of_garbage_is_named(tmp_path, content):
 
 
 def test_recordings_may_have_any_name_in_npz(tmp_path):
-    from emoq_plugin.bin.encode import _write_npz
+    from emoq_plugin.speech.encode_files import _write_npz
 
     class Units:
         codes = np.arange(4).reshape(2, 2)

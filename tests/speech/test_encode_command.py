@@ -11,8 +11,9 @@ import torch
 
 import emoq_plugin
 from emoq_plugin.bin import encode
-from emoq_plugin.bin._recordings import each_recording, find_audio
 from emoq_plugin.files import read_table
+from emoq_plugin.speech import encode_files
+from emoq_plugin.speech.recordings import each_recording, find_audio
 from emoq_plugin.units.store import parse_route
 from tests.speech.tiny_bank import make_bank
 
@@ -168,7 +169,7 @@ def test_npz_keeps_names_and_refuses_what_numpy_takes_for_another(
         path.parent.mkdir(exist_ok=True)
         path.touch()
         with pytest.raises(ValueError, match=message):
-            encode._check_members(find_audio([str(many)]))
+            encode_files._check_members(find_audio([str(many)]))
         path.unlink()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin.asr2_wer import find_decoded
+from emoq_plugin.espnet_adapters.asr2_wer import find_decoded
 from emoq_plugin.files import atomic_write, read_json
 from emoq_plugin.recipe.study.pooling import key_of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from emoq_plugin.bin._command import debugging, explain
 from emoq_plugin.data.tree import walk
+from emoq_plugin.errors import debugging, explain
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,199 @@
+"""A corpus described by one CSV file: data/all, data/emotions and data/folds."""
+
+import argparse
+import codecs
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from os.path import isfile
+from pathlib import Path
+
+from emoq_plugin.data.clip_table import (
+    ROW_PER,
+    ClipTable,
+    check_labels,
+    read_clips,
+)
+from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, utterance_id
+from emoq_plugin.data.corpora.finding import find_clips
+from emoq_plugin.data.names import emotion_fault, id_fault
+from emoq_plugin.recipe.stages.prepare_corpus import write
+
+COLUMNS = """Columns, in any case: file (relative to the CSV file), speaker, emotion,
+and if you have them text, gender, votes_<emotion> (how many raters heard it), group
+(sessions: leave one out), part (train; valid, val or dev; test..., eval...: your own
+split), id (instead of a name made of file). With votes emotion may be empty: it becomes
+their unique majority. Other columns are passed over. Commas, semicolons, tabs or | may
+divide them."""
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the options of this command."""
+    parser = argparse.ArgumentParser(
+        prog="data_from_csv", description=f"{__doc__} {COLUMNS}"
+    )
+    add = parser.add_argument
+    add("--csv", required=True, help="table with a header line")
+    add(
+        "--encoding",
+        type=known_encoding,
+        help="of a table that is not UTF-8, for example cp1252",
+    )
+    add("--corpus", default="", help="prefix of the ids; default: name of the file")
+    add("--output_dir", default="data", help="where all, emotions and folds are put")
+    add("--set_name", default="all", help="name of the data directory")
+    add(
+        "--one_row_per",
+        choices=ROW_PER,
+        default="clip",
+        help="rater: a file has a row for each rater, which are counted as votes",
+    )
+    add("--classes", nargs="+", help="classes in order; default: all, sorted")
+    add(
+        "--map",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="LABEL=CLASS",
+        help="rename or merge labels, for example excited=happy 'very sad=sad'",
+    )
+    add("--no_majority", choices=("drop", "keep"), default="drop")
+    add("--n_folds", type=int, help="default: 5, or as many as there are speakers")
+    add("--n_valid_speakers", type=int, default=1)
+    return parser
+
+
+def known_encoding(text: str) -> str:
+    """Check the name of an encoding."""
+    try:
+        codecs.lookup(text)
+    except LookupError:
+        raise argparse.ArgumentTypeError(
+            f"no encoding '{text}', expected a name such as cp1252"
+        ) from None
+    return text
+
+
+def renaming(pairs: Sequence[str]) -> dict[str, str]:
+    """Read the pairs of `--map`.
+
+    Raises
+    ------
+    ValueError
+        For what is no pair, or a label with two classes.
+
+    Examples
+    --------
+    >>> renaming(["excited=happy", "a=b=sad"])
+    {'excited': 'happy', 'a=b': 'sad'}
+    """
+    renamed: dict[str, str] = {}
+    for pair in pairs:
+        label, _, name = pair.rpartition("=")
+        if not label or not name:
+            raise ValueError(
+                f"--map '{pair}', expected LABEL=CLASS, in quotes where it has blanks"
+            )
+        if renamed.setdefault(label, name) != name:
+            raise ValueError(
+                f"--map: '{label}' becomes both '{renamed[label]}' and '{name}'"
+            )
+    return renamed
+
+
+def describe(table: ClipTable, options: argparse.Namespace) -> Corpus:
+    """Make the description of the corpus that `prepare_corpus` writes.
+
+    Raises
+    ------
+    ValueError
+        For labels and ids that a later stage would refuse, with the way out.
+    """
+    check_labels(table)
+    labels = {x for clip in table.clips for x in (clip.label, *clip.votes)} - {""}
+    classes = options.classes or sorted(labels)
+    if absent := [c for c in classes if c not in labels]:
+        raise ValueError(
+            f"--classes {absent[0]}: no such label, found: {' '.join(sorted(labels))}"
+        )
+    for name in classes:
+        if fault := emotion_fault(name):
+            raise ValueError(
+                f"{table.path}: label '{name}', {fault}: rename it with "
+                f"'--map={name}=<class>', or choose others with --classes"
+            )
+    if len(set(classes)) < 2:
+        raise ValueError(
+            f"{table.path}: one class, {classes[0]}, expected at least two"
+        )
+    if options.n_folds and table.folds != "speakers":
+        raise ValueError(
+            f"--n_folds {options.n_folds} counts folds of speakers, but {table.path} "
+            f"has {table.folds}, which are folds themselves: leave out one of both"
+        )
+    clips = [
+        replace(clip, left_out=_left_out(clip, classes, options.no_majority))
+        for clip in table.clips
+    ]
+    n_speakers = len({clip.speaker for clip in clips if not clip.left_out})
+    corpus = Corpus(
+        name=options.corpus or re.sub(r"\W+", "", table.path.stem),
+        title=str(table.path),
+        layout="a CSV file and the audio that it names, relative to its place",
+        source="docs/new_corpus.md",
+        labels={"csv": {emotion: emotion for emotion in classes}},
+        others=labels - set(classes),
+        find=lambda directory: clips,
+        published=Published(""),
+        folds=table.folds,
+        n_folds=min(5, n_speakers),
+        whole_tree=False,
+    )
+    _check_ids(corpus, table)
+    return corpus
+
+
+def work(options: argparse.Namespace) -> None:
+    """Write data directory, class order and folds unless they stand."""
+    path = Path(options.csv)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such CSV file")
+    table = read_clips(
+        path,
+        renaming(options.map),
+        one_row_per=options.one_row_per,
+        encoding=options.encoding or "",
+    )
+    corpus = describe(table, options)
+    logging.info("%s", table.found())
+    clips = find_clips(corpus, path.parent)
+    write(corpus, clips, options, class_set="csv")
+
+
+def _left_out(clip: Clip, classes: Sequence[str], no_majority: str) -> str:
+    """Say why a clip is not used; empty where it is."""
+    if not isfile(clip.audio):  # False too for a name that is too long
+        return "without their audio file"
+    if clip.label:
+        known = clip.label in classes
+        return "" if known else f"of '{clip.label}', which is no class"
+    voted = any(clip.votes.get(name) for name in classes)
+    return "" if voted and no_majority == "keep" else "without a majority"
+
+
+def _check_ids(corpus: Corpus, table: ClipTable) -> None:
+    """Refuse ids of two clips, and those that cannot be file names."""
+    ids: dict[str, tuple[int, Path]] = {}
+    way_out = "give it another name in a column 'id'"
+    for line, clip in zip(table.lines, table.clips):
+        utterance = utterance_id(corpus, clip)
+        where = f"{table.path}:{line}: "
+        if fault := id_fault(utterance):
+            raise ValueError(f"{where}{fault}: {way_out}")
+        there, other = ids.setdefault(utterance, (line, clip.audio))
+        if there != line:
+            raise ValueError(
+                f"{where}'{clip.audio}' has the id '{utterance}', as '{other}' in "
+                f"line {there} has: {way_out}"
+            )
