@@ -1,4 +1,4 @@
-"""Word error rate of what asr2.sh decoded (stage 14), by jiwer, without sclite."""
+"""Word error rate of what asr2.sh decoded (stage 14), by jiwer, without sclite.
 
 Reads `<asr_exp>/<inference>/<set>/text` and writes `wer.json` beside it.
 """

@@ -19,7 +19,8 @@ from emoq_plugin.espnet_adapters.units_frontend import (
 )
 from emoq_plugin.files import read_options, reading
 from emoq_plugin.routing.quantizer import RoutedQuantizer
-from emoq_plugin.speech.pipeline import Audio, SpeechToUnits, Units
+from emoq_plugin.speech.pipeline import Audio, SpeechToUnits
+from emoq_plugin.units.clip_units import Units
 from emoq_plugin.units.text import CJK_FIRST
 
 # What asr2.sh decodes with, then the model's other averages and bests.

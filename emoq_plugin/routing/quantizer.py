@@ -228,7 +228,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         Returns
         -------
         units : Units or list of Units
-            See `emoq_plugin.speech.pipeline.Units`; a list for a list.
+            See `emoq_plugin.units.clip_units.Units`; a list for a list.
         """
         from emoq_plugin.speech.pipeline import SpeechToUnits
 

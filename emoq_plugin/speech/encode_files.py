@@ -22,7 +22,7 @@ from emoq_plugin.speech.recordings import (
 
 if TYPE_CHECKING:
     from emoq_plugin.routing.quantizer import RoutedQuantizer
-    from emoq_plugin.speech.pipeline import Units
+    from emoq_plugin.units.clip_units import Units
 
 FORMATS = ("pseudo_labels", "cjk", "json", "npz")
 # Beside the arrays of the recordings, what their numbers mean.

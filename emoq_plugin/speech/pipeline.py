@@ -1,10 +1,8 @@
 """Speech in, units out: a quantizer with the encoder that its feature card names."""
 
 import inspect
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoq_plugin.routing.base import Route
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.audio import (
     MAX_PEAK,
@@ -25,74 +22,11 @@ from emoq_plugin.speech.audio import (
 from emoq_plugin.speech.band import band_of
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
 from emoq_plugin.speech.encoders.registry import build_encoder, encoder_class
-from emoq_plugin.units.text import deduplicate, to_cjk
+from emoq_plugin.units.clip_units import Units
 
 BATCH_FILES = 16
 # Speech that is played at 0.9 of its speed, as in training, has lost nothing.
 NARROW = 0.85
-
-
-@dataclass(frozen=True)
-class Units:
-    """Units of one recording.
-
-    Attributes
-    ----------
-    codes : (T, M * L) int64 array
-        A block of L levels for each of the M experts of the route.
-    route : dict of str to float
-        Mixing weight by expert; one expert with weight 1 unless the router is `soft`.
-    n_levels : int
-        L.
-    sizes : list of L int
-        Codewords of each level.
-    seconds : float
-        Duration of the recording.
-    bits : float
-        Nominal, codes and route.
-    """
-
-    codes: np.ndarray
-    route: Route
-    n_levels: int
-    sizes: list[int]
-    seconds: float
-    bits: float
-
-    @property
-    def bits_per_second(self) -> float:
-        """Nominal rate of this recording, route included."""
-        return self.bits / self.seconds
-
-    def cjk(self, level: int = 0, *, repeat: bool = True) -> str:
-        """Write one level as ESPnet's asr2 does, one CJK character a unit.
-
-        Parameters
-        ----------
-        level : int, default=0
-        repeat : bool, default=True
-            False drops units that repeat the one before.
-
-        Raises
-        ------
-        ValueError
-            For more codewords than characters.
-        """
-        codes = self.codes[:, level]
-        return to_cjk(codes if repeat else deduplicate(codes))
-
-    def to_json(self) -> str:
-        """Write everything as one line of JSON."""
-        return json.dumps(
-            {
-                "codes": self.codes.tolist(),
-                "route": self.route,
-                "n_levels": self.n_levels,
-                "sizes": self.sizes,
-                "seconds": round(self.seconds, 6),
-                "bits_per_second": round(self.bits_per_second, 6),
-            }
-        )
 
 
 def build_from_card(
@@ -281,84 +215,3 @@ def mean_frame(sums: Iterable[tuple[torch.Tensor, int]]) -> torch.Tensor:
     for frames, number in sums:
         total, count = total + frames, count + number
     return (total / max(count, 1)).float()
-
-
-class StreamingEncoder:
-    """Codes of a recording that arrives in pieces, the same as those of the whole.
-
-    Parameters
-    ----------
-    speech : SpeechToUnits
-    expert : str, optional
-        Expert that encodes; needed unless the system has only one, because a router
-        looks at the whole recording.
-    speaker_mean : (D,) Tensor, optional
-        Where the quantizer removes it.
-
-    Raises
-    ------
-    ValueError
-        Where codes of pieces cannot be those of the whole: a normalisation by the clip
-        or its level, a route, or an encoder whose frames look further than a window.
-    """
-
-    def __init__(
-        self,
-        speech: SpeechToUnits,
-        *,
-        expert: str | None = None,
-        speaker_mean: torch.Tensor | None = None,
-    ):
-        quantizer, encoder = speech.quantizer, speech.encoder
-        kind = quantizer.bank.normalization.kind
-        if kind in ("clip", "level"):
-            raise ValueError(
-                f"this quantizer removes the mean {kind} of the whole recording, which "
-                "is unknown before its end: stream with a quantizer learned with "
-                "'normalization: corpus' or 'speaker'"
-            )
-        if not encoder.windowed:
-            raise ValueError(
-                f"frames of encoder '{encoder.card.encoder}' depend on the whole "
-                "recording: stream with a windowed one, such as fbank"
-            )
-        if expert is None and quantizer.system.router is not None:
-            raise ValueError(
-                f"system '{quantizer.system.name}' chooses its expert on the whole "
-                f"recording: name the expert, one of {quantizer.bank.experts}, or use "
-                "'balanced'"
-            )
-        self._expert = quantizer.bank.expert(expert or quantizer.bank.experts[0])
-        self._speech = speech
-        self._mean = speaker_mean
-        self._shift = round(encoder.sample_rate / encoder.card.frame_rate_hz)
-        self._rest = np.zeros(0, np.float32)
-
-    def push(self, samples: np.ndarray) -> np.ndarray:
-        """Take the next samples, give the codes of the frames that are complete.
-
-        Parameters
-        ----------
-        samples : (N,) array
-            At the encoder's sampling rate; types as in `SpeechToUnits.read`.
-
-        Returns
-        -------
-        codes : (T, L) int64 array
-            T may be 0.
-        """
-        samples = scale(samples, "samples")
-        check_range(samples, MAX_PEAK, "samples")
-        rest = np.concatenate([self._rest, samples])
-        window = self._speech.encoder.minimum_samples
-        n_frames = max(0, 1 + (len(rest) - window) // self._shift)
-        self._rest = rest[n_frames * self._shift :]
-        n_levels = self._speech.quantizer.n_levels
-        if n_frames == 0:
-            return np.zeros((0, n_levels), np.int64)
-        used = rest[: (n_frames - 1) * self._shift + window]
-        [frames] = self._speech.features([used])
-        codes = self._expert.encode_clip(
-            frames, n_levels=n_levels, speaker_mean=self._mean
-        )
-        return codes.cpu().numpy()

@@ -15,7 +15,8 @@ import emoq_plugin
 from emoq_plugin.bin import encode, pack
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.encoders.registry import build_encoder
-from emoq_plugin.speech.pipeline import SpeechToUnits, StreamingEncoder, build_from_card
+from emoq_plugin.speech.pipeline import SpeechToUnits, build_from_card
+from emoq_plugin.speech.streaming import StreamingEncoder
 from emoq_plugin.units.store import UnitWriter
 from emoq_plugin.units.text import read_pseudo_labels
 from tests.speech.tiny_bank import RATE, make_bank

@@ -1,0 +1,72 @@
+"""Units of one recording in memory: codes, route, times, bits."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from emoq_plugin.routing.base import Route
+from emoq_plugin.units.text import deduplicate, to_cjk
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of one recording.
+
+    Attributes
+    ----------
+    codes : (T, M * L) int64 array
+        A block of L levels for each of the M experts of the route.
+    route : dict of str to float
+        Mixing weight by expert; one expert with weight 1 unless the router is `soft`.
+    n_levels : int
+        L.
+    sizes : list of L int
+        Codewords of each level.
+    seconds : float
+        Duration of the recording.
+    bits : float
+        Nominal, codes and route.
+    """
+
+    codes: np.ndarray
+    route: Route
+    n_levels: int
+    sizes: list[int]
+    seconds: float
+    bits: float
+
+    @property
+    def bits_per_second(self) -> float:
+        """Nominal rate of this recording, route included."""
+        return self.bits / self.seconds
+
+    def cjk(self, level: int = 0, *, repeat: bool = True) -> str:
+        """Write one level as ESPnet's asr2 does, one CJK character a unit.
+
+        Parameters
+        ----------
+        level : int, default=0
+        repeat : bool, default=True
+            False drops units that repeat the one before.
+
+        Raises
+        ------
+        ValueError
+            For more codewords than characters.
+        """
+        codes = self.codes[:, level]
+        return to_cjk(codes if repeat else deduplicate(codes))
+
+    def to_json(self) -> str:
+        """Write everything as one line of JSON."""
+        return json.dumps(
+            {
+                "codes": self.codes.tolist(),
+                "route": self.route,
+                "n_levels": self.n_levels,
+                "sizes": self.sizes,
+                "seconds": round(self.seconds, 6),
+                "bits_per_second": round(self.bits_per_second, 6),
+            }
+        )
