@@ -1,13 +1,12 @@
-"""Encode audio files by a quantizer: units as text, JSON or NumPy arrays."""
+"""Encode audio files by a quantizer: units as text, JSON lines or NumPy arrays.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.speech.encode_files import get_parser, work
+emoq encode a.wav b.flac --quantizer mine --format jsonl
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.speech.encode_files import EncodeOptions, encode
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(EncodeOptions, encode, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,15 +1,16 @@
-"""Speech in, units out: a quantizer with the encoder that its feature card names."""
+"""Speech in, units out: a quantizer and the encoder of its feature specification."""
 
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+import emoq_plugin
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.audio import (
     MAX_PEAK,
@@ -37,25 +38,25 @@ def build_from_card(
     Parameters
     ----------
     feature : mapping
-        Feature card.
+        Feature specification, from the card of the quantizer.
     device : str, default="cpu"
     model_dir : str, optional
-        Local model directory instead of the card's model.
+        Local model directory instead of the model that is specified.
 
     Raises
     ------
     ValueError
-        If there is no card, or the encoder gives other frames than the card says, for
+        If there is none, or the encoder gives other frames than it says, for
         example because its weights are others.
     """
     if not feature:
         raise ValueError(
-            "this quantizer has no feature card, so nobody knows its encoder: give "
-            "features instead of audio, or import it with --feature_card"
+            "this quantizer has no feature specification, so nobody knows its encoder: "
+            "give features instead of audio, or import it with --feature_card"
         )
     if isinstance(feature, Mapping):
         feature = dict(feature)
-    card = FeatureCard.from_json(feature, "feature card of the quantizer")
+    card = FeatureCard.from_json(feature, "feature specification of the quantizer")
     known = inspect.signature(encoder_class(card.encoder)).parameters
     options = {k: v for k, v in card.settings.items() if k in known}
     if "layers" in known:
@@ -70,7 +71,7 @@ def build_from_card(
             for key, value in card.to_json().items()
             if key != "versions" and found[key] != value
         }
-        raise ValueError(f"encoder '{card.encoder}' is not that of the card: {differ}")
+        raise ValueError(f"encoder '{card.encoder}' is not the one specified: {differ}")
     return encoder
 
 
@@ -83,11 +84,31 @@ class SpeechToUnits:
     Parameters
     ----------
     quantizer : RoutedQuantizer
-        With a feature card; moved to the device.
+        With a feature specification in its card; moved to the device.
     device : str, default="cpu"
         torch device of both.
     model_dir : str, optional
         Local directory of the encoder's model.
+
+    Attributes
+    ----------
+    encoder : Encoder
+    quantizer : RoutedQuantizer
+
+    Examples
+    --------
+    >>> from emoq_plugin.core import CodebookBank, Normalization
+    >>> feature = build_encoder("fbank", num_mel_bins=12).card.to_json()
+    >>> norm = Normalization("level", torch.zeros(12), torch.ones(12))
+    >>> codebooks = [torch.eye(12)[None], -torch.eye(12)[None]]
+    >>> bank = CodebookBank(
+    ...     ["balanced"], codebooks, norm, emotions=[], card={"feature": feature}
+    ... )
+    >>> speech = SpeechToUnits(RoutedQuantizer(bank, "balanced"))
+    >>> tone = np.sin(np.arange(8000) / 9) / 2, 16000  # samples, Hz
+    >>> [units] = speech([tone])
+    >>> units.codes.shape, units.times[:3].tolist(), units.route
+    ((24, 2), [0.0, 0.02, 0.04], {'balanced': 1.0})
     """
 
     def __init__(
@@ -104,7 +125,21 @@ class SpeechToUnits:
         learned = quantizer.bank.card.get("audio", {}).get("bands_hz", {})
         whole = self.encoder.sample_rate // 2
         self._band = max(map(int, learned), default=whole)
-        self._told: set[int] = set()
+        self._named: set[int] = set()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        system: str | None = None,
+        n_levels: int | None = None,
+        device: str = "cpu",
+        model_dir: str | None = None,
+    ) -> Self:
+        """Load a quantizer, see `emoq_plugin.load`, and its encoder."""
+        quantizer = emoq_plugin.load(name, system=system, n_levels=n_levels)
+        return cls(quantizer, device=device, model_dir=model_dir)
 
     def read(self, audio: Audio, *, multi_channel: str = "error") -> np.ndarray:
         """Read a file, or take samples, at the encoder's sampling rate.
@@ -115,7 +150,7 @@ class SpeechToUnits:
         Parameters
         ----------
         audio : str, Path, or ((N,) array, Hz)
-            Samples are float in -1 .. 1, or integers of a type that tells full scale.
+            Samples are float in -1 .. 1, or integers, whose type says full scale.
         multi_channel : {"error", "first", "mean"}, default="error"
 
         Returns
@@ -125,7 +160,7 @@ class SpeechToUnits:
         Raises
         ------
         ValueError
-            For audio that cannot be used, see `data.audio.read_audio`.
+            For audio that cannot be used, see `speech.audio.read_audio`.
         """
         if isinstance(audio, tuple):
             samples, rate = scale(audio[0], "samples"), audio[1]
@@ -134,13 +169,13 @@ class SpeechToUnits:
         else:
             samples, rate = read_audio(str(audio), multi_channel=multi_channel)
         where = "samples" if isinstance(audio, tuple) else audio
-        self._tell_narrow(band_of(samples, rate, self.encoder.sample_rate), rate, where)
+        self._warn_narrow(band_of(samples, rate, self.encoder.sample_rate), rate, where)
         return resample(samples, rate, self.encoder.sample_rate)
 
-    def _tell_narrow(self, band: int, rate: int, where: str | Path) -> None:
-        if band >= NARROW * self._band or band in self._told:
+    def _warn_narrow(self, band: int, rate: int, where: str | Path) -> None:
+        if band >= NARROW * self._band or band in self._named:
             return
-        self._told.add(band)
+        self._named.add(band)
         logging.warning(
             "%s: a recording of %d Hz with no sound above %d Hz, the quantizer knows "
             "speech up to %d Hz: the same speech in a narrower band takes other codes "
@@ -192,6 +227,7 @@ class SpeechToUnits:
             sizes=self.quantizer.bank.sizes[: self.quantizer.n_levels],
             seconds=n_samples / self.encoder.sample_rate,
             bits=float(found.bits[0]),
+            frame_rate_hz=self.encoder.card.frame_rate_hz,
         )
 
     def speaker_mean(

@@ -4,14 +4,16 @@ import gc
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import batched
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from emoq_plugin.data.tree import walk
 from emoq_plugin.errors import debugging, explain
+from emoq_plugin.options import POSITIONAL
+from emoq_plugin.units.text import escape_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +21,32 @@ if TYPE_CHECKING:
     from emoq_plugin.speech.pipeline import SpeechToUnits
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingOptions:
+    """Recordings that a command is given, and how they are read.
+
+    Attributes
+    ----------
+    audio
+        Files, directories, or - for a list on standard input.
+    multi_channel
+        What is done with several channels.
+    one_speaker
+        True where all recordings are of one speaker, for a quantizer that removes the
+        mean of the speaker.
+    device
+        Auto is the GPU where there is one.
+    model_dir
+        Local directory of the encoder's model.
+    """
+
+    audio: Annotated[tuple[str, ...], POSITIONAL]
+    multi_channel: Literal["error", "first", "mean"] = "error"
+    one_speaker: bool = False
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    model_dir: str | None = None
 
 
 def find_audio(names: Iterable[str]) -> dict[str, str]:
@@ -110,23 +138,12 @@ def _name_and_path(line: str, number: int) -> tuple[str, str]:
     return Path(line).stem, line
 
 
-def escape_name(name: str) -> str:
-    """Write a name as one word, one to one: blanks and ``%`` as addresses have them.
-
-    Examples
-    --------
-    >>> escape_name("a b/100%")
-    'a%20b/100%25'
-    """
-    return "".join(quote(c) if c.isspace() or c == "%" else c for c in name)
-
-
-def tell_escaped(names: Iterable[str]) -> None:
+def warn_escaped(names: Iterable[str]) -> None:
     """Log that names are escaped, if there are any."""
     if changed := [name for name in names if escape_name(name) != name]:
         logging.warning(
             "%d names hold blanks or %%, which are written as in addresses ('%s' as "
-            "'%s'); --format json keeps them",
+            "'%s'); --format jsonl keeps them",
             len(changed), changed[0], escape_name(changed[0]),
         )  # fmt: skip
 
@@ -144,7 +161,7 @@ def each_recording(
     ------
     name, result
         Of the recordings that can be used, in their order; the paths of the others are
-        told and put into `failed`.
+        logged and put into `failed`.
     """
     for batch in batched(paths.items(), size):
         yield from _results(call, dict(batch), failed)
@@ -172,7 +189,7 @@ def _results(
 
 
 def _free_memory() -> None:
-    """Return back what a call that failed has left."""
+    """Give back what a call that failed has left."""
     import torch
 
     gc.collect()

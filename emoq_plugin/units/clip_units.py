@@ -1,7 +1,7 @@
 """Units of one recording in memory: codes, route, times, bits."""
 
-import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Units:
         Duration of the recording.
     bits : float
         Nominal, codes and route.
+    frame_rate_hz : float
     """
 
     codes: np.ndarray
@@ -35,6 +36,12 @@ class Units:
     sizes: list[int]
     seconds: float
     bits: float
+    frame_rate_hz: float
+
+    @property
+    def times(self) -> np.ndarray:
+        """Return the start of each frame, (T,) seconds."""
+        return np.arange(len(self.codes)) / self.frame_rate_hz
 
     @property
     def bits_per_second(self) -> float:
@@ -58,15 +65,14 @@ class Units:
         codes = self.codes[:, level]
         return to_cjk(codes if repeat else deduplicate(codes))
 
-    def to_json(self) -> str:
-        """Write everything as one line of JSON."""
-        return json.dumps(
-            {
-                "codes": self.codes.tolist(),
-                "route": self.route,
-                "n_levels": self.n_levels,
-                "sizes": self.sizes,
-                "seconds": round(self.seconds, 6),
-                "bits_per_second": round(self.bits_per_second, 6),
-            }
-        )
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as numbers, lists and text, for JSON."""
+        return {
+            "codes": self.codes.tolist(),
+            "route": self.route,
+            "n_levels": self.n_levels,
+            "sizes": self.sizes,
+            "frame_rate_hz": self.frame_rate_hz,
+            "seconds": round(self.seconds, 6),
+            "bits_per_second": round(self.bits_per_second, 6),
+        }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -67,6 +68,17 @@ def to_cjk(codes: Sequence[int] | np.ndarray) -> str:
             f"{CJK_SIZE} units: use fewer codewords or multi-stream ids"
         )
     return "".join(map(chr, ids + CJK_FIRST))
+
+
+def escape_name(name: str) -> str:
+    """Write a name as one word, one to one: blanks and ``%`` as addresses have them.
+
+    Examples
+    --------
+    >>> escape_name("a b/100%")
+    'a%20b/100%25'
+    """
+    return "".join(quote(c) if c.isspace() or c == "%" else c for c in name)
 
 
 def read_pseudo_labels(

@@ -300,7 +300,7 @@ def test_an_archive_of_garbage_is_named(tmp_path, content):
 
 
 def test_recordings_may_have_any_name_in_npz(tmp_path):
-    from emoq_plugin.speech.encode_files import _write_npz
+    from emoq_plugin.units.formats import write_npz
 
     class Units:
         codes = np.arange(4).reshape(2, 2)
@@ -308,7 +308,7 @@ def test_recordings_may_have_any_name_in_npz(tmp_path):
 
     names = ("file", "allow_pickle", "a/b", "größe", "sizes")
     units = ((name, Units) for name in names)
-    _write_npz(tmp_path / "x.npz", units, experts=["balanced"], sizes=[3, 3])
+    write_npz(tmp_path / "x.npz", units, experts=["balanced"], sizes=[3, 3])
     with np.load(tmp_path / "x.npz") as found:
         assert {name for name in found if not name.startswith("emoq/")} == set(names)
         assert found["emoq/names"].tolist() == list(names)

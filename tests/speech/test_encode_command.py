@@ -12,8 +12,8 @@ import torch
 import emoq_plugin
 from emoq_plugin.bin import encode
 from emoq_plugin.files import read_table
-from emoq_plugin.speech import encode_files
 from emoq_plugin.speech.recordings import each_recording, find_audio
+from emoq_plugin.units import formats
 from emoq_plugin.units.store import parse_route
 from tests.speech.tiny_bank import make_bank
 
@@ -103,7 +103,10 @@ def test_equal_names_of_several_folders_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--output", "x.json"], "x.json with --format pseudo_labels: give --format j"),
+        (
+            ["--output", "x.json"],
+            "x.json with --format pseudo_labels: give --format jsonl",
+        ),
         (["--output", "x.npz"], "x.npz with --format pseudo_labels: give --format npz"),
         (["--output", "x.npz", "--format", "json"], "give --format npz"),
         (["--output", "-", "--format", "npz"], "npz needs --output"),
@@ -169,7 +172,7 @@ def test_npz_keeps_names_and_refuses_what_numpy_takes_for_another(
         path.parent.mkdir(exist_ok=True)
         path.touch()
         with pytest.raises(ValueError, match=message):
-            encode_files._check_members(find_audio([str(many)]))
+            formats.check_output(output, "npz", find_audio([str(many)]))
         path.unlink()
 
 

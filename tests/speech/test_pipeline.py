@@ -44,6 +44,17 @@ def test_units_are_those_of_the_quantizer_on_the_features(folder, quantizer):
     assert [ord(c) - 0x4E00 for c in units.cjk(1)] == units.codes[:, 1].tolist()
 
 
+def test_times_are_those_of_the_frames(folder, quantizer):
+    samples, rate = soundfile.read(folder / "audio" / "a.wav")
+    samples[: rate // 4] = 1e-4 * samples[: rate // 4]
+    [loud] = quantizer.units([(samples, rate)])
+    [frames] = build_encoder("fbank", num_mel_bins=12)([samples.astype(np.float32)])
+    assert len(loud.times) == len(loud.codes) == len(frames)
+    # The first frame that hears what begins at 0.25 s ends after it.
+    jump = np.diff(frames.mean(axis=1)).argmax() + 1
+    assert loud.times[jump - 1] + 0.025 <= 0.26 and 0.225 < loud.times[jump] <= 0.25
+
+
 def test_lists_samples_and_files_give_the_same_units(folder, quantizer):
     paths = [folder / "audio" / name for name in ("a.wav", "b.flac", "deep/c.wav")]
     together = quantizer.units(paths)
@@ -98,10 +109,10 @@ def test_what_cannot_be_encoded_is_told(folder, quantizer, tmp_path):
     soundfile.write(short, np.random.default_rng(0).normal(size=100) / 8, RATE)
     with pytest.raises(ValueError, match="short.wav'.*shorter than one frame"):
         quantizer.units(short)
-    with pytest.raises(ValueError, match="has no feature card"):
+    with pytest.raises(ValueError, match="has no feature specification"):
         build_from_card({})
     card = make_bank().card["feature"] | {"weights_sha256": "abc"}
-    with pytest.raises(ValueError, match="not that of the card.*None instead of abc"):
+    with pytest.raises(ValueError, match="not the one specified.*None instead of abc"):
         build_from_card(card)
     with pytest.raises(ValueError, match="is a control"):
         RoutedQuantizer(make_bank(), "specific-random").units(short)
@@ -129,12 +140,13 @@ def test_cjk_without_repetitions(folder, quantizer, capsys):
 
 
 def test_json_and_npz_hold_all_levels(folder, quantizer, capsys, tmp_path):
-    [line] = call(folder, capsys, "--format", "json", audio=["audio/a.wav"])
+    [line] = call(folder, capsys, "--format", "jsonl", audio=["audio/a.wav"])
     found = json.loads(line)
     units = quantizer.units(folder / "audio" / "a.wav")
     assert found["name"] == "a"
     assert found["codes"] == units.codes.tolist()
     assert found["route"] == units.route
+    assert found["frame_rate_hz"] == units.frame_rate_hz == 50.0
     assert found["bits_per_second"] == pytest.approx(units.bits_per_second)
     output = tmp_path / "units.npz"
     call(folder, capsys, "--format", "npz", "--output", str(output))
