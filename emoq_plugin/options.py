@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-# Within `Annotated`: an argument without a name; a switch without a value; what the
-# parser does not have and the command adds, such as options for another program.
+# Within `Annotated`: an argument without a name; a switch without a value; values that
+# are added to those that were given before; what the parser does not have and the
+# command adds, such as options for another program.
 POSITIONAL = "positional"
 SWITCH = "switch"
+REPEATED = "repeated"
 PASSED_ON = "passed on"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.options import PASSED_ON, POSITIONAL, SWITCH, str2bool
+from emoq_plugin.options import PASSED_ON, POSITIONAL, REPEATED, SWITCH, str2bool
 
 
 def command(
@@ -55,7 +55,7 @@ def parser_of(options: type, **settings: Any) -> argparse.ArgumentParser:
     says of them under `Attributes`. `Literal` gives choices, a tuple takes several
     values, `bool` is true or false, a class with a method `parse` is read by it, the
     options of a dataclass within are among the others. `Annotated` holds a function
-    that reads the text, `POSITIONAL`, `SWITCH` or `PASSED_ON`.
+    that reads the text, `POSITIONAL`, `SWITCH`, `REPEATED` or `PASSED_ON`.
 
     Parameters
     ----------
@@ -147,6 +147,8 @@ def _add(
             positional |= POSITIONAL in marks
             if SWITCH in marks:
                 how["action"] = "store_true"
+            if REPEATED in marks:
+                how["action"] = "extend"
             for read in filter(callable, marks):
                 how.setdefault("type", _reader(read))
         elif origin in (Union, types.UnionType):
@@ -157,7 +159,9 @@ def _add(
             how["choices"], hint = list(inner), type(inner[0])
         else:
             break
-    if "action" not in how:
+    if get_origin(hint) is Literal:  # beside a function that reads the text
+        how["choices"] = list(get_args(hint))
+    if how.get("action") != "store_true":
         kind = str2bool if hint is bool else hint
         how.setdefault("type", _reader(getattr(kind, "parse", kind)))
     default = field.default
@@ -165,9 +169,12 @@ def _add(
         default = field.default_factory()
     if default is not dataclasses.MISSING:
         how["default"] = default
-        text += _shown(default) if "action" not in how else ""
+        text += _shown(default) if how.get("action") != "store_true" else ""
         if positional:
             how["nargs"] = "*" if "nargs" in how else "?"
+        elif default == ():
+            how["nargs"] = "*"
+            how["default"] = []  # which `extend` can extend
     elif not positional:
         how["required"] = True
     name = field.name if positional else f"--{field.name}"

@@ -1,13 +1,14 @@
-"""Units of data directories for ESPnet's asr2.sh, in place of its stages 2 to 6."""
+"""Units of data directories for ESPnet's asr2.sh, in place of its stages 2 to 6.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.espnet_adapters.asr2_units import get_parser, work
+Writes `<dumpdir>/raw/<set>` for every set, and into the model's directory the packed
+quantizer, `emoq_units.json` (the card) and `asr2.options` (the options of asr2.sh that
+enter it at stage 7, one argument a line).
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.espnet_adapters.asr2_units import Asr2UnitsOptions, asr2_units
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(Asr2UnitsOptions, asr2_units, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,12 @@
-"""Word error rate of what asr2.sh decoded (stage 14), by jiwer, without sclite."""
+"""Word error rate of what asr2.sh decoded (stage 14), by jiwer, without sclite.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.espnet_adapters.asr2_wer import get_parser, work
+Reads `<asr_exp>/<inference>/<set>/text` and writes `wer.json` beside it.
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.espnet_adapters.asr2_wer import Asr2WerOptions, asr2_wer
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(Asr2WerOptions, asr2_wer, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,16 @@
-"""A corpus described by one CSV file: data/all, data/emotions and data/folds."""
+"""A corpus described by one CSV file: data/all, data/emotions and data/folds.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.data_from_csv import get_parser, work
+emoq data from-csv --csv clips.csv
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.data_from_csv import (
+    COLUMNS,
+    DataFromCsvOptions,
+    data_from_csv,
+)
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(DataFromCsvOptions, data_from_csv, f"{__doc__} {COLUMNS}")
 
 if __name__ == "__main__":
     main()

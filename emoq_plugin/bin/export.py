@@ -1,13 +1,12 @@
-"""Write one expert as ESPnet's k-means models, or a system as ONNX graphs."""
+"""Write one expert as ESPnet's k-means models, or a system as ONNX graphs.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.espnet_adapters.export import get_parser, work
+emoq export --quantizer mine --onnx exp/onnx
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.espnet_adapters.export import ExportOptions, export
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(ExportOptions, export, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,12 @@
-"""Make a quantizer from ESPnet's km_<K>.mdl; unpickles it, so only what you trust."""
+"""Make a quantizer from ESPnet's km_<K>.mdl; unpickles it, so only what you trust.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.espnet_adapters.import_kmeans import get_parser, work
+emoq import-kmeans km_500.mdl --output_dir exp/imported
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.espnet_adapters.export import ImportOptions, import_kmeans
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(ImportOptions, import_kmeans, __doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,12 @@
-"""Stage 9: one system at one rate of one fold as an artifact that is ready to share."""
+"""Stage 9: one system at one rate of one fold as an artifact that is ready to share.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.recipe.stages.pack import get_parser, work
+emoq pack --quantizer exp/quantizer/64x4 --system specific-distortion --output_dir mine
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.recipe.stages.pack import PackOptions, pack
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(PackOptions, pack, __doc__)
 
 if __name__ == "__main__":
     main()

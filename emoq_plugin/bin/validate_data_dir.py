@@ -1,13 +1,12 @@
-"""Check a data directory, its folds and its audio; name every fault with its place."""
+"""Check a data directory, its folds and its audio; name every fault with its place.
 
-from emoq_plugin.bin._command import run_command
-from emoq_plugin.data.validation import get_parser, work
+emoq validate-data-dir --data_dir data/all --emotions data/emotions --folds data/folds
+"""
 
+from emoq_plugin.bin._parser import command
+from emoq_plugin.data.validation import ValidateOptions, validate_data_dir
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    run_command(get_parser, work, arguments)
-
+main = command(ValidateOptions, validate_data_dir, __doc__)
 
 if __name__ == "__main__":
     main()

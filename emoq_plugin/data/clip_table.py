@@ -21,7 +21,6 @@ from emoq_plugin.data.votes import majority
 VOTES = "votes_"
 NEEDED = ("file", "speaker")
 OPTIONAL = ("emotion", "text", "gender", "group", "part", "id")
-ROW_PER = ("clip", "rater")
 PARTS = {
     "train": ("train", "training", "trn"),
     "valid": ("valid", "val", "validation", "dev", "development"),

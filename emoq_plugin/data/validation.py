@@ -1,10 +1,11 @@
 """Check a data directory, its folds and its audio; name every fault with its place."""
 
-import argparse
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from os.path import isfile
+from pathlib import Path
 
 from emoq_plugin.data.directory import (
     DataDirectory,
@@ -18,28 +19,38 @@ from emoq_plugin.data.directory import (
 )
 from emoq_plugin.data.folds import Fold, fold_faults, read_folds
 from emoq_plugin.data.tree import told
-from emoq_plugin.options import str2bool
+from emoq_plugin.options import Count
 from emoq_plugin.progress import progress
 from emoq_plugin.speech.audio import Recording
 from emoq_plugin.speech.pipes import is_pipe
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the options of this command."""
-    parser = argparse.ArgumentParser(prog="validate_data_dir", description=__doc__)
-    parser.add_argument("--data_dir", required=True, help="directory with wav.scp")
-    parser.add_argument("--emotions", required=True, help="class order, one a line")
-    parser.add_argument("--folds", help="directory of <n>/{train,valid,test}")
-    parser.add_argument(
-        "--check_audio", type=str2bool, default=False, help="decode every file"
-    )
-    parser.add_argument(
-        "--sample_rate", type=int, help="rate in Hz that the audio must have"
-    )
-    parser.add_argument(
-        "--allow_pipe", type=str2bool, default=False, help="accept commands in wav.scp"
-    )
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class ValidateOptions:
+    """What is checked.
+
+    Attributes
+    ----------
+    data_dir
+        Directory with wav.scp.
+    emotions
+        File of the class order, one a line.
+    folds
+        Directory of <n>/{train,valid,test}.
+    check_audio
+        Decode every file.
+    sample_rate
+        Rate in Hz that the audio must have.
+    allow_pipe
+        Accept commands in wav.scp.
+    """
+
+    data_dir: Path
+    emotions: Path
+    folds: Path | None = None
+    check_audio: bool = False
+    sample_rate: Count | None = None
+    allow_pipe: bool = False
 
 
 def audio_faults(
@@ -62,7 +73,7 @@ def audio_faults(
     return [faults[u] for u in data.utterances if u in faults]
 
 
-def work(options: argparse.Namespace) -> None:
+def validate_data_dir(options: ValidateOptions) -> None:
     """Collect all faults before refusing.
 
     Raises

@@ -140,6 +140,16 @@ class Asr2Units:
         write_json(Path(directory) / CARD, asdict(self))
 
     @property
+    def src_case(self) -> str:
+        """ESPnet's name for units with (`ts`) or without repetitions (`rm`)."""
+        return "rm" if self.deduplicate else "ts"
+
+    @property
+    def src_text(self) -> str:
+        """Name of the file of units in dump/raw/<set>."""
+        return f"text.{self.src_case}.{self.src_lang}"
+
+    @property
     def n_units(self) -> int:
         """Number of different ids."""
         return len(self.experts) * sum(self.sizes)

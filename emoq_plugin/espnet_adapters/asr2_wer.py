@@ -3,29 +3,42 @@
 Reads `<asr_exp>/<inference>/<set>/text` and writes `wer.json` beside it.
 """
 
-import argparse
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emoq_plugin.files import read_table, write_json
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count, Natural
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions")
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="asr2_wer", description=__doc__)
-    add = parser.add_argument
-    add("--asr_exp", type=Path, required=True, help="experiment of asr2.sh")
-    add("--sets", nargs="+", required=True, help="sets that were decoded")
-    add("--data_dir", type=Path, default=Path("data"), help="holds <set>/text")
-    add("--n_resamples", type=whole(1), default=1000, help="of the bootstrap")
-    add("--seed", type=whole(0), default=0, help="of the bootstrap")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Asr2WerOptions:
+    """Which sets of which model.
+
+    Attributes
+    ----------
+    asr_exp
+        Experiment of asr2.sh.
+    sets
+        Sets that were decoded.
+    data_dir
+        Holds <set>/text.
+    n_resamples
+        Of the bootstrap.
+    seed
+        Of the bootstrap.
+    """
+
+    asr_exp: Path
+    sets: tuple[str, ...]
+    data_dir: Path = Path("data")
+    n_resamples: Count = 1000
+    seed: Natural = 0
 
 
 def word_errors(
@@ -114,8 +127,8 @@ def find_decoded(asr_exp: Path, name: str) -> Path:
     return max(found, key=lambda path: (path / "text").stat().st_mtime)
 
 
-def work(options: argparse.Namespace) -> None:
-    """Score every set."""
+def asr2_wer(options: Asr2WerOptions) -> None:
+    """Score every set; `wer.json` stands beside what was decoded."""
     for name in options.sets:
         decoded = find_decoded(options.asr_exp, name)
         try:

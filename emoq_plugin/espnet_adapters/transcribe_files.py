@@ -1,47 +1,64 @@
-"""Transcribe audio files by a trained asr2 model of ESPnet that reads our units."""
+"""Audio files to text, by a trained asr2 model of ESPnet that reads our units."""
 
-import argparse
 import json
 import logging
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from emoq_plugin.options import str2bool
 from emoq_plugin.speech.recordings import (
+    RecordingOptions,
     check_all_used,
     each_recording,
-    escape_name,
     find_audio,
     mean_of_speaker,
-    tell_escaped,
+    warn_escaped,
 )
+from emoq_plugin.units.formats import format_name
+from emoq_plugin.units.text import escape_name
+
+if TYPE_CHECKING:
+    from emoq_plugin.espnet_adapters.transcribe import Transcription
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="transcribe", description=__doc__)
-    add = parser.add_argument
-    add("audio", nargs="+", help="files, directories, or - for a list on stdin")
-    add("--asr", required=True, help="asr_... directory of asr2.sh, or a packed model")
-    add("--format", choices=["text", "json"], default="text")
-    add("--inference_config", help="decoding options, as for asr2.sh")
-    add("--inference_asr_model", help="checkpoint; valid.acc.ave.pth when there is one")
-    add("--multi_channel", default="error", choices=["error", "first", "mean"])
-    add("--one_speaker", type=str2bool, default=False, help="all files are of one")
-    add("--device", default="cpu", choices=["cpu", "cuda", "auto"])
-    add("--model_dir", help="local directory of the encoder's model")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class TranscribeOptions(RecordingOptions):
+    """Which model, how it decodes, what is printed.
+
+    Attributes
+    ----------
+    asr
+        Directory asr_... of asr2.sh, or a packed model.
+    format
+        Text, or jsonl: one JSON object a line, with the units.
+    inference_config
+        Decoding options, as for asr2.sh.
+    inference_asr_model
+        Checkpoint; valid.acc.ave.pth when there is one.
+    """
+
+    asr: Path
+    format: Annotated[Literal["text", "jsonl"], format_name] = "text"
+    inference_config: Path | None = None
+    inference_asr_model: str | None = None
 
 
-def work(options: argparse.Namespace) -> None:
-    """Transcribe one after the other; one that fails does not stop the others."""
+def transcribe(options: TranscribeOptions) -> None:
+    """Transcribe one after the other; one that fails does not stop the others.
+
+    Raises
+    ------
+    ValueError
+        At the end, for recordings that could not be used.
+    """
     paths = find_audio(options.audio)
     if options.format == "text":
-        tell_escaped(paths)
+        warn_escaped(paths)
 
     from emoq_plugin.devices import pick_device
     from emoq_plugin.espnet_adapters.transcribe import Transcriber
 
-    transcribe = Transcriber.from_pretrained(
+    transcriber = Transcriber.from_pretrained(
         options.asr,
         device=pick_device(options.device, 1),
         model_file=options.inference_asr_model,
@@ -53,18 +70,18 @@ def work(options: argparse.Namespace) -> None:
     failed: list[str] = []
     usable = paths
     if options.one_speaker:
-        mean, usable = mean_of_speaker(transcribe.speech, paths, failed=failed, **use)
+        mean, usable = mean_of_speaker(transcriber.speech, paths, failed=failed, **use)
         use["speaker_mean"] = mean
     found = each_recording(
-        lambda files: transcribe(files, **use), usable, failed=failed
+        lambda files: transcriber(files, **use), usable, failed=failed
     )
     for name, transcription in found:
         print(_line(name, transcription, options.format), flush=True)
     check_all_used(failed, paths)
 
 
-def _line(name: str, found: Any, format_: str) -> str:
-    if format_ == "text":
+def _line(name: str, found: "Transcription", form: str) -> str:
+    if form == "text":
         return f"{escape_name(name)} {found.text}"
-    units = json.loads(found.units.to_json())
-    return json.dumps({"name": name, "text": found.text, **units}, ensure_ascii=False)
+    values = {"name": name, "text": found.text, **found.units.as_dict()}
+    return json.dumps(values, ensure_ascii=False)

@@ -11,9 +11,10 @@ import torch
 import yaml
 
 import emoq_plugin
+from emoq_plugin.bin._parser import made, parser_of
 from emoq_plugin.core import CodebookBank, Normalization
-from emoq_plugin.espnet_adapters import asr2_units
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
+from emoq_plugin.espnet_adapters.asr2_units import Asr2UnitsOptions, asr2_units
 from emoq_plugin.espnet_adapters.asr2_wer import word_errors
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.speech.audio import read_audio, resample
@@ -72,7 +73,9 @@ def bridge(*options, quantizer="bank", system="specific-distortion", n_levels=1)
         str(n_levels),
     ]
     arguments += ["--sets", *SETS, "--asr_exp", "exp/asr", *options]
-    asr2_units.work(asr2_units.get_parser().parse_args(arguments))
+    asr2_units(
+        made(Asr2UnitsOptions, parser_of(Asr2UnitsOptions).parse_args(arguments))
+    )
     lines = Path("exp/asr/asr2.options").read_text().split("\n")[:-1]
     return dict(zip(lines[::2], lines[1::2]))
 
@@ -269,7 +272,7 @@ def test_segments_are_cut(recipe):
             "one level.*--stream multi",
         ),
         ({"n_levels": 2}, "--asr_config is missing"),
-        ({"system": "specific-soft"}, "soft.*reads one stream"),
+        ({"system": "specific-soft"}, "specific-soft.*asr2 reads one"),
         ({"options": ["--src_nbpe", "5"]}, "--src_nbpe 5: .* different units"),
         ({"n_levels": 3}, "n_levels is 3, expected 1 to 2"),
         ({"options": ["--sets", "train", "train"]}, "twice"),

@@ -232,7 +232,7 @@ def test_a_list_gives_what_its_recordings_give_alone(model, files):
         assert found.seconds == len(samples) / rate
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", ["text", "jsonl"])
 def test_the_command_reads_files_directories_and_lists(
     recipe_once, files, form, capsys, monkeypatch
 ):

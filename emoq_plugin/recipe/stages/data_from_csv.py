@@ -1,16 +1,15 @@
 """A corpus described by one CSV file: data/all, data/emotions and data/folds."""
 
-import argparse
 import codecs
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os.path import isfile
 from pathlib import Path
+from typing import Annotated, Literal
 
 from emoq_plugin.data.clip_table import (
-    ROW_PER,
     ClipTable,
     check_labels,
     read_clips,
@@ -18,7 +17,8 @@ from emoq_plugin.data.clip_table import (
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, utterance_id
 from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.names import emotion_fault, id_fault
-from emoq_plugin.recipe.stages.prepare_corpus import write
+from emoq_plugin.options import REPEATED, Count, Natural
+from emoq_plugin.recipe.stages.prepare_corpus import NoMajority, write
 
 COLUMNS = """Columns, in any case: file (relative to the CSV file), speaker, emotion,
 and if you have them text, gender, votes_<emotion> (how many raters heard it), group
@@ -28,51 +28,75 @@ their unique majority. Other columns are passed over. Commas, semicolons, tabs o
 divide them."""
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the options of this command."""
-    parser = argparse.ArgumentParser(
-        prog="data_from_csv", description=f"{__doc__} {COLUMNS}"
-    )
-    add = parser.add_argument
-    add("--csv", required=True, help="table with a header line")
-    add(
-        "--encoding",
-        type=known_encoding,
-        help="of a table that is not UTF-8, for example cp1252",
-    )
-    add("--corpus", default="", help="prefix of the ids; default: name of the file")
-    add("--output_dir", default="data", help="where all, emotions and folds are put")
-    add("--set_name", default="all", help="name of the data directory")
-    add(
-        "--one_row_per",
-        choices=ROW_PER,
-        default="clip",
-        help="rater: a file has a row for each rater, which are counted as votes",
-    )
-    add("--classes", nargs="+", help="classes in order; default: all, sorted")
-    add(
-        "--map",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="LABEL=CLASS",
-        help="rename or merge labels, for example excited=happy 'very sad=sad'",
-    )
-    add("--no_majority", choices=("drop", "keep"), default="drop")
-    add("--n_folds", type=int, help="default: 5, or as many as there are speakers")
-    add("--n_valid_speakers", type=int, default=1)
-    return parser
-
-
 def known_encoding(text: str) -> str:
     """Check the name of an encoding."""
     try:
         codecs.lookup(text)
     except LookupError:
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"no encoding '{text}', expected a name such as cp1252"
         ) from None
     return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFromCsvOptions:
+    """Which table, and what is made of it.
+
+    Attributes
+    ----------
+    csv
+        Table with a header line.
+    encoding
+        Of a table that is not UTF-8, for example cp1252.
+    corpus
+        Prefix of the ids; default: name of the file.
+    output_dir
+        Where all, emotions and folds are put.
+    set_name
+        Name of the data directory.
+    one_row_per
+        Rater: a file has a row for each rater, which are counted as votes.
+    classes
+        Classes in order; default: all, sorted.
+    map
+        LABEL=CLASS pairs that rename or merge labels, for example excited=happy
+        'very sad=sad'.
+    no_majority
+        Clips whose raters do not agree: keep gives them votes and no label.
+    n_folds
+        Default: 5, or as many as there are speakers.
+    n_valid_speakers
+        Held out of each training part.
+    """
+
+    csv: Path
+    encoding: Annotated[str, known_encoding] | None = None
+    corpus: str = ""
+    output_dir: Path = Path("data")
+    set_name: str = "all"
+    one_row_per: Literal["clip", "rater"] = "clip"
+    classes: tuple[str, ...] = ()
+    map: Annotated[tuple[str, ...], REPEATED] = ()
+    no_majority: NoMajority = "drop"
+    n_folds: Count | None = None
+    n_valid_speakers: Natural = 1
+
+
+def data_from_csv(options: DataFromCsvOptions) -> None:
+    """Write data directory, class order and folds unless they are there."""
+    if not options.csv.is_file():
+        raise FileNotFoundError(f"{options.csv}: no such CSV file")
+    table = read_clips(
+        options.csv,
+        renaming(options.map),
+        one_row_per=options.one_row_per,
+        encoding=options.encoding or "",
+    )
+    corpus = describe(table, options)
+    logging.info("%s", table.found())
+    clips = find_clips(corpus, options.csv.parent)
+    write(corpus, clips, options, class_set="csv")
 
 
 def renaming(pairs: Sequence[str]) -> dict[str, str]:
@@ -102,8 +126,8 @@ def renaming(pairs: Sequence[str]) -> dict[str, str]:
     return renamed
 
 
-def describe(table: ClipTable, options: argparse.Namespace) -> Corpus:
-    """Make the description of the corpus that `prepare_corpus` writes.
+def describe(table: ClipTable, options: DataFromCsvOptions) -> Corpus:
+    """Make the description of the corpus that stage 1 writes.
 
     Raises
     ------
@@ -154,25 +178,8 @@ def describe(table: ClipTable, options: argparse.Namespace) -> Corpus:
     return corpus
 
 
-def work(options: argparse.Namespace) -> None:
-    """Write data directory, class order and folds unless they stand."""
-    path = Path(options.csv)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such CSV file")
-    table = read_clips(
-        path,
-        renaming(options.map),
-        one_row_per=options.one_row_per,
-        encoding=options.encoding or "",
-    )
-    corpus = describe(table, options)
-    logging.info("%s", table.found())
-    clips = find_clips(corpus, path.parent)
-    write(corpus, clips, options, class_set="csv")
-
-
 def _left_out(clip: Clip, classes: Sequence[str], no_majority: str) -> str:
-    """Say why a clip is not used; empty where it is."""
+    """Return why a clip is not used; empty where it is."""
     if not isfile(clip.audio):  # False too for a name that is too long
         return "without their audio file"
     if clip.label:

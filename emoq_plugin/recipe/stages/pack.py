@@ -1,36 +1,46 @@
-"""Stage 9: one system at one rate of one fold as an artifact that is ready to share."""
+"""One system at one rate of one fold as an artifact that is ready to share."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from emoq_plugin import routing
-from emoq_plugin.options import whole
+from emoq_plugin.options import Count
+from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.recipe.stages.fold_inputs import find_bank
 from emoq_plugin.units.rates import Rate
-from emoq_plugin.recipe.stage import Stage
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command."""
-    parser = argparse.ArgumentParser(prog="pack", description=__doc__)
-    add = parser.add_argument
-    add("--quantizer", type=Path, required=True, help="directory or hub name")
-    add("--system", required=True, help="balanced or <expert set>-<router>")
-    add("--n_levels", type=whole(1), help="levels to keep; all when left out")
-    add(
-        "--rate",
-        help="instead: <K>x<L>, and --quantizer is exp/<tag>/fold<n>/quantizer",
-    )
-    add("--output_dir", type=Path, required=True, help="of the artifact")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """What is kept of which quantizer.
+
+    Attributes
+    ----------
+    quantizer
+        Directory or hub name.
+    system
+        Balanced or <expert set>-<router>.
+    n_levels
+        Levels to keep; all when left out.
+    rate
+        Instead: <K>x<L>, and --quantizer is exp/<tag>/fold<n>/quantizer.
+    output_dir
+        Directory of the artifact.
+    """
+
+    quantizer: Path
+    system: str
+    n_levels: Count | None = None
+    rate: Rate | None = None
+    output_dir: Path
 
 
-def work(options: argparse.Namespace) -> None:
+def pack(options: PackOptions) -> None:
     """Keep the experts of the system and the first levels, drop everything else."""
     source, n_levels = options.quantizer, options.n_levels
     if options.rate:
-        rate = Rate.parse(options.rate)
-        n_levels, source = rate.n_levels, find_bank(source, rate)
+        n_levels = options.rate.n_levels
+        source = find_bank(source, options.rate)
     if not source.is_dir():
         from emoq_plugin.core.artifact import local_directory
 
