@@ -185,6 +185,30 @@ class EmoQuantizer(BaseEstimator):
         self.quantizer_ = RoutedQuantizer(bank, self._system, depth=depth)
         return self
 
+    def check(
+        self,
+        names: Sequence[str],
+        emotions: Any,
+        speakers: Any = None,
+    ) -> None:
+        """Refuse settings, labels and speakers as `fit` would, without features.
+
+        Parameters
+        ----------
+        names : sequence of N str
+        emotions, speakers
+            As for `fit`.
+
+        Raises
+        ------
+        ValueError
+        """
+        self._sizes()
+        self._config()
+        self._targets(emotions, names)
+        if speakers is not None or self.norm == "speaker":
+            self._speakers(speakers, names)
+
     # What is checked, in the order of the constructor.
 
     @property

@@ -76,6 +76,8 @@ def read_clips(
     *,
     one_row_per: str = "clip",
     encoding: str = "",
+    audio_dir: Path | None = None,
+    needed: Sequence[str] = NEEDED,
 ) -> ClipTable:
     """Read a table of clips.
 
@@ -89,6 +91,10 @@ def read_clips(
         With `rater` the rows of a file are counted as votes.
     encoding : str, optional
         That of a table which is not UTF-8, see `tables.read_text`.
+    audio_dir : Path, optional
+        Where files are; beside the table when None.
+    needed : sequence of str, default=("file", "speaker")
+        Columns without which the table is refused.
 
     Raises
     ------
@@ -100,8 +106,8 @@ def read_clips(
     found = list(
         rows(
             path,
-            NEEDED,
-            optional=columns,
+            needed,
+            optional=(*columns, *(c for c in NEEDED if c not in needed)),
             delimiter=table.delimiter,
             encoding=encoding,
         )
@@ -116,7 +122,11 @@ def read_clips(
         where = f"{path}:{line}"
         votes = _votes(row, where)
         labels |= {given(row.get("emotion", "")), *votes} - {""}
+        if empty := [column for column in needed if not row[column]]:
+            raise ValueError(f"{where}: {empty[0]} must not be empty")
         clip = _clip(row, votes, where, table, renamed)
+        if audio_dir:
+            clip = replace(clip, audio=audio_dir / row["file"])
         file = os.path.abspath(clip.audio)
         if file in first:
             _add_rater(table, first[file], clip, where)
@@ -235,8 +245,6 @@ def _clip(
     renamed: Mapping[str, str],
 ) -> Clip:
     """Make the clip of one row; the votes of a rater's row are its label."""
-    if not row["file"] or not row["speaker"]:
-        raise ValueError(f"{where}: file and speaker must not be empty")
     label = given(row.get("emotion", ""))
     if not label and not votes:
         raise ValueError(f"{where}: neither an emotion nor votes")
@@ -254,7 +262,7 @@ def _clip(
     return Clip(
         name or _as_name(os.path.splitext(os.path.normpath(row["file"]))[0]),
         table.path.parent / row["file"],
-        _as_name(row["speaker"]),
+        _as_name(row.get("speaker", "")),
         label,
         votes=dict(counted),
         text=row.get("text", ""),
@@ -342,7 +350,7 @@ def _check_speakers(
     spelled: dict[str, tuple[str, int]] = {}
     genders: dict[str, tuple[str, int]] = {}
     for line, row in found:
-        speaker, gender = row["speaker"], given(row.get("gender", "")).lower()
+        speaker, gender = row.get("speaker", ""), given(row.get("gender", "")).lower()
         gender = GENDERS.get(gender, gender)
         other, there = spelled.setdefault(_as_name(speaker), (speaker, line))
         if other != speaker:

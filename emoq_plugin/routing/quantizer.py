@@ -202,10 +202,16 @@ class RoutedQuantizer(Artifact, nn.Module):
             f1_score(labels, found, labels=sorted(set(labels)), average="macro")
         )
 
-    def __repr__(self) -> str:
+    @property
+    def bits(self) -> tuple[float, float]:
+        """Bits of a frame and, for its route, of a clip."""
         sizes = self.bank.sizes[: self.n_levels]
         frame_bits = sum(map(math.log2, sizes)) * self.system.n_streams
-        side_bits = self.system.side_bits(self.bank)
+        return frame_bits, self.system.side_bits(self.bank)
+
+    def __repr__(self) -> str:
+        sizes = self.bank.sizes[: self.n_levels]
+        frame_bits, side_bits = self.bits
         names = ", ".join(map(member, self.bank.experts))
         return (
             f"RoutedQuantizer({self.system.name}: experts {names}; codewords "

@@ -1,0 +1,12 @@
+"""Learn a quantizer from a directory of audio and a table of its emotions.
+
+emoq learn recordings labels.csv --output mine
+"""
+
+from emoq_plugin.bin._parser import command
+from emoq_plugin.learn_files import COLUMNS, LearnOptions, learn
+
+main = command(LearnOptions, learn, f"{__doc__} {COLUMNS}")
+
+if __name__ == "__main__":
+    main()
