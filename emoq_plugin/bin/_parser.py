@@ -32,8 +32,10 @@ def command(
     def get_parser() -> argparse.ArgumentParser:
         return parser_of(
             options,
-            prog=work.__name__,
+            prog=f"emoq {work.__name__.replace('_', '-')}",
             description=description,
+            # Descriptions end with an example.
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=not passes_on,
         )
 

@@ -1,11 +1,19 @@
 """`emoq <verb>`: the same as `python -m emoq_plugin.bin.<verb>`."""
 
+import ast
+import difflib
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 
+import emoq_plugin
 from emoq_plugin import bin as commands
 from emoq_plugin.bin._command import readers_may_leave
+
+# What users call themselves; the stages of a recipe call the others.
+FOR_USERS = ("learn", "encode", "transcribe", "export", "import_kmeans", "pack")
+FOR_USERS += ("data_from_csv", "validate_data_dir", "asr2_units", "asr2_wer")
 
 
 def verbs() -> list[str]:
@@ -14,22 +22,48 @@ def verbs() -> list[str]:
     return sorted(n for n in names if not n.startswith("_") and n != "main")
 
 
+def usage() -> str:
+    """Return a list of all verbs, those of users first."""
+    lines = ["usage: emoq <verb> [options]; emoq <verb> --help; emoq --version"]
+    stages = [name for name in verbs() if name not in FOR_USERS]
+    for title, names in (("commands", FOR_USERS), ("stages of recipes", stages)):
+        lines += ["", f"{title}:"]
+        lines += [f"  {_spelled(name):18} {_summary(name)}" for name in names]
+    return "\n".join(lines)
+
+
+def _spelled(verb: str) -> str:
+    return verb.replace("_", "-")
+
+
+def _summary(verb: str) -> str:
+    """Return the first line of a command's docstring, without importing it."""
+    source = (Path(commands.__path__[0]) / f"{verb}.py").read_text("utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; without a verb, list them."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help", "--version"):
+        with readers_may_leave():
+            version = first == "--version"
+            print(f"emoq {emoq_plugin.__version__}" if version else usage())
+        sys.exit(0)
     known, used = verbs(), 1
-    verb = arguments[0].replace("-", "_") if arguments else ""
-    # `emoq data from-csv` reads better than `emoq data_from_csv`.
+    verb = first.replace("-", "_")
+    # `emoq data from-csv` reads better than `emoq data-from-csv`.
     if (two := "_".join(arguments[:2]).replace("-", "_")) in known:
         verb, used = two, 2
     if verb not in known:
-        with readers_may_leave():
-            print("Usage: emoq <verb> [options]; emoq <verb> --help\n\nverbs:")
-            for name in known:
-                module = importlib.import_module(f"emoq_plugin.bin.{name}")
-                print(f"  {name:18} {(module.__doc__ or '').splitlines()[0]}")
-        helped = verb in ("", "__help", "_h")
-        sys.exit(0 if helped else f"\nunknown verb '{arguments[0]}'")
+        alike = difflib.get_close_matches(verb, known, 1)
+        hint = f"did you mean '{_spelled(alike[0])}'? " if alike else ""
+        print(
+            f"emoq: unknown verb '{first}': {hint}`emoq --help` lists all",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     importlib.import_module(f"emoq_plugin.bin.{verb}").main(arguments[used:])
 
 

@@ -91,7 +91,7 @@ class SetEncoder:
                 yield from done
 
     def _parts(self) -> list[list[str]]:
-        """Divide the utterances; all of a recording in one part, which opens it once."""
+        """Divide the utterances; one part has all of a recording, to open it once."""
         texts = read_table(self.source / "text")
         recordings = read_recordings(self.source)
         names = sorted(
@@ -128,7 +128,7 @@ class SetEncoder:
             return
         speaker = read_table(self.source / "utt2spk")
         for who in dict.fromkeys(speaker[u] for u in names):
-            # All of a speaker is kept open, read for the mean and at every speed.
+            # All of a speaker is kept open: read for the mean, and at every speed.
             waves = _Waves(self, n_open=None)
             spoken = [u for u in waves.recordings if speaker[u] == who]
             chosen = [u for u in names if speaker[u] == who]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 
 from emoq_plugin.bin._parser import command, made, parser_of
-from emoq_plugin.options import POSITIONAL, SWITCH, Count
+from emoq_plugin.options import POSITIONAL, REPEATED, SWITCH, Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,4 +149,29 @@ def test_a_command_has_the_name_of_its_work(capsys):
     assert calls == [Place(data_dir=Path("d"))]
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert capsys.readouterr().out.startswith("usage: trim")
+    assert capsys.readouterr().out.startswith("usage: emoq trim")
+
+
+def test_values_that_are_given_again_are_added_where_that_is_said():
+    @dataclass(frozen=True, kw_only=True)
+    class Renamed:
+        """Options.
+
+        Attributes
+        ----------
+        map
+            Pairs.
+        speeds
+            Numbers.
+        """
+
+        map: Annotated[tuple[str, ...], REPEATED] = ()
+        speeds: tuple[float, ...] = ()
+
+    def read(*words):
+        return made(Renamed, parser_of(Renamed).parse_args(words))
+
+    assert read() == Renamed()
+    assert read("--map", "a=b", "--map", "c=d", "e=f").map == ("a=b", "c=d", "e=f")
+    assert read("--speeds", "1", "--speeds", "2", "3").speeds == (2.0, 3.0)
+    assert read("--speeds").speeds == ()  # a list of a shell that is empty
