@@ -235,7 +235,9 @@ def test_numbers_of_the_commands_have_bounds(command, option, value, capsys):
         (["--asr_config", "conf/no.yaml"], "conf/no.yaml is missing: no such config"),
     ],
 )
-def test_options_of_asr2_are_told_before_the_quantizer_is_read(options, told, caplog):
+def test_options_of_asr2_are_told_before_the_quantizer_is_read(
+    options, told, caplog, capsys
+):
     with pytest.raises(SystemExit):
         asr2_units.main(["--quantizer", "none", "--sets", "train", *options])
-    assert told in caplog.text
+    assert told in caplog.text + capsys.readouterr().err

@@ -102,7 +102,12 @@ def test_missing_files_are_left_out_and_named(table, caplog):
     "header, line, options, message",
     [
         ("path,speaker,emotion", plain, (), "clips.csv:1: no column file"),
-        ("file,speaker,emotion", lambda *r: "a.wav,,x", (), "clips.csv:2: file and"),
+        (
+            "file,speaker,emotion",
+            lambda *r: "a.wav,,x",
+            (),
+            "clips.csv:2: speaker must not be empty",
+        ),
         ("file,speaker", lambda *r: "a.wav,b", (), "csv:1: no column emotion and none"),
         ("file,speaker,emotion", lambda *r: "a.wav,b,", (), "neither an emotion nor"),
         ("file,speaker,emotion", lambda *r: "a.wav,b,NaN", (), "neither an emotion"),
