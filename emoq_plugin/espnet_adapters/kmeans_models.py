@@ -168,7 +168,7 @@ def import_kmeans(
             )
     if feature and feature["dimension"] != dimension:
         raise ValueError(
-            f"{paths[0]} has {dimension} dimensions, the feature card "
+            f"{paths[0]} has {dimension} dimensions, the feature specification "
             f"{feature['dimension']}"
         )
     card: dict[str, Any] = {"imported_from": [p.name for p in paths]}

@@ -20,7 +20,7 @@ EDGE_FRAMES = 4
 
 
 class CardFrontend(AbsFrontend):
-    """The encoder that a feature card names: the very features of stage 3.
+    """The encoder of a feature specification: the very features of stage 3.
 
     It computes without gradient and stays outside of the checkpoint.
 
@@ -180,7 +180,7 @@ class QuantizedFrontend(AbsFrontend):
             )
 
     def _check_frame_rate(self, samples: int, frames: int) -> None:
-        """Compare the frame rate with the feature card's, allowing for edges."""
+        """Compare the frame rate with the one specified, allowing for edges."""
         feature = self.quantizer.feature
         if not feature:
             return

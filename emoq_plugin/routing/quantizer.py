@@ -220,7 +220,7 @@ class RoutedQuantizer(Artifact, nn.Module):
         )
 
     def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:
-        """Return the units of speech, by the encoder that the feature card names.
+        """Return the units of speech, by the encoder of its feature specification.
 
         Parameters
         ----------

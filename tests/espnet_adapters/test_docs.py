@@ -151,11 +151,11 @@ def test_all_commands_run(ran, here):
     assert "_Watcher" in ran
     labels = Path("pseudo_labels_km64.txt").read_text().split()
     assert labels[0] == "u1"
-    assert len(Path("units.json").read_text().splitlines()) == 2
+    assert len(Path("units.jsonl").read_text().splitlines()) == 2
     assert Path("units.tokens").read_text().split() == token_list([64, 64])
     [scored] = Path("exp/asr_emoq").glob("*/test/wer.json")
     assert json.loads(scored.read_text())["errors"] == 0
-    assert len(Path("transcriptions.json").read_text().splitlines()) == 2
+    assert len(Path("transcriptions.jsonl").read_text().splitlines()) == 2
     for made in ("km_8.mdl", "onnx/encode.onnx", "onnx/decode.onnx"):
         assert Path("exp", made).exists()
 
@@ -164,7 +164,7 @@ def test_the_python_example_runs(ran, here):
     values = {}
     for block in blocks("python"):
         exec(compile(block, "espnet.md", "exec"), values)
-    assert values["units"].codes.shape == (24, 1)
+    assert values["units"].codes.shape == (24, 1) == (len(values["units"].times), 1)
     assert values["every"][0].text == values["found"].text
 
 

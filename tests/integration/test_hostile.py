@@ -559,7 +559,7 @@ def test_tensors_that_would_spoil_every_result_are_refused(
 def test_a_hostile_feature_card_builds_no_encoder(tmp_path, feature):
     from emoq_plugin.speech.pipeline import build_from_card
 
-    with refused("card|encoder"):
+    with refused("specification|encoder"):
         build_from_card(feature)
 
 
