@@ -7,12 +7,15 @@ vector of counts, one a speaker; as every metric here is a function of sums over
 utterances, sums by speaker are made once and a resample is one matrix product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from emoq_plugin.evaluation.metrics import SOFT_METRICS, positions, scores_of_confusion
+
+LEVEL = 0.95
 
 
 def draw_speakers(
@@ -202,7 +205,7 @@ def with_everyone(draws: np.ndarray) -> np.ndarray:
 
 
 def percentile_interval(
-    value: float, samples: np.ndarray, *, level: float = 0.95
+    value: float, samples: np.ndarray, *, level: float = LEVEL
 ) -> dict[str, float | None]:
     """Return the value on all utterances with its percentile interval.
 
@@ -239,3 +242,22 @@ def percentile_interval(
     tails = ((1 - level) / 2, (1 + level) / 2)
     low, high = np.quantile(samples, tails)
     return {"mean": float(value), "low": float(low), "high": float(high)}
+
+
+def intervals(samples: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Turn `SpeakerSums.metrics` of `with_everyone` into triples.
+
+    `recall/<class>` goes into a table of its own. A metric that is undefined on all
+    utterances together is left out.
+    """
+    result: dict[str, Any] = {}
+    for name, (value, *resampled) in samples.items():
+        if not np.isfinite(value):
+            continue
+        triple = percentile_interval(value, np.array(resampled))
+        table, _, emotion = name.partition("/")
+        if emotion:
+            result.setdefault(table, {})[emotion] = triple
+        else:
+            result[name] = triple
+    return result

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from emoq_plugin.evaluation.intervals import SpeakerSums, why_no_interval
-from emoq_plugin.evaluation.results import intervals
+from emoq_plugin.evaluation.intervals import SpeakerSums, intervals, why_no_interval
 
 # Up to this many speakers all exchanges are tried, above it this many random ones.
 EXACT_SPEAKERS = 12

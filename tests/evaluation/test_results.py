@@ -8,14 +8,11 @@ import pytest
 
 from emoq_plugin.bin.score import main
 from emoq_plugin.evaluation.metrics import jensen_shannon, macro_f1
+from emoq_plugin.evaluation.page import render_results
 from emoq_plugin.evaluation.predictions import Prediction, write_predictions
-from emoq_plugin.evaluation.results import (
-    display_name,
-    is_control,
-    render_results,
-    score_experiment,
-)
+from emoq_plugin.evaluation.scoring import score_experiment
 from emoq_plugin.files import read_json
+from emoq_plugin.routing.systems import display_name, is_control
 
 EMOTIONS = ["angry", "happy", "sad"]
 UTTERANCES = [f"s{speaker}-{n}" for speaker in range(4) for n in range(6)]

@@ -8,7 +8,7 @@ import yaml
 from emoq_plugin.data.folds import read_folds
 from emoq_plugin.evaluation.predictions import read_predictions
 from emoq_plugin.files import read_json
-from emoq_plugin.recipe.study.plan import StudyConfig
+from emoq_plugin.recipe.study.config import StudyConfig
 from tests.recipe.small_study import EMOTIONS, STUDY, make_recipe
 
 

@@ -17,8 +17,8 @@ from emoq_plugin.evaluation.predictions import (
     write_predictions,
 )
 from emoq_plugin.files import read_json, read_table
+from emoq_plugin.recipe.study.experiments import key_of, load_experiments
 from emoq_plugin.recipe.study.headline import chosen_goals, rate_goal, rate_saving
-from emoq_plugin.recipe.study.pooling import key_of, load_experiments
 from emoq_plugin.recipe.study.retained import chance_of, over_folds, relative_losses
 from emoq_plugin.recipe.study.selection import Setting, choose, select
 from tests.recipe.small_study import EMOTIONS, STUDY

@@ -263,7 +263,7 @@ def _recognition(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
 
 def _study(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
     """Check stages 3 and 7."""
-    from emoq_plugin.recipe.study.plan import StudyConfig
+    from emoq_plugin.recipe.study.config import StudyConfig
     from emoq_plugin.speech.encoders.registry import read_feature_config
 
     if 3 in stages and options.feature_config:

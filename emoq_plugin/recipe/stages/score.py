@@ -113,7 +113,8 @@ def score(options: ScoreOptions) -> None:
     if stage.is_done():
         return
     from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.evaluation.results import render_results, score_experiment
+    from emoq_plugin.evaluation.page import render_results
+    from emoq_plugin.evaluation.scoring import score_experiment
 
     stage.start()
     emotions = read_emotions(options.emotions)

@@ -125,7 +125,8 @@ def study(options: StudyOptions) -> None:
 
 def plan_of(options: StudyOptions) -> "Study":
     """Return the study of some options."""
-    from emoq_plugin.recipe.study.plan import Study, StudyConfig
+    from emoq_plugin.recipe.study.config import StudyConfig
+    from emoq_plugin.recipe.study.plan import Study
 
     planned = Study(
         options.config.stem,

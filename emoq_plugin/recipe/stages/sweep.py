@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from emoq_plugin.options import PASSED_ON, POSITIONAL
 from emoq_plugin.presets import config_of
-from emoq_plugin.recipe.study.plan import StudyConfig
+from emoq_plugin.recipe.study.config import StudyConfig
 from emoq_plugin.recipe.study.sweep import interruptible, stop
 
 

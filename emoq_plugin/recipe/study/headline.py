@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.intervals import why_no_interval
 from emoq_plugin.evaluation.significance import above_zero, compare, with_seeds
-from emoq_plugin.recipe.study.plan import BALANCED, Study
-from emoq_plugin.recipe.study.pooling import RETRAINED, Experiment, key_of
+from emoq_plugin.recipe.study.experiments import RETRAINED, Experiment, key_of
+from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.recipe.study.retained import probe_samples, triple
 from emoq_plugin.recipe.study.selection import Selection, select
 from emoq_plugin.routing.systems import CAPACITY_CONTROL, CONTINUOUS

@@ -12,7 +12,7 @@ from emoq_plugin.evaluation.intervals import (
     speaker_sums,
 )
 from emoq_plugin.evaluation.significance import mean_metrics
-from emoq_plugin.recipe.study.pooling import Experiment, key_of
+from emoq_plugin.recipe.study.experiments import Experiment, key_of
 from emoq_plugin.routing.systems import CONTINUOUS
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.files import read_json
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.recipe.stages.encode_units import EncodeUnitsOptions, encode_units
@@ -15,7 +16,7 @@ from emoq_plugin.recipe.stages.learn_codebooks import (
 )
 from emoq_plugin.recipe.stages.measure import MeasureOptions, measure
 from emoq_plugin.recipe.stages.ser_probe import SerProbeOptions, ser_probe
-from emoq_plugin.recipe.study.plan import BALANCED, Job, Study
+from emoq_plugin.recipe.study.plan import Job, Study
 from emoq_plugin.units.rates import Rate
 
 

@@ -16,10 +16,10 @@ from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import read_folds
 from emoq_plugin.evaluation.intervals import SpeakerSums
 from emoq_plugin.evaluation.metrics import jensen_shannon, scores_of_confusion
+from emoq_plugin.evaluation.pooling import mean_bitrate, sum_by_speaker
 from emoq_plugin.evaluation.predictions import Prediction, read_predictions
-from emoq_plugin.evaluation.results import mean_bitrate, sum_by_speaker
+from emoq_plugin.recipe.study.experiments import Experiment, key_of, total_bits
 from emoq_plugin.recipe.study.plan import Study
-from emoq_plugin.recipe.study.pooling import Experiment, key_of, total_bits
 from emoq_plugin.routing.systems import CONTINUOUS
 
 

@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.intervals import why_no_interval
-from emoq_plugin.evaluation.results import Condition, Reference, sum_by_speaker
+from emoq_plugin.evaluation.pooling import Condition, Reference, sum_by_speaker
 from emoq_plugin.evaluation.significance import adjust, compare, with_seeds
 from emoq_plugin.files import atomic_write, read_json, write_json
-from emoq_plugin.recipe.study.headline import CAPACITY_CONTROL, headline
-from emoq_plugin.recipe.study.plan import BALANCED, Study
-from emoq_plugin.recipe.study.pooling import (
+from emoq_plugin.recipe.study.experiments import (
     RETRAINED,
     Experiment,
     key_of,
     load_experiments,
 )
+from emoq_plugin.recipe.study.headline import CAPACITY_CONTROL, headline
+from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.recipe.study.retained import controls, measure_conditions
 from emoq_plugin.routing.systems import CONTINUOUS, WITH_ROUTE_OF, is_control
 

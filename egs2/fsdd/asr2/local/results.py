@@ -10,7 +10,7 @@ from typing import Any
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.espnet_adapters.asr2_wer import find_decoded
 from emoq_plugin.files import atomic_write, read_json
-from emoq_plugin.recipe.study.pooling import key_of
+from emoq_plugin.recipe.study.experiments import key_of
 
 PACKAGES = ("espnet", "torch", "numpy", "sentencepiece", "jiwer", "emoq")
 HEAD = (

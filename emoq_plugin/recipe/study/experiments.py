@@ -11,7 +11,7 @@ import numpy as np
 
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.evaluation.intervals import SpeakerSums
-from emoq_plugin.evaluation.results import (
+from emoq_plugin.evaluation.pooling import (
     Condition,
     Reference,
     check_same_folds,

@@ -1,0 +1,156 @@
+"""What stands in the files of `conf/study`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from emoq_plugin.core.bank import BALANCED
+from emoq_plugin.files import check_options, check_types, read_options
+from emoq_plugin.recipe.stages.fold_inputs import TrainOn
+from emoq_plugin.routing.systems import EMOQ, WITH_ROUTE_OF, System, is_control
+from emoq_plugin.units.rates import Rate
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What stands in `conf/study/*.yaml`.
+
+    Attributes
+    ----------
+    features : list of str
+        Names of `conf/features/<name>.yaml`.
+    quantizers : dict
+        By name, the main one first: `seeds` (default [0]), `base` (a name of
+        `conf/quantizer/<base>.yaml`, by default the same name), and whatever differs
+        from that file. Groups of experts follow from the systems.
+    rates : list of str, or dict of str to list of str
+        `<K>x<L>`, for all features or by feature.
+    systems : list of str
+        As in stage 5, and controls `<system>+<system>` (see `ser.probe.probe_systems`).
+    emoq : str, default="specific-distortion"
+        The system that stands for Emo-Q where one is needed.
+    train_on : {"train", "train+valid"}, default="train"
+        With `train+valid` everything is learned a second time without the validation
+        speakers, for the choice of one setting.
+    crossfit, route_depth : int
+        As in stage 4.
+    probe : str, default="probe"
+        Name of `conf/ser/<name>.yaml`.
+    select_below : float, default=305
+        Bits/s (nominal, all streams, with the route) that a setting chosen by
+        validation speakers may have: 64x1 at 50 Hz and a route.
+    learn_on : list of str
+        Corpora (recipes of `egs2`) that are learned from together; empty: the recipe's
+        own corpus in its own folds.
+    test_on : dict of str to list of str
+        With `learn_on`: corpora that are tested on, with the classes that they have.
+    max_per_emotion : int, default=500
+        Clips of a class that a corpus of `test_on` is cut to.
+    n_resamples : int, default=1000
+        Of the bootstrap over speakers.
+    """
+
+    features: list[str]
+    quantizers: dict[str, dict[str, Any]]
+    rates: list[str] | dict[str, list[str]]
+    systems: list[str]
+    emoq: str = EMOQ
+    train_on: str = "train"
+    crossfit: int = 0
+    route_depth: int = 1
+    probe: str = "probe"
+    select_below: float = 305.0
+    learn_on: list[str] = field(default_factory=list)
+    test_on: dict[str, list[str]] = field(default_factory=dict)
+    max_per_emotion: int = 500
+    n_resamples: int = 1000
+
+    @classmethod
+    def read(cls, path: str | Path) -> "StudyConfig":
+        """Read and check a YAML file.
+
+        Raises
+        ------
+        ValueError
+            For an unknown or missing option, or a value that no stage knows.
+        """
+        fields = cls.__dataclass_fields__
+        values = read_options(path, fields)
+        required = ("features", "quantizers", "rates", "systems")
+        if absent := [name for name in required if not values.get(name)]:
+            raise ValueError(f"{path}: option '{absent[0]}' is missing or empty")
+        check_types(values, get_type_hints(cls), path)
+        config = cls(**values)
+        try:
+            config._check()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return config
+
+    def _check(self) -> None:
+        from emoq_plugin.learning.fit_bank import QuantizerConfig
+
+        for feature in self.features:
+            for rate in self.rates_of(feature):
+                Rate.parse(rate)
+        for name in (*self.systems, self.emoq):
+            for part in name.split(WITH_ROUTE_OF):
+                System.parse(part)
+                if part not in self.systems:
+                    raise ValueError(
+                        f"system '{part}' of '{name}' is not among the systems"
+                    )
+        if BALANCED not in self.systems:
+            raise ValueError(
+                "system 'balanced', which others are compared with, is absent"
+            )
+        if self.train_on not in (known := get_args(TrainOn)):
+            raise ValueError(f"train_on '{self.train_on}', expected one of {known}")
+        # Groups of experts follow from the systems.
+        known = {"base": str, "seeds": list[int], **get_type_hints(QuantizerConfig)}
+        del known["expert_sets"]
+        for name, entry in self.quantizers.items():
+            check_options(entry, known, f"quantizers: {name}")
+            check_types(entry, known, f"quantizers: {name}")
+        if bool(self.learn_on) != bool(self.test_on):
+            raise ValueError("learn_on and test_on belong together: give both or none")
+        if both := set(self.learn_on) & set(self.test_on):
+            raise ValueError(f"{sorted(both)} in learn_on and in test_on")
+
+    def rates_of(self, feature: str) -> list[str]:
+        """Return the rates of a feature.
+
+        Raises
+        ------
+        ValueError
+            If rates stand by feature and this one has none.
+        """
+        if isinstance(self.rates, Mapping):
+            if feature not in self.rates:
+                raise ValueError(f"rates: no rates of feature '{feature}'")
+            return list(self.rates[feature])
+        return list(self.rates)
+
+    @property
+    def unit_systems(self) -> list[str]:
+        """Systems that stage 5 encodes."""
+        return [system for system in self.systems if WITH_ROUTE_OF not in system]
+
+    @property
+    def candidates(self) -> list[str]:
+        """Systems that may be chosen as Emo-Q: routed, and no controls."""
+        return [
+            system
+            for system in self.systems
+            if system != BALANCED and not is_control(system)
+        ]
+
+    def cheap_rates(self, feature: str, frame_rate_hz: float) -> list[str]:
+        """Return the rates that may be chosen, the cheapest first.
+
+        One stream is counted: what a system adds is known when it has been encoded.
+        """
+        rates = map(Rate.parse, self.rates_of(feature))
+        rates = sorted(rates, key=lambda rate: rate.bits)
+        return [str(r) for r in rates if frame_rate_hz * r.bits <= self.select_below]
