@@ -1,4 +1,4 @@
-"""Score predictions of all folds: writes scores.json and RESULTS.md."""
+"""Score predictions of all folds: writes scores.json, RESULTS.md and a picture."""
 
 from emoq_plugin.bin._parser import command
 from emoq_plugin.recipe.stages.score import ScoreOptions, score

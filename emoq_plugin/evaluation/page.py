@@ -1,41 +1,379 @@
-"""The page of an experiment, `RESULTS.md`, from its scores."""
+"""The page of an experiment, `RESULTS.md`: the answer first, all tables folded."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from emoq_plugin.evaluation.pooling import CLEAR_SHARE
+from emoq_plugin.core.bank import BALANCED
+from emoq_plugin.evaluation.answers import RULE
 from emoq_plugin.evaluation.predictions import HEADS
-from emoq_plugin.routing.systems import CONTINUOUS, System
+from emoq_plugin.evaluation.reference import CLEAR_SHARE
+from emoq_plugin.evaluation.results import Best, Results, Score, Triple, rates_by_bits
+from emoq_plugin.evaluation.significance import above_zero
+from emoq_plugin.routing.systems import (
+    CONTINUOUS,
+    EMOQ_ROLE,
+    ROLES,
+    TWO_SCALE,
+    System,
+    display_name,
+)
+
+PICTURE = "rate_score.svg"
+ABSENT = "-"
 
 
-def _system_order(score: Mapping[str, Any]) -> tuple:
-    return (*System.parse(score["system"]).order, HEADS.index(score["head"]))
+def render_results(results: Results) -> str:
+    """Write the page of an experiment.
+
+    Parameters
+    ----------
+    results : Results
+        From `score_experiment`, or `scores.json` read back.
+
+    Returns
+    -------
+    str
+        Markdown, which shows `PICTURE` beside it.
+    """
+    lines = [*_heading(results), answer_sentence(results), ""]
+    if results.best:
+        lines += [f"![Score by rate]({PICTURE})", "", *_answer(results)]
+    lines += [*_controls(results), *_glossary(results)]
+    units = [score for score in results.scores if score.rate != CONTINUOUS]
+    upper = [score for score in results.scores if score.rate == CONTINUOUS]
+    lines += _folded("Continuous features: all metrics", _tables(results, upper))
+    for title, espnet in (("Probe heads", False), ("ESPnet head", True)):
+        chosen = [score for score in units if (score.head == "espnet") == espnet]
+        lines += _folded(f"{title}: all systems and metrics", _tables(results, chosen))
+    lines += _folded("Command and environment", _setting(results))
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _rate_order(rate: str) -> tuple:
-    """Sort rates by bits a frame, names of another form last."""
-    try:
-        size, levels = (int(part) for part in rate.split("x"))
-        return (levels * math.log2(size), levels, rate)
-    except ValueError:
-        return (math.inf, 0, rate)
+# ----------------------------------------------------------------------- the answer
 
 
-# ---------------------------------------------------------------------------- the page
+def by_rate(results: Results) -> dict[str, dict[str, Best]]:
+    """Return the best systems of the first experiment: rate -> role -> best."""
+    found: dict[str, dict[str, Best]] = {}
+    for best in results.best:
+        if best.experiment == results.experiments[0].name:
+            found.setdefault(best.rate, {})[best.role] = best
+    return found
 
 
-def _percent(triple: Mapping[str, float], *, interval: bool = False) -> str:
+def answer_sentence(results: Results) -> str:
+    """Say at how many rates Emo-Q and balanced RVQ differ, and by how much.
+
+    All rates count, so that none is picked after looking.
+    """
+    pairs = {
+        rate: best[EMOQ_ROLE]
+        for rate, best in by_rate(results).items()
+        if BALANCED in best and EMOQ_ROLE in best
+    }
+    if not pairs:
+        return "No rate has both balanced RVQ and Emo-Q: nothing to compare."
+    changes = [best.differences[BALANCED] for best in pairs.values()]
+    means = [round(100 * change["mean"], 1) + 0.0 for change in changes]
+    span = f"{means[0]:+.1f}"
+    if min(means) < max(means):
+        span = f"{min(means):+.1f} to {max(means):+.1f}"
+    rates = f"{len(pairs)} rate{'s' * (len(pairs) > 1)}"
+    found = f"Emo-Q minus balanced RVQ is {span} points of macro-F1 at {rates}"
+    if why := results.experiments[0].no_interval:
+        return f"**{found}; it decides nothing ({why}).**"
+    better = sum(above_zero(change) for change in changes)
+    worse = sum(above_zero(change, better=False) for change in changes)
+    level = f"{results.interval['level']:.0%}"
+    return (
+        f"**{found}: better at {better}, worse at {worse}, undecided at "
+        f"{len(pairs) - better - worse} of them (by the {level} interval over "
+        "speakers).**"
+    )
+
+
+def answer_table(results: Results) -> list[list[str]]:
+    """Return the header and a row for each rate: roles beside each other."""
+    rates = by_rate(results)
+    roles = [role for role in ROLES if any(role in best for best in rates.values())]
+    versus = [role for role in (EMOQ_ROLE, TWO_SCALE) if role in roles]
+    header = ["rate", "bit/s", *(ROLES[role] for role in roles)]
+    names = {EMOQ_ROLE: "Emo-Q", TWO_SCALE: "two-scale"}
+    header += [f"{names[role]} - balanced" for role in versus if BALANCED in roles]
+    rows = []
+    for rate, best in rates.items():
+        bits = next(iter(best.values())).bitrate_bps
+        row = [rate, ABSENT if bits is None else f"{bits:.0f}"]
+        row += [_percent(best[r].macro_f1 if r in best else None) for r in roles]
+        for role in versus if BALANCED in roles else ():
+            change = best[role].differences.get(BALANCED) if role in best else None
+            row.append(signed_percent(change))
+        rows.append(row)
+    return [header, *rows]
+
+
+def answer_lines(results: Results) -> list[str]:
+    """Return the answer for a terminal: continuous features and a line a rate."""
+    table = answer_table(results)
+    widths = [max(map(len, column)) for column in zip(*table)]
+    bound = results.score(CONTINUOUS, CONTINUOUS, _main_head(results))
+    lines = ["macro-F1 in %, intervals over speakers"]
+    if bound:
+        said = _percent(bound.metrics["macro_f1"], interval=True)
+        lines.append(f"continuous features: {said}")
+    return lines + [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        for row in table
+    ]
+
+
+def _main_head(results: Results) -> str:
+    found = {best.head for best in results.best} or {s.head for s in results.scores}
+    return min(found, key=HEADS.index)
+
+
+def _answer(results: Results) -> list[str]:
+    bound = results.score(CONTINUOUS, CONTINUOUS, _main_head(results))
+    lines = []
+    if bound:
+        said = _percent(bound.metrics["macro_f1"], interval=True)
+        lines = [f"Continuous features: {said} % macro-F1.", ""]
+    lines += ["Macro-F1 in %, differences in points [low, high]:", ""]
+    header, *rows = answer_table(results)
+    lines += _table(header, rows)
+    chosen = []
+    for rate, best in by_rate(results).items():
+        for role, entry in best.items():
+            counts: dict[str, int] = {}
+            for system in entry.systems.values():
+                counts[system] = counts.get(system, 0) + 1
+            if role != BALANCED:
+                names = (
+                    f"`{system}`" + (f" in {n} folds" if len(counts) > 1 else "")
+                    for system, n in counts.items()
+                )
+                chosen.append(f"- {rate}, {ROLES[role]}: {', '.join(names)}")
+    return lines + _folded("Which systems the columns took", [*chosen, ""])
+
+
+def _controls(results: Results) -> list[str]:
+    """Return systems that are no results, with the main head."""
+    head = _main_head(results)
+    found = [s for s in results.scores if s.is_control and s.head == head]
+    rows = [
+        [
+            rate,
+            display_name(score.system),
+            _percent(score.metrics["macro_f1"], interval=True),
+        ]
+        for rate in rates_by_bits((s.rate, s.bitrate_bps) for s in found)
+        for score in sorted(found, key=_order)
+        if score.rate == rate
+    ]
+    if not rows:
+        return []
+    lines = [
+        "They help to read the results and are none: an oracle knows the label.",
+        "",
+    ]
+    return _folded("Controls", lines + _table(["rate", "control", "macro-F1 %"], rows))
+
+
+def _glossary(results: Results) -> list[str]:
+    level = f"{results.interval['level']:.0%}"
+    return [
+        "- **balanced RVQ**: one residual codebook for all emotions; **Emo-Q**: "
+        "codebooks for each emotion, of which a router takes one a clip.",
+        "- **capacity control**: as many codebooks as Emo-Q, of clips drawn at random; "
+        "what Emo-Q has above it is due to emotion.",
+        "- **rate** `<K>x<L>`: K codewords, L levels; **bit/s**: nominal, with the "
+        "route.",
+        "- **macro-F1**: F1 averaged over classes, all test folds pooled, heads "
+        f"trained on the units; **[low, high]**: {level} bootstrap interval over "
+        "speakers.",
+        f"- **best**: {RULE}.",
+        "",
+    ]
+
+
+# ------------------------------------------------------------------------- all tables
+
+
+_COLUMNS = (
+    ["system", "head", "nominal bit/s", "entropy bit/s", "side info bit/s"]
+    + ["macro-F1 % [low, high]", "Δ to balanced [low, high]", "UAR %", "WA %"]
+    + ["JS", "KL", "cosine", "top-2 %"]
+)
+
+
+def _order(score: Score) -> tuple:
+    return (*System.parse(score.system).order, HEADS.index(score.head))
+
+
+def _tables(results: Results, scores: Sequence[Score]) -> list[str]:
+    """Return a table a rate, then recalls and ambiguity of heads that were trained."""
+    if not scores:
+        return []
+    lines = []
+    rates = rates_by_bits((s.rate, s.bitrate_bps) for s in scores) or [CONTINUOUS]
+    for rate in rates:
+        rows = sorted((s for s in scores if s.rate == rate), key=_order)
+        lines += [f"### {rate}", ""] if rate != CONTINUOUS else []
+        lines += _table(_COLUMNS, (_main_row(results, score) for score in rows))
+    trained = sorted(
+        (score for score in scores if score.head in ("retrained", "espnet")),
+        key=lambda score: (rates.index(score.rate), *_order(score)),
+    )
+    if trained:
+        classes = results.experiments[0].scored_emotions
+        lines += _recall_table(classes, trained) + _ambiguity_table(trained)
+    return lines
+
+
+def _main_row(results: Results, score: Score) -> list[str]:
+    rates, metrics = score.bitrate_bps or {}, score.metrics
+    bits = [
+        f"{rates[name]:.{digits}f}" if name in rates else ABSENT
+        for name, digits in (("nominal", 1), ("entropy", 1), ("side_info", 2))
+    ]
+    return [
+        display_name(score.system),
+        score.head,
+        *bits,
+        _percent(metrics["macro_f1"], interval=True),
+        signed_percent(results.difference(score, BALANCED, "macro_f1")),
+        _percent(metrics["uar"]),
+        _percent(metrics["wa"]),
+        _number(metrics["js"]),
+        _number(metrics["kl"]),
+        _number(metrics["cosine"]),
+        _percent(metrics["top2_set"]),
+    ]
+
+
+def _recall_table(classes: Sequence[str], scores: Sequence[Score]) -> list[str]:
+    return ["Recall of each class, % [low, high]:", ""] + _table(
+        ["rate", "system", "head", *classes],
+        (
+            [score.rate, display_name(score.system), score.head]
+            + [_percent(score.metrics["recall"][c], interval=True) for c in classes]
+            for score in scores
+        ),
+    )
+
+
+def _ambiguity_table(scores: Sequence[Score]) -> list[str]:
+    first = scores[0].ambiguity or {}
+    parts = {
+        p: name for p, name in (("low", "clear"), ("high", "ambiguous")) if p in first
+    }
+    if not parts:
+        return []
+    header, title = ["rate", "system", "head"], []
+    for part, name in parts.items():
+        title.append(f"{name} ({first[part]['n_utterances']} utterances)")
+        header += [f"JS {name}", f"top-2 % {name}"]
+    rows = []
+    for score in scores:
+        row = [score.rate, display_name(score.system), score.head]
+        for part in parts:
+            found = score.ambiguity[part]
+            row += [_number(found["js"]), _percent(found["top2_set"])]
+        rows.append(row)
+    lead = f"By agreement of the raters: {' and '.join(title)}, split at a primary "
+    return [f"{lead}share of {CLEAR_SHARE:.0%}.", "", *_table(header, rows)]
+
+
+# ------------------------------------------------------------------------ the setting
+
+
+def _heading(results: Results) -> list[str]:
+    made = ", SYNTHETIC speech" if results.synthetic else ""
+    experiment = results.experiments[0]
+    lines = [f"# {results.corpus}{made}: {results.name}", ""]
+    if results.synthetic:
+        lines += [
+            "**SYNTHETIC:** no human spoke this corpus. The numbers show that the "
+            "recipe works; they say nothing about human speech.",
+            "",
+        ]
+    classes = experiment.scored_emotions
+    lines += [
+        f"{experiment.n_utterances} utterances ({experiment.n_labelled} with a label) "
+        f"of {experiment.n_speakers} speakers, {len(experiment.folds)} test fold(s) "
+        f"pooled; classes {', '.join(classes)}."
+    ]
+    if absent := [name for name in results.emotions if name not in classes]:
+        lines.append(
+            f"No utterance is labelled {', '.join(absent)}: hard metrics average over "
+            "the other classes, and predicting it is an error."
+        )
+    if why := experiment.no_interval:
+        lines.append(f"Without intervals ({why}).")
+    if note := results.audio.get("note"):
+        lines.append(f"Audio: {note}.")
+    lines += [f"Encoder: {note}." for note in experiment.leakage]
+    return [*lines, ""]
+
+
+def _setting(results: Results) -> list[str]:
+    targets = {
+        "votes": "vote shares of the raters (one-hot where nobody voted)",
+        "one-hot": "one-hot labels, as this corpus has no votes",
+    }[results.experiments[0].soft_targets]
+    lines = [
+        f"Soft metrics (JS, KL in nats, cosine, top-2 set) against {targets}; "
+        f"{results.interval['n_resamples']} resamples of the speakers, paired for "
+        "differences.",
+        "",
+    ]
+    if results.command:
+        lines += ["```sh", results.command, "```", ""]
+    for name, entry in {"environment": results.environment, **results.config}.items():
+        items = (f"{k} {_short(v)}" for k, v in entry.items() if v is not None)
+        if said := ", ".join(items):
+            lines.append(f"- {name}: {said}")
+    return [*lines, ""]
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --------------------------------------------------------------------------- spelling
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    if not any(lines):
+        return []
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "</details>", ""]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
+
+
+def _percent(triple: Triple | None, *, interval: bool = False) -> str:
+    if triple is None:
+        return ABSENT
     if not interval or triple["low"] is None:
         return f"{100 * triple['mean']:.1f}"
     low, high = 100 * triple["low"], 100 * triple["high"]
     return f"{100 * triple['mean']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _signed_percent(triple: Mapping[str, float] | None) -> str:
+def signed_percent(triple: Triple | None) -> str:
+    """Spell a difference in points with its interval.
+
+    Examples
+    --------
+    >>> signed_percent({"mean": 0.0512, "low": -0.0001, "high": 0.1})
+    '+5.1 [+0.0, +10.0]'
+    """
     if triple is None:
-        return "-"
+        return ABSENT
     # Adding 0.0 after rounding turns a negative zero into a positive one.
     mean, *ends = (
         f"{round(100 * triple[k], 1) + 0.0:+.1f}"
@@ -47,181 +385,3 @@ def _signed_percent(triple: Mapping[str, float] | None) -> str:
 
 def _number(triple: Mapping[str, float]) -> str:
     return f"{triple['mean']:.3f}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
-
-
-_COLUMNS = (
-    ["system", "head", "nominal bit/s", "entropy bit/s", "side info bit/s"]
-    + ["macro-F1 % [low, high]", "Δ to balanced [low, high]", "UAR %", "WA %"]
-    + ["JS", "KL", "cosine", "top-2 %"]
-)
-
-
-def _main_row(score: Mapping[str, Any]) -> list[str]:
-    rates = score["bitrate_bps"] or {}
-    bits = [
-        f"{rates[name]:.{digits}f}" if name in rates else "-"
-        for name, digits in (("nominal", 1), ("entropy", 1), ("side_info", 2))
-    ]
-    change = score.get("difference_to_balanced", {}).get("macro_f1")
-    return [
-        score["name"],
-        score["head"],
-        *bits,
-        _percent(score["macro_f1"], interval=True),
-        _signed_percent(change),
-        _percent(score["uar"]),
-        _percent(score["wa"]),
-        _number(score["js"]),
-        _number(score["kl"]),
-        _number(score["cosine"]),
-        _percent(score["top2_set"]),
-    ]
-
-
-def _recall_table(scores: Mapping[str, Any], systems: Sequence[Mapping]) -> list[str]:
-    emotions = scores["scored_emotions"]
-    return ["Recall of each class, % [low, high]:", ""] + _table(
-        ["rate", "system", "head", *emotions],
-        (
-            [system["rate"], system["name"], system["head"]]
-            + [_percent(system["recall"][name], interval=True) for name in emotions]
-            for system in systems
-        ),
-    )
-
-
-def _ambiguity_table(systems: Sequence[Mapping]) -> list[str]:
-    parts = {"low": "clear", "high": "ambiguous"}
-    found = [part for part in parts if part in systems[0].get("ambiguity", {})]
-    if not found:
-        return []
-    header, title = ["rate", "system", "head"], []
-    for part in found:
-        size = systems[0]["ambiguity"][part]["n_utterances"]
-        title.append(f"{parts[part]} ({size} utterances)")
-        header += [f"JS {parts[part]}", f"top-2 % {parts[part]}"]
-    rows = []
-    for system in systems:
-        row = [system["rate"], system["name"], system["head"]]
-        for part in found:
-            split = system["ambiguity"][part]
-            row += [_number(split["js"]), _percent(split["top2_set"])]
-        rows.append(row)
-    lead = f"By agreement of the raters: {' and '.join(title)}, split at a primary "
-    return [f"{lead}share of {CLEAR_SHARE:.0%}.", "", *_table(header, rows)]
-
-
-def _section(
-    title: str, scores: Mapping[str, Any], systems: list[Mapping]
-) -> list[str]:
-    """Return one kind of head: a table a rate, then recalls of the trained heads."""
-    if not systems:
-        return []
-    lines = [f"## {title}", ""]
-    for rate in sorted({system["rate"] for system in systems}, key=_rate_order):
-        rows = sorted(
-            (system for system in systems if system["rate"] == rate), key=_system_order
-        )
-        lines += [f"### {rate}", "", *_table(_COLUMNS, map(_main_row, rows))]
-    trained = sorted(
-        (system for system in systems if system["head"] in ("retrained", "espnet")),
-        key=lambda system: (_rate_order(system["rate"]), _system_order(system)),
-    )
-    if trained:
-        lines += _recall_table(scores, trained) + _ambiguity_table(trained)
-    return lines
-
-
-def _heading(scores: Mapping[str, Any]) -> list[str]:
-    made = ", SYNTHETIC speech" if scores["synthetic"] else ""
-    interval = scores["interval"]
-    targets = {
-        "votes": "vote shares of the raters (one-hot where nobody voted)",
-        "one-hot": "one-hot labels, as this corpus has no votes",
-    }[scores["soft_targets"]]
-    lines = [f"# {scores['corpus']}{made}: {scores['tag']}", ""]
-    if scores["synthetic"]:
-        lines += [
-            "**SYNTHETIC:** no human spoke this corpus. The numbers show that the "
-            "recipe works; they say nothing about human speech.",
-            "",
-        ]
-    lines += [
-        f"{scores['n_utterances']} utterances ({scores['n_labelled']} with a label) of "
-        f"{scores['n_speakers']} speakers, {len(scores['folds'])} test fold(s) pooled; "
-        f"classes {', '.join(scores['scored_emotions'])}.",
-        (
-            f"Without intervals ({absent})."
-            if (absent := interval.get("absent"))
-            else f"Brackets are {interval['level']:.0%} bootstrap intervals over "
-            f"speakers ({interval['n_resamples']} resamples, paired for differences to "
-            "balanced RVQ at the same rate and head)."
-        ),
-        f"Soft metrics (JS, KL in nats, cosine, top-2 set) against {targets}.",
-        "Systems marked as control are no results: an oracle route knows the label.",
-    ]
-    absent = [e for e in scores["emotions"] if e not in scores["scored_emotions"]]
-    if absent:
-        lines.append(
-            f"No utterance is labelled {', '.join(absent)}: hard metrics average over "
-            "the other classes, and predicting it is an error."
-        )
-    if note := scores.get("audio", {}).get("note"):
-        lines.append(f"Audio: {note}.")
-    if "emotion2vec" in json.dumps(scores.get("feature")).lower():
-        lines.append(
-            "The encoder emotion2vec was tuned on many emotion corpora: this test set "
-            "may not be out of its domain."
-        )
-    return [*lines, ""]
-
-
-def _setting(scores: Mapping[str, Any]) -> list[str]:
-    lines = ["## Command and environment", ""]
-    if command := scores.get("command"):
-        lines += ["```sh", str(command), "```", ""]
-    for name in ("environment", "feature", "quantizer"):
-        entry = scores.get(name)
-        if isinstance(entry, Mapping):
-            items = (f"{k} {_short(v)}" for k, v in entry.items() if v is not None)
-            lines.append(f"- {name}: {', '.join(items)}")
-        elif entry is not None:
-            lines.append(f"- {name}: {_short(entry)}")
-    return [*lines, ""] if len(lines) > 2 else []
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def render_results(scores: Mapping[str, Any]) -> str:
-    """Write the page of an experiment from its scores.
-
-    Parameters
-    ----------
-    scores : mapping
-        From `score_experiment`, or `scores.json` read back.
-
-    Returns
-    -------
-    str
-        Markdown: setting, continuous upper bound, then each kind of head by rate.
-    """
-    systems = list(scores["systems"].values())
-    upper = [system for system in systems if system["rate"] == CONTINUOUS]
-    units = [system for system in systems if system["rate"] != CONTINUOUS]
-    lines = _heading(scores) + _setting(scores)
-    if upper:
-        lines += ["## Continuous upper bound", ""]
-        lines += _table(_COLUMNS, map(_main_row, sorted(upper, key=_system_order)))
-        lines += _recall_table(scores, upper) + _ambiguity_table(upper)
-    probe = [system for system in units if system["head"] != "espnet"]
-    espnet = [system for system in units if system["head"] == "espnet"]
-    lines += _section("Probe heads on discrete units", scores, probe)
-    lines += _section("ESPnet head on discrete units", scores, espnet)
-    return "\n".join(lines).rstrip() + "\n"

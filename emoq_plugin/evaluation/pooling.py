@@ -1,4 +1,4 @@
-"""Predictions of all folds together, and what they are compared with.
+"""Predictions of all folds together, condition by condition.
 
 Every utterance is predicted in exactly one test fold, and each metric is computed once
 on all of them, with an interval over speakers.
@@ -6,29 +6,24 @@ on all of them, with an interval over speakers.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from emoq_plugin.evaluation.intervals import (
-    SpeakerSums,
-    draw_speakers,
-    speaker_confusions,
-    speaker_sums,
-    why_no_interval,
-    with_everyone,
-)
-from emoq_plugin.evaluation.metrics import SOFT_METRICS
+from emoq_plugin.evaluation.intervals import SpeakerSums
 from emoq_plugin.evaluation.predictions import Prediction, read_predictions
+from emoq_plugin.evaluation.reference import (
+    Reference,
+    make_reference,
+    sum_by_speaker,
+)
 from emoq_plugin.routing.systems import CONTINUOUS
 
 if TYPE_CHECKING:
     from emoq_plugin.data.directory import DataDirectory
-
-# An utterance is clear when more than half of its raters agree (METHOD: 50 %).
-CLEAR_SHARE = 0.5
 
 
 @dataclass
@@ -40,7 +35,7 @@ class Condition:
     head: str
     bitrate_bps: dict[str, float] | None
     posteriors: np.ndarray  # (N, C)
-    folds: dict[str, Prediction] = field(default_factory=dict)
+    folds: dict[str, Prediction]
 
 
 def read_conditions(
@@ -137,6 +132,11 @@ def mean_bitrate(folds: Iterable[Prediction]) -> dict[str, float] | None:
     }
 
 
+def total_bits(rates: Mapping[str, float]) -> float:
+    """Return the nominal bits/s of all streams and those of the route."""
+    return rates["nominal"] + rates["side_info"]
+
+
 def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Condition:
     """Join the folds of a condition, rows in the order of `utterances`."""
     row = {u: n for n, u in enumerate(u for p in folds.values() for u in p.utterances)}
@@ -152,99 +152,151 @@ def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Co
     )
 
 
+def compose(parts: Mapping[str, Condition], utterances: Sequence[str]) -> Condition:
+    """Take the test clips of each fold from a condition of its own.
+
+    Rate, system and head of the whole are those of the first fold.
+    """
+    return pool_folds({f: c.folds[f] for f, c in parts.items()}, utterances)
+
+
+# ---------------------------------------------------------------------- one experiment
+
+
 @dataclass
-class Reference:
-    """What every condition is compared with, and the common draws of speakers."""
+class Pool:
+    """One experiment: the conditions of its seeds over all folds.
 
-    emotions: list[str]
-    labels: np.ndarray  # (N,) class or -1
-    classes: list[int]  # classes that occur: the label set of the hard metrics
-    targets: np.ndarray  # (N, C)
-    speakers: np.ndarray  # (N,) index
-    draws: np.ndarray  # (R, S); R is 0 where there is one speaker
-    weights: np.ndarray  # (1 + R, S), `with_everyone`
-    parts: dict[str, np.ndarray]  # ambiguity -> (N,) bool, empty without votes
-
-
-def make_reference(
-    data: "DataDirectory",
-    utterances: list[str],
-    emotions: list[str],
-    *,
-    n_resamples: int,
-    seed: int,
-) -> Reference:
-    """Return labels, vote shares and speakers of the pooled utterances.
-
-    Raises
-    ------
-    ValueError
-        If an utterance is unknown, or none has a label.
-    """
-    if unknown := [u for u in utterances if u not in data.speaker]:
-        raise ValueError(
-            f"{data.path}: utterances {unknown[:5]} are predicted but not in utt2spk: "
-            "score with the data directory that was predicted"
-        )
-    labels = data.labels(utterances, emotions)
-    if not (labels >= 0).any():
-        raise ValueError(
-            f"{data.path}: none of the {len(utterances)} predicted utterances has a "
-            "label in utt2emo"
-        )
-    spoken_by = [data.speaker[u] for u in utterances]
-    number = {name: n for n, name in enumerate(sorted(set(spoken_by)))}
-    targets = data.targets(utterances, emotions)
-    voted = np.array([u in data.votes for u in utterances])
-    clear = targets.max(1) > CLEAR_SHARE
-    parts = {"low": voted & clear, "high": voted & ~clear} if voted.any() else {}
-    if why_no_interval(len(number)):
-        draws = np.ones((0, len(number)))
-    else:
-        draws = draw_speakers(len(number), n_resamples, seed=seed)
-    return Reference(
-        emotions=emotions,
-        labels=labels,
-        classes=sorted(set(labels[labels >= 0].tolist())),
-        targets=targets,
-        speakers=np.array([number[name] for name in spoken_by]),
-        draws=draws,
-        weights=with_everyone(draws),
-        parts={name: rows for name, rows in parts.items() if rows.any()},
-    )
-
-
-def sum_by_speaker(
-    posteriors: np.ndarray, reference: Reference, rows: np.ndarray | None = None
-) -> SpeakerSums:
-    """Compare posteriors with the reference and sum over each speaker's utterances.
-
-    Parameters
+    Attributes
     ----------
-    posteriors : (N, C) array
+    name : str
+    seeds : list of int
+    tested : dict of str to set of str
+        Test clips by fold.
+    utterances : list of str
+        Rows of all posteriors.
     reference : Reference
-    rows : (N,) bool array, optional
-        Utterances that count; all by default. Only those with a label count in the
-        hard metrics.
+    conditions : dict of str to list of Condition
+        By key, one for each seed.
     """
-    n_speakers = reference.draws.shape[1]
-    rows = np.ones(len(posteriors), dtype=bool) if rows is None else rows
-    hard = rows & (reference.labels >= 0)
-    soft = [
-        metric(reference.targets[rows], posteriors[rows])
-        for metric in SOFT_METRICS.values()
-    ]
-    return SpeakerSums(
-        confusions=speaker_confusions(
-            reference.labels[hard],
-            posteriors[hard].argmax(1),
-            labels=reference.classes,
-            speakers=reference.speakers[hard],
-            n_speakers=n_speakers,
-        ),
-        soft=speaker_sums(
-            np.stack(soft, axis=1), reference.speakers[rows], n_speakers=n_speakers
-        ),
-        sizes=np.bincount(reference.speakers[rows], minlength=n_speakers) * 1.0,
-        classes=tuple(reference.emotions[label] for label in reference.classes),
-    )
+
+    name: str
+    seeds: list[int]
+    tested: dict[str, set[str]]
+    utterances: list[str]
+    reference: Reference
+    conditions: dict[str, list[Condition]]
+
+    @classmethod
+    def read(
+        cls,
+        name: str,
+        files: Mapping[int, Iterable[str | Path]],
+        data: "DataDirectory",
+        emotions: Sequence[str],
+        *,
+        n_resamples: int,
+        seed: int = 0,
+        **more: Any,
+    ) -> Self:
+        """Read and check the predictions of every seed.
+
+        Parameters
+        ----------
+        name : str
+        files : mapping of int to iterable of str or Path
+            By seed, all conditions and folds together.
+        data : DataDirectory
+            Speakers, labels and votes of the predicted utterances.
+        emotions : sequence of C str
+            Class order.
+        n_resamples, seed : int
+            Of the bootstrap over speakers, common to all conditions.
+        **more
+            Attributes of a subclass.
+
+        Raises
+        ------
+        ValueError
+            If a condition misses a fold, an utterance is predicted twice or unknown,
+            or class orders differ.
+        """
+        emotions = list(emotions)
+        by_seed = {s: read_conditions(paths, emotions) for s, paths in files.items()}
+        named = {
+            key if len(by_seed) == 1 else f"{key} of seed {s}": folds
+            for s, conditions in by_seed.items()
+            for key, folds in conditions.items()
+        }
+        tested = check_same_folds(named)
+        utterances = sorted(set().union(*tested.values()))
+        first, *others = by_seed.values()
+        for conditions in others:
+            if odd := sorted(set(first) ^ set(conditions)):
+                raise ValueError(
+                    f"{name}: condition {odd[0]} is predicted with some seeds and not "
+                    "with others: run its jobs again"
+                )
+        return cls(
+            name=name,
+            seeds=list(by_seed),
+            tested=tested,
+            utterances=utterances,
+            reference=make_reference(
+                data, utterances, emotions, n_resamples=n_resamples, seed=seed
+            ),
+            conditions={
+                key: [pool_folds(c[key], utterances) for c in by_seed.values()]
+                for key in first
+            },
+            **more,
+        )
+
+    @cached_property
+    def sums(self) -> dict[str, list[SpeakerSums]]:
+        """Sums by speaker of every condition and seed."""
+        return {
+            key: [sum_by_speaker(c.posteriors, self.reference) for c in conditions]
+            for key, conditions in self.conditions.items()
+        }
+
+    @property
+    def folds(self) -> list[str]:
+        """Names of the test folds."""
+        return list(self.tested)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Ways of counting the speakers, (1 + R, S)."""
+        return self.reference.weights
+
+    def rows_of(self, fold: str) -> np.ndarray:
+        """Mark the test clips of a fold, (N,) bool."""
+        return np.array([u in self.tested[fold] for u in self.utterances])
+
+    def bitrate(self, key: str) -> dict[str, float] | None:
+        """Return the bits/s of a condition, averaged over seeds."""
+        found = [condition.bitrate_bps for condition in self.conditions[key]]
+        if any(rates is None for rates in found):
+            return None
+        return {n: float(np.mean([rates[n] for rates in found])) for n in found[0]}
+
+    def composed(self, keys: Mapping[str, str]) -> list[Condition]:
+        """Take the test clips of each fold from a condition of its own.
+
+        Parameters
+        ----------
+        keys : mapping of str to str
+            Condition by fold, all with bits or all without.
+
+        Returns
+        -------
+        list of Condition
+            One for each seed, see `compose`.
+        """
+        return [
+            compose(
+                {f: self.conditions[key][n] for f, key in keys.items()}, self.utterances
+            )
+            for n in range(len(self.seeds))
+        ]

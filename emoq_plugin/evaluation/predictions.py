@@ -18,7 +18,8 @@ from emoq_plugin.evaluation.metrics import check_distributions
 from emoq_plugin.files import atomic_write, check_types, parse_json, read_text
 from emoq_plugin.routing.systems import CONTINUOUS
 
-HEADS = ("retrained", "frozen", "route", "espnet")
+RETRAINED = "retrained"
+HEADS = (RETRAINED, "frozen", "route", "espnet")
 BITRATES = ("nominal", "entropy", "side_info")
 
 
@@ -115,9 +116,13 @@ class Prediction:
 
     @property
     def key(self) -> str:
-        """Name of the condition: `continuous/<head>` or `<rate>/<system>/<head>`."""
-        parts = (self.rate, self.system, self.head)
-        return "/".join((parts[0], parts[2]) if self.rate == CONTINUOUS else parts)
+        """Name of the condition, see `key_of`."""
+        return key_of(self.rate, self.system, self.head)
+
+
+def key_of(rate: str, system: str, head: str = RETRAINED) -> str:
+    """Return the key of a condition: `<rate>/<system>/<head>`, `continuous/<head>`."""
+    return f"{rate}/{head}" if rate == CONTINUOUS else f"{rate}/{system}/{head}"
 
 
 def _as_matrix(rows: Any) -> np.ndarray:

@@ -1,53 +1,27 @@
 """Scores of an experiment: every condition on all folds pooled."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoq_plugin.core.bank import BALANCED
+from emoq_plugin.evaluation.answers import best_systems
 from emoq_plugin.evaluation.intervals import LEVEL, intervals, why_no_interval
-from emoq_plugin.evaluation.pooling import (
-    Condition,
-    Reference,
-    check_same_folds,
-    make_reference,
-    pool_folds,
-    read_conditions,
-    sum_by_speaker,
+from emoq_plugin.evaluation.pooling import Condition, Pool
+from emoq_plugin.evaluation.predictions import key_of
+from emoq_plugin.evaluation.reference import Reference, sum_by_speaker
+from emoq_plugin.evaluation.results import (
+    Comparison,
+    ExperimentInfo,
+    Results,
+    Score,
 )
-from emoq_plugin.routing.systems import display_name, is_control
+from emoq_plugin.evaluation.significance import mean_metrics, with_seeds
 
 if TYPE_CHECKING:
     from emoq_plugin.data.directory import DataDirectory
-
-
-def _score_condition(
-    condition: Condition, samples: Mapping[str, np.ndarray], reference: Reference
-) -> dict:
-    score = {
-        "rate": condition.rate,
-        "system": condition.system,
-        "name": display_name(condition.system),
-        "control": is_control(condition.system),
-        "head": condition.head,
-        "bitrate_bps": condition.bitrate_bps,
-        "n_resamples": len(reference.draws),
-        **intervals(samples),
-    }
-    if reference.parts:
-        score["ambiguity"] = {
-            part: {
-                "n_utterances": int(rows.sum()),
-                **intervals(
-                    sum_by_speaker(condition.posteriors, reference, rows).metrics(
-                        reference.weights
-                    )
-                ),
-            }
-            for part, rows in reference.parts.items()
-        }
-    return score
 
 
 def score_experiment(
@@ -56,17 +30,18 @@ def score_experiment(
     *,
     emotions: Sequence[str],
     corpus: str,
-    tag: str,
+    name: str,
     synthetic: bool,
-    facts: Mapping[str, Any] | None = None,
     n_resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+    leakage: Sequence[str] = (),
+    **shown: Any,
+) -> Results:
     """Score every condition of an experiment on all folds pooled.
 
     Hard metrics use the utterances that have a label and the classes that occur among
-    them (`scored_emotions`). Soft metrics use all utterances: vote shares where raters
-    voted, one-hot labels elsewhere.
+    them. Soft metrics use all utterances: vote shares where raters voted, one-hot
+    labels elsewhere.
 
     Parameters
     ----------
@@ -76,69 +51,140 @@ def score_experiment(
         Speakers, labels and votes of the predicted utterances.
     emotions : sequence of C str
         Class order.
-    corpus, tag : str
-        Names shown with every number.
+    corpus, name : str
+        Shown with every number.
     synthetic : bool
         True for speech that no human spoke.
-    facts : mapping, optional
-        More entries: `feature`, `quantizer`, `command`, `environment`.
     n_resamples, seed : int
         Of the bootstrap over speakers, common to all conditions.
-
-    Returns
-    -------
-    dict
-        Content of `scores.json`. Each metric is `{"mean", "low", "high"}`: the value on
-        all utterances and its 95 % interval; with one test speaker the ends are None,
-        and `interval` says why.
+    leakage : sequence of str
+        What the encoder may have heard of the corpus.
+    **shown
+        `command`, `environment`, `config` and `audio` of `Results`.
 
     Raises
     ------
     ValueError
-        If a condition misses a fold, an utterance is predicted twice or unknown, class
-        orders differ, or `facts` would replace a computed entry.
+        See `Pool.read`.
     """
-    emotions = list(emotions)
-    by_condition = read_conditions(prediction_files, emotions)
-    folds = check_same_folds(by_condition)
-    utterances = sorted(set().union(*folds.values()))
-    reference = make_reference(
-        data, utterances, emotions, n_resamples=n_resamples, seed=seed
+    config = shown.get("config", {})
+    learning = config.get("quantizer", {}).get("learning") or {}
+    pool = Pool.read(
+        name,
+        {learning.get("seed", 0): prediction_files},
+        data,
+        emotions,
+        n_resamples=n_resamples,
+        seed=seed,
     )
-    systems: dict[str, dict] = {}
-    samples: dict[str, dict[str, np.ndarray]] = {}
-    for key in sorted(by_condition):
-        condition = pool_folds(by_condition[key], utterances)
-        sums = sum_by_speaker(condition.posteriors, reference)
-        samples[key] = sums.metrics(reference.weights)
-        systems[key] = _score_condition(condition, samples[key], reference)
-    for key, system in systems.items():
-        balanced = f"{system['rate']}/balanced/{system['head']}"
-        if balanced in systems and balanced != key:
-            change = {n: samples[key][n] - samples[balanced][n] for n in samples[key]}
-            system["difference_to_balanced"] = intervals(change)
-    scores = {
-        "corpus": corpus,
-        "synthetic": synthetic,
-        "tag": tag,
-        "folds": sorted(folds),
-        "feature": None,
-        "quantizer": None,
-        "emotions": emotions,
-        "scored_emotions": [emotions[label] for label in reference.classes],
-        "n_utterances": len(utterances),
-        "n_labelled": int((reference.labels >= 0).sum()),
-        "n_speakers": reference.draws.shape[1],
-        "soft_targets": "votes" if reference.parts else "one-hot",
-        "interval": {
-            "level": LEVEL,
-            "unit": "speaker",
-            "n_resamples": len(reference.draws),
-            "seed": seed,
-            "absent": why_no_interval(reference.draws.shape[1]),
-        },
+    return Results(
+        name=name,
+        corpus=corpus,
+        synthetic=synthetic,
+        emotions=list(emotions),
+        experiments=[
+            describe(
+                pool,
+                corpus,
+                feature=config.get("feature", {}).get("encoder"),
+                quantizer=config.get("quantizer", {}).get("norm"),
+                leakage=leakage,
+            )
+        ],
+        scores=list(score_conditions(pool)),
+        comparisons=list(differences_to_balanced(pool)),
+        best=list(best_systems(pool)),
+        interval=describe_interval(pool, seed),
+        **shown,
+    )
+
+
+def describe(
+    pool: Pool,
+    corpus: str,
+    *,
+    feature: str | None,
+    quantizer: str | None,
+    leakage: Sequence[str] = (),
+) -> ExperimentInfo:
+    """Say what an experiment is and how much of it is tested."""
+    reference = pool.reference
+    n_speakers = reference.draws.shape[1]
+    return ExperimentInfo(
+        name=pool.name,
+        corpus=corpus,
+        folds=pool.folds,
+        n_utterances=len(pool.utterances),
+        n_speakers=n_speakers,
+        seeds=pool.seeds,
+        feature=feature,
+        quantizer=quantizer,
+        n_labelled=int((reference.labels >= 0).sum()),
+        scored_emotions=[reference.emotions[label] for label in reference.classes],
+        soft_targets="votes" if reference.parts else "one-hot",
+        no_interval=why_no_interval(n_speakers),
+        leakage=list(leakage),
+    )
+
+
+def describe_interval(pool: Pool, seed: int) -> dict[str, Any]:
+    """Say how the intervals over speakers are made."""
+    return {"level": LEVEL, "n_resamples": len(pool.reference.draws), "seed": seed}
+
+
+def score_conditions(pool: Pool) -> Iterator[Score]:
+    """Score every rate, system and head, in all and by ambiguity."""
+    reference = pool.reference
+    for key, conditions in pool.conditions.items():
+        ambiguity = {}
+        for part, rows in reference.parts.items():
+            sums = [sum_by_speaker(c.posteriors, reference, rows) for c in conditions]
+            table = with_seeds(sums, pool.weights)
+            ambiguity[part] = {"n_utterances": int(rows.sum()), **table}
+        yield Score(
+            experiment=pool.name,
+            rate=conditions[0].rate,
+            system=conditions[0].system,
+            head=conditions[0].head,
+            bitrate_bps=pool.bitrate(key),
+            metrics=with_seeds(pool.sums[key], pool.weights),
+            ambiguity=ambiguity or None,
+            confusion=confusion(conditions, reference).tolist(),
+        )
+
+
+def confusion(conditions: Sequence[Condition], reference: Reference) -> np.ndarray:
+    """Count true against predicted class over all seeds, (C, C)."""
+    counts = np.zeros((len(reference.emotions),) * 2, dtype=np.int64)
+    rows = reference.labels >= 0
+    for condition in conditions:
+        guess = condition.posteriors[rows].argmax(axis=1)
+        np.add.at(counts, (reference.labels[rows], guess), 1)
+    return counts
+
+
+def differences_to_balanced(pool: Pool) -> Iterator[Comparison]:
+    """Compare each condition with balanced RVQ of its rate and head, without tests."""
+    samples: dict[str, Mapping[str, np.ndarray]] = {
+        key: mean_metrics(sums, pool.weights) for key, sums in pool.sums.items()
     }
-    facts = dict(facts or {})
-    if clash := sorted(n for n in facts if scores.get(n) is not None or n == "systems"):
-        raise ValueError(f"facts name {clash}, which the scorer itself computes")
-    return {**scores, **facts, "systems": systems}
+    for key, (condition, *_) in pool.conditions.items():
+        balanced = key_of(condition.rate, BALANCED, condition.head)
+        if balanced not in samples or balanced == key:
+            continue
+        change = intervals(
+            {n: v - samples[balanced][n] for n, v in samples[key].items()}
+        )
+        recalls = change.pop("recall", {})
+        change |= {f"recall/{emotion}": triple for emotion, triple in recalls.items()}
+        for metric, difference in change.items():
+            yield Comparison(
+                family="at equal rate and head",
+                experiment=pool.name,
+                rate=condition.rate,
+                head=condition.head,
+                system=condition.system,
+                reference=BALANCED,
+                metric=metric,
+                difference=difference,
+            )

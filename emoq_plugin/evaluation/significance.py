@@ -11,11 +11,13 @@ cannot be tested.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from emoq_plugin.evaluation.intervals import SpeakerSums, intervals, why_no_interval
+from emoq_plugin.evaluation.results import Comparison
 
 # Up to this many speakers all exchanges are tried, above it this many random ones.
 EXACT_SPEAKERS = 12
@@ -165,17 +167,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def adjust(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add `p_holm` to comparisons, adjusted within each `family`.
+def adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Set `p_holm` of comparisons, adjusted within each `family`.
 
     None where there is no `p`.
     """
     families: dict[str, list[int]] = {}
     for n, comparison in enumerate(comparisons):
-        if comparison["p"] is None:
-            continue
-        families.setdefault(comparison["family"], []).append(n)
+        if comparison.p is not None:
+            families.setdefault(comparison.family, []).append(n)
     adjusted: dict[int, float] = {}
     for rows in families.values():
-        adjusted |= zip(rows, holm([comparisons[n]["p"] for n in rows]))
-    return [dict(c, p_holm=adjusted.get(n)) for n, c in enumerate(comparisons)]
+        adjusted |= zip(rows, holm([comparisons[n].p for n in rows]))
+    return [replace(c, p_holm=adjusted.get(n)) for n, c in enumerate(comparisons)]

@@ -16,6 +16,15 @@ BIASED = "biased"
 WITH_ROUTE_OF = "+"
 EMOQ = f"{SPECIFIC}-distortion"
 CAPACITY_CONTROL = f"{CAPACITY}-distortion"
+CLIP = "clip"  # clip codes of so many bits: clip32, balanced+clip32
+# Kinds of systems that stand beside each other at a rate.
+EMOQ_ROLE, TWO_SCALE, CONTROL = "emoq", "two_scale", "control"
+ROLES = {
+    BALANCED: "balanced RVQ",
+    EMOQ_ROLE: "best Emo-Q",
+    TWO_SCALE: "two-scale",
+    CAPACITY: "capacity control",
+}
 # Expert sets in the order of tables.
 _ORDER = (CONTINUOUS, BALANCED, SPECIFIC, BIASED, CAPACITY)
 
@@ -94,16 +103,21 @@ class System:
         Examples
         --------
         >>> for name in ("continuous", "specific-oracle", "biased95-soft",
-        ...              "capacity-distortion", "balanced+specific-distortion"):
+        ...              "capacity-distortion", "balanced+specific-distortion",
+        ...              "balanced+clip32"):
         ...     print(System.parse(name).title)
         continuous features
         specific, oracle route (control)
         biased 95 %, soft mixture
         capacity control, distortion router
         balanced RVQ + route of Emo-Q, distortion router (control)
+        balanced RVQ + clip code of 32 bits
         """
         if self.beside:
             codes = System(self.expert_set, self.router_name)
+            if self.role == TWO_SCALE:
+                bits = self.beside.expert_set.removeprefix(CLIP)
+                return f"{codes.title} + clip code of {bits} bits"
             return f"{codes.title} + route of {self.beside.title} (control)"
         if self.router_name is None:
             titles = {CONTINUOUS: "continuous features", BALANCED: "balanced RVQ"}
@@ -122,8 +136,33 @@ class System:
     @property
     def is_control(self) -> bool:
         """Whether it only helps to read others and is never a result itself."""
-        beside = self.beside is not None
-        return self.expert_set == CAPACITY or self.needs_labels or beside
+        return self.role in (CONTROL, CAPACITY)
+
+    @property
+    def role(self) -> str:
+        """Kind of system: a name of `ROLES`, `continuous` or `control`.
+
+        Examples
+        --------
+        >>> for name in ("balanced", "biased95-soft", "capacity-distortion",
+        ...              "specific-oracle", "balanced+specific-soft",
+        ...              "balanced+clip32"):
+        ...     print(System.parse(name).role)
+        balanced
+        emoq
+        capacity
+        control
+        control
+        two_scale
+        """
+        if self.needs_labels:
+            return CONTROL
+        if self.beside:
+            clip = self.beside.expert_set.startswith(CLIP)
+            return TWO_SCALE if clip and self.expert_set != CAPACITY else CONTROL
+        if self.expert_set == CAPACITY or self.router is None:
+            return self.expert_set
+        return EMOQ_ROLE
 
     @property
     def needs_labels(self) -> bool:

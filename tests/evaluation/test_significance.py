@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from emoq_plugin.evaluation import significance
 from emoq_plugin.evaluation.intervals import SpeakerSums, draw_speakers, with_everyone
 from emoq_plugin.evaluation.metrics import SOFT_METRICS
+from emoq_plugin.evaluation.results import Comparison
 from emoq_plugin.evaluation.significance import (
     adjust,
     compare,
@@ -30,6 +31,11 @@ def sums(right, n_clips=4):
         confusions[:, c, 1 - c] = n_clips - right
     soft = np.repeat(n_clips - right[:, None], len(SOFT_METRICS), axis=1)
     return SpeakerSums(confusions, soft, np.full(len(right), 2.0 * n_clips), ("a", "b"))
+
+
+def comparison(family, p):
+    names = ("x", "64x1", "retrained", "specific-soft", "balanced", "uar")
+    return Comparison(family, *names, {"mean": 0.1, "low": 0.0, "high": 0.2}, p)
 
 
 def weights(n_speakers):
@@ -116,8 +122,8 @@ def test_one_speaker_is_compared_without_interval_and_test():
     found = compare([sums([4])], [sums([1])], with_everyone(np.ones((0, 1))))["wa"]
     assert found["difference"] == {"mean": 0.75, "low": None, "high": None}
     assert found["p"] is None
-    family = [{"family": "f", "p": p} for p in (0.01, None, 0.04)]
-    assert [c["p_holm"] for c in adjust(family)] == [0.02, None, 0.04]
+    family = [comparison("f", p) for p in (0.01, None, 0.04)]
+    assert [c.p_holm for c in adjust(family)] == [0.02, None, 0.04]
 
 
 def test_holm_by_hand():
@@ -138,5 +144,5 @@ def test_holm_is_between_the_raw_value_and_bonferroni(p_values):
 
 def test_families_are_adjusted_apart():
     rows = [("x", 0.02), ("y", 0.02), ("x", 0.5)]
-    found = adjust([{"family": f, "p": p} for f, p in rows])
-    assert [c["p_holm"] for c in found] == [0.04, 0.02, 0.5]
+    found = adjust([comparison(f, p) for f, p in rows])
+    assert [c.p_holm for c in found] == [0.04, 0.02, 0.5]

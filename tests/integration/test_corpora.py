@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from emoq_plugin.evaluation.results import Results
+
 CORPORA = {
     "crema_d": (),
     "emns": (),
@@ -40,9 +42,9 @@ def test_a_recipe_runs_from_the_official_tree_to_scores(
     options = [*SMALL, "--python", str(warm_python), *CORPORA[corpus]]
     result = call(recipe / "run.sh", *options, **place)
     assert result.returncode == 0, result.stdout[-4000:]
-    scores = json.loads((recipe / "exp" / "fbank_level" / "scores.json").read_text())
-    assert "4x1/specific-distortion/retrained" in scores["systems"]
-    assert scores["corpus"] == corpus
+    results = Results.read(recipe / "exp" / "fbank_level" / "scores.json")
+    assert results.score("4x1", "specific-distortion")
+    assert results.corpus == corpus
     dropped = (recipe / "dump" / "raw" / "all" / "dropped.tsv").read_text()
     assert ("silent audio" in dropped) == (corpus == "crema_d")
 
@@ -169,6 +171,6 @@ def test_the_examples_of_the_page_on_new_corpora_work(tree, call, example, warm_
     look = shlex.split(re.search(r"run\.sh (--rates .*)", PAGE)[1])
     result = call(recipe / "run.sh", "--stage", "2", *look, "--python", warm_python)
     assert result.returncode == 0, result.stdout[-4000:]
-    scores = json.loads((recipe / "exp" / "fbank_level" / "scores.json").read_text())
-    found = scores["systems"]["16x1/specific-distortion/retrained"]["macro_f1"]["mean"]
+    results = Results.read(recipe / "exp" / "fbank_level" / "scores.json")
+    found = results.score("16x1", "specific-distortion").metrics["macro_f1"]["mean"]
     assert found > 0.4  # four classes: chance is 0.25

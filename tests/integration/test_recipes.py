@@ -1,6 +1,5 @@
 """Whole recipes: the embedded one on a small size, EMO-DB on one fold."""
 
-import json
 import os
 import re
 import shlex
@@ -8,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from emoq_plugin.evaluation.results import Results
 
 ROOT = Path(__file__).parents[2]
 ESPNET = next(ROOT.glob(".venv/espnet-*"), os.environ.get("ESPNET_ROOT", ""))
@@ -34,13 +35,23 @@ def mini_emo(tree, call):
 
 def test_the_embedded_recipe_ends_in_scores_and_results(mini_emo):
     exp = mini_emo / "exp" / "fbank_level"
-    scores = json.loads((exp / "scores.json").read_text())
+    results = Results.read(exp / "scores.json")
     page = (exp / "RESULTS.md").read_text()
-    assert scores["synthetic"] is True and "SYNTHETIC" in page
-    assert {"continuous/retrained", "8x2/balanced/espnet"} <= set(scores["systems"])
-    rates = scores["systems"]["8x1/balanced/retrained"]["bitrate_bps"]
+    assert results.synthetic is True and "SYNTHETIC" in page
+    assert results.score("continuous", "continuous")
+    assert results.score("8x2", "balanced", "espnet")
+    rates = results.score("8x1", "balanced").bitrate_bps
     assert rates["nominal"] == 150.0 and 0 < rates["entropy"] < 200.0
-    assert page.index("upper bound") < page.index("| balanced RVQ")
+    assert page.index("Continuous features: ") < page.index("| rate | bit/s | balanced")
+    assert (exp / "rate_score.svg").is_file()
+
+
+def test_stage_6_ends_with_the_answer_and_an_absolute_path(mini_emo, tree, call):
+    result = call(tree / "run.sh", "--stage", "6", "--stop_stage", "6", *SMALL)
+    page = (mini_emo / "exp" / "fbank_level" / "RESULTS.md").resolve()
+    answer, _, end = result.stdout.partition(f"results: {page}\n")
+    assert "Successfully finished" in end and len(end.splitlines()) == 1
+    assert answer.splitlines()[-3].startswith("rate  bit/s  balanced RVQ  best Emo-Q")
 
 
 def test_a_second_call_does_nothing_and_says_so(mini_emo, tree, call):
@@ -184,7 +195,8 @@ def test_emodb_runs_on_one_fold_of_real_speech(tree, call):
     )
     assert result.returncode == 0, result.stdout[-4000:]
     exp = tree / "egs2" / "emodb" / "ser2" / "exp" / "fbank_level"
-    systems = json.loads((exp / "scores.json").read_text())["systems"]
-    routed = systems["16x1/specific-distortion/retrained"]["macro_f1"]["mean"]
-    assert routed > systems["16x1/specific-random/route"]["macro_f1"]["mean"]
+    results = Results.read(exp / "scores.json")
+    routed = results.score("16x1", "specific-distortion").metrics["macro_f1"]["mean"]
+    random = results.score("16x1", "specific-random", "route").metrics
+    assert routed > random["macro_f1"]["mean"]
     assert routed > 0.4  # four classes: chance is 0.25

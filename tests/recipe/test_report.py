@@ -22,6 +22,7 @@ from emoq_plugin.bin.report import main
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.evaluation.predictions import Prediction, write_predictions
+from emoq_plugin.evaluation.results import VERSION
 from emoq_plugin.files import write_json, write_table
 from emoq_plugin.recipe.report.answers import answer_questions
 from emoq_plugin.recipe.report.citations import cite_corpus
@@ -65,7 +66,7 @@ def condition(rate, system, head, level):
         "bitrate_bps": bits,
         "metrics": metrics,
         "ambiguity": {
-            part: {"n": 5, "js": triple(0.2), "top2_set": triple(0.6)}
+            part: {"n_utterances": 5, "js": triple(0.2), "top2_set": triple(0.6)}
             for part in ("low", "high")
         },
         "confusion": [[8, 1, 1], [2, 7, 1], [0, 3, 7]],
@@ -125,9 +126,9 @@ def make_summary():
     lost |= {"emotion_minus_speaker": triple(0.2)}
     facts = {"corpus": "emodb", "feature": "fbank", "quantizer": "level", "seeds": [0]}
     facts |= {"folds": ["1", "2"], "n_utterances": 40, "n_speakers": 8}
-    goal = {"must": ">= +0.05", "aim": ">= +0.12", "low": 0.02, "high": 0.1}
     return {
-        "study": "toy",
+        "version": VERSION,
+        "name": "toy",
         "corpus": "emodb",
         "synthetic": True,
         "emotions": EMOTIONS,
@@ -174,10 +175,6 @@ def make_summary():
                     for system in ("continuous", *SYSTEMS[:2])
                 },
             }
-        ],
-        "targets": [
-            {"what": "gain over balanced", **goal, "value": 0.0612, "reached": True},
-            {"what": "phones", **goal, "value": None, "reached": False},
         ],
     }
 
@@ -353,7 +350,7 @@ def test_every_drawing_is_described_and_takes_its_colours_from_the_page(study):
 
 def test_what_a_summary_lacks_is_named(tmp_path):
     summary = make_summary()
-    for name in ("controls", "measures", "examples", "targets", "selected"):
+    for name in ("controls", "measures", "examples", "selected"):
         summary.pop(name)
     text = Page(render(summary, path=tmp_path)).text
     missing = text[text.index("What is missing") :]
@@ -529,18 +526,17 @@ def experiment(tmp_path_factory):
             for r, a, b in conditions
         ],
     )
-    systems = {}
-    for r, a, b in conditions:
-        made = condition(r if b is None else "16x1", a, "retrained", 0.5)
-        systems[f"{r}/{a}"] = made["metrics"] | {
-            "rate": r, "system": a, "head": "retrained", "bitrate_bps": b
-        }  # fmt: skip
-    systems[f"{rate}/{system}"]["difference_to_balanced"] = {"macro_f1": triple(0.2)}
-    scores = {"corpus": "mini_emo", "synthetic": True, "tag": "fbank_level"}
-    scores |= {"folds": ["1"], "feature": encoder.card.to_json(), "emotions": EMOTIONS}
-    scores |= {"quantizer": {"norm": "level"}, "n_utterances": 6, "n_speakers": 1}
-    scores |= {"soft_targets": "votes", "command": "run.sh", "environment": {}}
-    write_json(tag / "scores.json", scores | {"systems": systems})
+    made = [
+        condition(r if b is None else "16x1", a, "retrained", 0.5)
+        | {"experiment": tag.name, "rate": r, "bitrate_bps": b}
+        for r, a, b in conditions
+    ]
+    facts = {"folds": ["1"], "n_utterances": 6, "n_speakers": 1}
+    scores = {"version": VERSION, "name": tag.name, "corpus": "mini_emo"}
+    scores |= {"synthetic": True, "emotions": EMOTIONS, "scores": made}
+    scores |= {"config": {"feature": encoder.card.to_json()}}
+    scores["experiments"] = [{"name": tag.name, "corpus": "mini_emo", **facts}]
+    write_json(tag / "scores.json", scores)
     return tag
 
 
@@ -551,7 +547,7 @@ def test_scores_alone_make_a_page_that_says_what_is_missing(experiment, tmp_path
     main([str(tag), "--output", str(tmp_path / "page.html")])
     text = Page((tmp_path / "page.html").read_text()).text
     missing = text[text.index("What is missing") :]
-    assert "not a study" in missing and "Confusions" in missing
+    assert "not a study" in missing and "Routes" in missing
     assert "No sounds: units were not found" in missing
     assert "Emo-Q, distortion router" in text and "50.0 [46.0," in text
 
@@ -580,8 +576,6 @@ def test_files_beside_the_scores_fill_what_they_can(experiment):
     content = read_content(experiment)
     fill(content.summary, experiment)
     [toy] = content.experiments
-    score = toy.score("4x1", "specific-distortion")
-    assert score["confusion"] == [[2, 0, 0], [0, 2, 0], [0, 1, 1]]
     routes = toy.measure("4x1", "specific-distortion", "routes")
     assert routes == {e: {e: 1.0} for e in EMOTIONS}
     assert toy.measure("4x1", "balanced", "levels")[0]["utilisation"] == 0.75
@@ -626,7 +620,7 @@ def test_sound_made_of_features_has_these_features():
 def test_two_studies_stand_beside_each_other(study, tmp_path):
     directory, summary, _ = study
     second = json.loads(json.dumps(summary))
-    second["study"] = "later"
+    second["name"] = "later"
     for score in second["scores"]:
         score["metrics"]["macro_f1"] = triple(
             score["metrics"]["macro_f1"]["mean"] + 0.1

@@ -158,7 +158,6 @@ def test_missing_jobs_are_told_and_the_others_aggregated(make_place, capsys):
     assert summary["missing"] == [missing | {"why": "has not been run, or has failed"}]
     # Seed 1 lacks a fold, so it is left out of what is pooled over both.
     assert summary["experiments"][0]["seeds"] == [0]
-    assert not any(goal["reached"] for goal in summary["targets"])
     capsys.readouterr()
     place.call("--list", "--only", "s1")
     listed = capsys.readouterr().out.splitlines()

@@ -306,7 +306,6 @@ if runs 6; then
         --emotions "${emotions}" --corpus "${corpus}" --synthetic "${synthetic}" \
         --tag "${tag}" --command "$(escaped "${command_line}")" --feature_dir "${features}" \
         --quantizer_config "${quantizer_config}" --output_dir "${exp}"
-    log "results: ${exp}/RESULTS.md and ${exp}/scores.json"
 fi
 
 if runs 7; then

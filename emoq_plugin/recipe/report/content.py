@@ -1,7 +1,7 @@
 """What a report is made from: a study's summary, or an experiment's scores alone."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,8 @@ from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.predictions import HEADS
-from emoq_plugin.files import read_json
+from emoq_plugin.evaluation.results import Results
 from emoq_plugin.routing.systems import CONTINUOUS, EMOQ, System
-from emoq_plugin.speech.encoders.encoder import FeatureCard
-from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 
 SUMMARY = "summary.json"
 SCORES = "scores.json"
@@ -195,7 +193,7 @@ class Content:
     ----------
     path : Path
     summary : dict
-        In the form of `summary.json`, whatever file it came from.
+        In the form of `evaluation.results.Results`, whatever file it came from.
     complete : bool
         False when there are scores but no summary.
     """
@@ -207,7 +205,7 @@ class Content:
     @property
     def title(self) -> str:
         """Name of the study or experiment."""
-        return str(self.summary.get("study") or self.path.name)
+        return str(self.summary["name"] or self.path.name)
 
     @property
     def emotions(self) -> list[str]:
@@ -260,11 +258,11 @@ def read_content(path: str | Path) -> Content:
     """
     path = Path(path)
     if (path / SUMMARY).exists():
-        summary = _mapping(path / SUMMARY, "scores")
+        summary = Results.read(path / SUMMARY).to_json()
         return Content(path, summary, complete=True)
     if (path / SCORES).exists():
-        scores = _mapping(path / SCORES, "systems")
-        return Content(path, summary_of_scores(scores), complete=False)
+        scores = Results.read(path / SCORES).to_json()
+        return Content(path, scores, complete=False)
     raise FileNotFoundError(
         f"{path} holds neither {SUMMARY} (stage 7) nor {SCORES} (stage 6): give the "
         "directory of a study or of an experiment"
@@ -275,71 +273,3 @@ def result_file(path: str | Path) -> Path:
     """Return the file that `read_content` reads."""
     summary = Path(path) / SUMMARY
     return summary if summary.exists() else Path(path) / SCORES
-
-
-def _mapping(path: Path, needed: str) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict) or needed not in value:
-        found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise ValueError(f"{path}: found {found}, expected an object with '{needed}'")
-    return value
-
-
-def summary_of_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring `scores.json` into the form of `summary.json`; what it lacks stays out."""
-    name = scores["tag"]
-    quantizer, feature = scores.get("quantizer") or {}, scores.get("feature") or {}
-    experiment = {
-        "name": name,
-        "corpus": scores["corpus"],
-        "feature": feature.get("encoder"),
-        "quantizer": quantizer.get("norm"),
-        "seeds": [quantizer.get("learning", {}).get("seed")],
-        "folds": scores["folds"],
-        "n_utterances": scores["n_utterances"],
-        "n_speakers": scores["n_speakers"],
-        "no_interval": scores.get("interval", {}).get("absent"),
-        "soft_targets": scores.get("soft_targets"),
-        "leakage": list(_leakage(feature, scores["corpus"])),
-    }
-    known = ("experiment", "rate", "system", "head", "bitrate_bps")
-    systems = [{"experiment": name, **system} for system in scores["systems"].values()]
-    return {
-        "study": name,
-        **{k: scores.get(k) for k in ("corpus", "synthetic", "command", "environment")},
-        "emotions": scores.get("scored_emotions") or scores["emotions"],
-        "config": {"feature": feature, "quantizer": quantizer},
-        "experiments": [experiment],
-        "scores": [
-            {
-                **{k: system.get(k) for k in known},
-                "metrics": {k: system[k] for k in (*METRICS, "recall") if k in system},
-                "ambiguity": system.get("ambiguity"),
-            }
-            for system in systems
-        ],
-        "comparisons": [
-            {
-                "family": "at equal rate and head",
-                **{k: system[k] for k in ("experiment", "rate", "head", "system")},
-                "reference": BALANCED,
-                "metric": metric,
-                "difference": difference,
-            }
-            for system in systems
-            for metric, difference in (
-                system.get("difference_to_balanced") or {}
-            ).items()
-            if metric in METRICS
-        ],
-    }
-
-
-def _leakage(feature: Mapping[str, Any], corpus: str) -> Iterable[str]:
-    yield (
-        "Codebooks and heads are learned inside each fold; stages 5 and 6 refuse to "
-        "test on speakers that the codebooks were learned from."
-    )
-    if feature:
-        card = FeatureCard.from_json(dict(feature), f"feature in {SCORES}")
-        yield from leakage_notes(encoder_id(card), [corpus])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.metrics import confusion
 from emoq_plugin.evaluation.predictions import Prediction, read_predictions
 from emoq_plugin.files import parse_json, read_json, read_table
 from emoq_plugin.recipe.report.content import EMOQ, MAIN_HEAD
@@ -74,39 +73,19 @@ class Leftovers:
 
 
 def fill(summary: dict[str, Any], path: Path) -> None:
-    """Add to a summary of scores what the files beside them tell.
+    """Add to a summary of scores what the files beside them hold.
 
-    Confusions and examples come from predictions and labels, codebook use and routes
-    from units. What is missing on disk stays out.
+    Examples come from predictions and labels, codebook use and routes from units. What
+    is missing on disk stays out.
     """
     files = Leftovers(path)
     predictions = files.predictions()
     if predictions:
-        _fill_predictions(summary, files, predictions)
+        emotion = files.table("utt2emo", predictions[0].utterances[0])
+        summary["examples"] = list(_examples(files, predictions, emotion))
     measures = list(_measures_of_units(summary, files))
     if measures:
         summary["measures"] = measures
-
-
-def _fill_predictions(
-    summary: dict[str, Any], files: Leftovers, predictions: list[Prediction]
-) -> None:
-    emotion = files.table("utt2emo", predictions[0].utterances[0])
-    classes = summary["emotions"]
-    counts: dict[tuple, np.ndarray] = {}
-    for one in predictions:
-        rows = [n for n, u in enumerate(one.utterances) if emotion.get(u) in classes]
-        truth = [emotion[one.utterances[n]] for n in rows]
-        if set(truth) != set(classes):
-            continue  # a fold without a class would not add up with the others
-        guess = [one.emotions[c] for c in one.posteriors[rows].argmax(axis=1)]
-        key = (one.rate, CONTINUOUS if one.rate == CONTINUOUS else one.system, one.head)
-        found = confusion(truth, guess, labels=classes)[:, : len(classes)]
-        counts[key] = counts.get(key, 0) + found
-    for score in summary["scores"]:
-        found = counts.get((score["rate"], score["system"], score["head"]))
-        score["confusion"] = None if found is None else found.tolist()
-    summary["examples"] = list(_examples(files, predictions, emotion))
 
 
 def _examples(
@@ -180,7 +159,7 @@ def _measures_of_units(
                     row[expert] = row.get(expert, 0.0) + float(weight or 1)
     for (rate, system), found in levels.items():
         yield {
-            "experiment": summary["study"],
+            "experiment": summary["name"],
             "rate": rate,
             "system": system,
             "values": {

@@ -1,11 +1,11 @@
-"""Score predictions of all folds: writes scores.json and RESULTS.md."""
+"""Score predictions of all folds: writes scores.json, RESULTS.md and a picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from emoq_plugin import evaluation
-from emoq_plugin.files import atomic_write, read_json, read_yaml, write_json
+from emoq_plugin.files import atomic_write, read_json, read_yaml
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
@@ -13,7 +13,9 @@ from emoq_plugin.speech.band import BANDS, RATES, band_facts
 
 if TYPE_CHECKING:
     from emoq_plugin.data.directory import DataDirectory
+    from emoq_plugin.evaluation.results import Results
 
+SCORES, PAGE = "scores.json", "RESULTS.md"
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
 TABLES = ("utt2spk", "utt2emo", "utt2votes", RATES, BANDS)
 
@@ -37,7 +39,7 @@ class ScoreOptions:
     synthetic : bool
         No human spoke the corpus.
     output_dir : Path
-        Gets scores.json and RESULTS.md.
+        Gets scores.json, RESULTS.md and its picture.
     command : str
         Shown with the numbers.
     feature_dir : Path, optional
@@ -78,23 +80,41 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _notes(options: ScoreOptions, data: "DataDirectory") -> dict[str, Any]:
-    """Return how the numbers were made, for the reader."""
-    notes: dict[str, Any] = {"environment": environment()}
-    if options.command:
-        notes["command"] = options.command
+def _shown(options: ScoreOptions, data: "DataDirectory") -> dict[str, Any]:
+    """Return what says how the numbers were made."""
+    from emoq_plugin.speech.encoders.encoder import FeatureCard
+    from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
+
+    config, leakage = {}, []
     if options.feature_dir:
-        notes["feature"] = read_json(options.feature_dir / "feature.json")
+        path = options.feature_dir / "feature.json"
+        config["feature"] = read_json(path)
+        card = FeatureCard.from_json(dict(config["feature"]), path)
+        leakage = leakage_notes(encoder_id(card), [options.corpus])
     if options.quantizer_config:
-        notes["quantizer"] = read_yaml(options.quantizer_config)
-    rate = notes.get("feature", {}).get("sample_rate")
-    if audio := band_facts(data, sample_rate=rate):
-        notes["audio"] = audio
-    return notes
+        config["quantizer"] = read_yaml(options.quantizer_config)
+    rate = config.get("feature", {}).get("sample_rate")
+    return {
+        "command": options.command,
+        "environment": environment(),
+        "config": config,
+        "audio": band_facts(data, sample_rate=rate),
+        "leakage": leakage,
+    }
+
+
+def _say(results: "Results", output_dir: Path) -> None:
+    """Print the answer and where the page is."""
+    from emoq_plugin.evaluation.page import answer_lines
+
+    print("\n".join(answer_lines(results)))
+    print(f"results: {(output_dir / PAGE).resolve()}")
 
 
 def score(options: ScoreOptions) -> None:
-    """Score, then write both files; a second call does nothing."""
+    """Score and write; a second call only prints the answer."""
+    from emoq_plugin.evaluation.results import VERSION, Results
+
     tables = [options.data_dir / name for name in TABLES]
     tables = [path for path in tables if path.name == "utt2spk" or path.exists()]
     shown = [options.feature_dir, options.quantizer_config]
@@ -105,34 +125,43 @@ def score(options: ScoreOptions) -> None:
         settings={
             name: getattr(options, name)
             for name in ("corpus", "tag", "synthetic", "n_resamples", "seed")
-        },
+        }
+        | {"form": VERSION},
         code=[evaluation],
         # The directory of an experiment holds other results with their own markers.
         marker=".score.done.json",
     )
     if stage.is_done():
+        _say(Results.read(options.output_dir / SCORES), options.output_dir)
         return
     from emoq_plugin.data.directory import DataDirectory, read_emotions
-    from emoq_plugin.evaluation.page import render_results
+    from emoq_plugin.evaluation.page import PICTURE, render_results
+    from emoq_plugin.evaluation.picture import draw_rates
     from emoq_plugin.evaluation.scoring import score_experiment
 
     stage.start()
     emotions = read_emotions(options.emotions)
     data = DataDirectory.read(options.data_dir, emotions)
-    scores = score_experiment(
+    results = score_experiment(
         options.predictions,
         data,
         emotions=emotions,
         corpus=options.corpus,
-        tag=options.tag,
+        name=options.tag,
         synthetic=options.synthetic,
-        facts=_notes(options, data),
         n_resamples=options.n_resamples,
         seed=options.seed,
+        **_shown(options, data),
     )
-    write_json(options.output_dir / "scores.json", scores)
-    with atomic_write(options.output_dir / "RESULTS.md") as stream:
-        stream.write(render_results(scores))
+    results.write(options.output_dir / SCORES)
+    pages = {PAGE: render_results(results)}
+    if results.best:
+        pages[PICTURE] = draw_rates(results)
+    for name, text in pages.items():
+        with atomic_write(options.output_dir / name) as stream:
+            stream.write(text)
     stage.finish(
-        n_conditions=len(scores["systems"]), n_utterances=scores["n_utterances"]
+        n_conditions=len(results.scores),
+        n_utterances=results.experiments[0].n_utterances,
     )
+    _say(results, options.output_dir)

@@ -11,8 +11,9 @@ from emoq_plugin.evaluation.intervals import (
     percentile_interval,
     speaker_sums,
 )
+from emoq_plugin.evaluation.predictions import key_of
 from emoq_plugin.evaluation.significance import mean_metrics
-from emoq_plugin.recipe.study.experiments import Experiment, key_of
+from emoq_plugin.recipe.study.experiments import Experiment
 from emoq_plugin.routing.systems import CONTINUOUS
 
 
@@ -88,7 +89,8 @@ def probe_samples(
         Averaged over seeds; None where the condition was not probed, or no clip could
         be (all test clips have one text).
     """
-    weights, row = experiment.weights, experiment.row
+    weights = experiment.weights
+    row = {utterance: n for n, utterance in enumerate(experiment.utterances)}
     by_seed: dict[int, np.ndarray] = {}
     for line in lines:
         if (entry := line.get(probe)) and entry["utterances"]:
@@ -116,8 +118,8 @@ def chance_of(experiment: Experiment, probe: str) -> float:
     """
     if probe == "speaker":
         return 1 / experiment.n_identities
-    told = [line[probe]["chance"] for line in experiment.measures if line.get(probe)]
-    return float(np.mean(told))
+    found = [line[probe]["chance"] for line in experiment.measures if line.get(probe)]
+    return float(np.mean(found))
 
 
 def relative_losses(experiment: Experiment) -> dict[tuple[str, str], dict[str, Any]]:

@@ -16,9 +16,10 @@ from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import read_folds
 from emoq_plugin.evaluation.intervals import SpeakerSums
 from emoq_plugin.evaluation.metrics import jensen_shannon, scores_of_confusion
-from emoq_plugin.evaluation.pooling import mean_bitrate, sum_by_speaker
-from emoq_plugin.evaluation.predictions import Prediction, read_predictions
-from emoq_plugin.recipe.study.experiments import Experiment, key_of, total_bits
+from emoq_plugin.evaluation.pooling import Condition, compose, total_bits
+from emoq_plugin.evaluation.predictions import Prediction, key_of, read_predictions
+from emoq_plugin.evaluation.reference import sum_by_speaker
+from emoq_plugin.recipe.study.experiments import Experiment
 from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.routing.systems import CONTINUOUS
 
@@ -146,25 +147,35 @@ class Selection:
             system_at = setting if system is None else replace(setting, system=system)
             yield fold, system_at, self.experiments[setting.quantizer]
 
-    def sums(self, system: str | None = None) -> list[SpeakerSums]:
-        """Compose test predictions of the chosen settings, or of a system instead.
+    def composed(self, system: str | None = None) -> list[Condition]:
+        """Take the test predictions of the chosen settings, or of a system instead.
 
         Parameters
         ----------
         system : str, optional
             At the chosen quantizers and rates; `continuous` for unquantized features.
+
+        Returns
+        -------
+        list of Condition
+            One for each seed.
         """
         found = []
         for seed in self.main.seeds:
-            posteriors = np.zeros(self.main.reference.targets.shape)
+            parts = {}
             for fold, setting, experiment in self._settings(system):
                 seeds = experiment.seeds
                 number = seeds.index(seed) if seed in seeds else 0
-                rows = self.main.rows_of(fold)
-                condition = experiment.conditions[setting.key][number]
-                posteriors[rows] = condition.posteriors[rows]
-            found.append(sum_by_speaker(posteriors, self.main.reference))
+                parts[fold] = experiment.conditions[setting.key][number]
+            found.append(compose(parts, self.main.utterances))
         return found
+
+    def sums(self, system: str | None = None) -> list[SpeakerSums]:
+        """Compare `composed` with the reference."""
+        return [
+            sum_by_speaker(condition.posteriors, self.main.reference)
+            for condition in self.composed(system)
+        ]
 
     def measures(self, system: str | None = None) -> list[dict[str, Any]]:
         """Return the lines of measures.jsonl in the same way."""
@@ -179,15 +190,8 @@ class Selection:
 
     def bitrate(self, system: str | None = None) -> float:
         """Return all bits by all seconds of the test clips, the mean over seeds."""
-        found = []
-        for seed in self.main.seeds:
-            folds = []
-            for fold, setting, experiment in self._settings(system):
-                seeds = experiment.seeds
-                number = seeds.index(seed) if seed in seeds else 0
-                folds.append(experiment.conditions[setting.key][number].folds[fold])
-            found.append(total_bits(mean_bitrate(folds)))
-        return float(np.mean(found))
+        bits = [total_bits(c.bitrate_bps) for c in self.composed(system)]
+        return float(np.mean(bits))
 
 
 def select(

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain
 from typing import Any
@@ -10,21 +10,26 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.evaluation.intervals import why_no_interval
-from emoq_plugin.evaluation.pooling import Condition, Reference, sum_by_speaker
-from emoq_plugin.evaluation.significance import adjust, compare, with_seeds
-from emoq_plugin.files import atomic_write, read_json, write_json
-from emoq_plugin.recipe.study.experiments import (
-    RETRAINED,
-    Experiment,
-    key_of,
-    load_experiments,
-)
-from emoq_plugin.recipe.study.headline import CAPACITY_CONTROL, headline
+from emoq_plugin.evaluation.answers import best_systems
+from emoq_plugin.evaluation.predictions import RETRAINED, key_of
+from emoq_plugin.evaluation.reference import sum_by_speaker
+from emoq_plugin.evaluation.results import Comparison, Results
+from emoq_plugin.evaluation.scoring import describe, describe_interval, score_conditions
+from emoq_plugin.evaluation.significance import adjust, compare
+from emoq_plugin.files import atomic_write, read_json
+from emoq_plugin.recipe.study.experiments import Experiment, load_experiments
+from emoq_plugin.recipe.study.headline import headline
 from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.recipe.study.retained import controls, measure_conditions
-from emoq_plugin.routing.systems import CONTINUOUS, WITH_ROUTE_OF, is_control
+from emoq_plugin.routing.systems import (
+    CAPACITY_CONTROL,
+    CONTINUOUS,
+    WITH_ROUTE_OF,
+    is_control,
+)
 
+SUMMARY = "summary.json"
+CONDITIONS = "conditions.jsonl"
 COMPARED = ("macro_f1", "js", "recall")
 
 
@@ -58,108 +63,72 @@ def aggregate(
     markers = dict.fromkeys(
         study.marker(job) for e in experiments for job in e.jobs.values()
     )
-    seconds = sum(read_json(marker)["seconds"] for marker in markers)
     n_conditions = 0
-    with atomic_write(study.output / "conditions.jsonl") as stream:
+    with atomic_write(study.output / CONDITIONS) as stream:
         for line in chain.from_iterable(map(condition_lines, experiments)):
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
             n_conditions += 1
-    order = list(study.config.quantizers)
-    groups: dict[tuple[str, str], list[Experiment]] = {}
-    for experiment in sorted(experiments, key=lambda e: order.index(e.quantizer)):
-        groups.setdefault((experiment.corpus, experiment.feature), []).append(
-            experiment
-        )
-    heads = [
-        {"corpus": corpus, "feature": feature}
-        | headline(study, group, seconds=seconds, complete=not missing)
-        for (corpus, feature), group in groups.items()
-    ]
 
-    def every(section: Callable[[Experiment], Iterable]) -> list:
+    def every[T](section: Callable[[Experiment], Iterable[T]]) -> list[T]:
         return list(chain.from_iterable(map(section, experiments)))
 
+    first, *further = headlines(study, experiments)
     emoq = study.config.emoq
-    summary = {
-        "study": study.name,
-        "corpus": study.corpus,
-        "synthetic": synthetic,
-        "emotions": study.classes(),
-        "command": command,
-        "environment": dict(environment),
-        "config": asdict(study.config),
-        "jobs": len(study.jobs()),
-        "conditions": n_conditions,
-        "seconds": seconds,
-        "missing": missing,
-        "experiments": [experiment_facts(e) for e in experiments],
-        "scores": every(score_conditions),
-        "measures": every(measure_conditions),
-        "comparisons": adjust(every(lambda e: comparisons(e, emoq))),
-        "controls": every(controls),
-        **{k: v for k, v in heads[0].items() if k not in ("corpus", "feature")},
-        "further": heads[1:],
-    }
-    write_json(study.output / "summary.json", summary)
+    Results(
+        name=study.name,
+        corpus=study.corpus,
+        synthetic=synthetic,
+        emotions=study.classes(),
+        experiments=[
+            describe(
+                experiment,
+                experiment.corpus,
+                feature=experiment.feature,
+                quantizer=experiment.quantizer,
+                leakage=experiment.leakage,
+            )
+            for experiment in experiments
+        ],
+        scores=every(score_conditions),
+        comparisons=adjust(every(lambda e: comparisons(e, emoq))),
+        best=every(best_systems),
+        command=command,
+        environment=dict(environment),
+        config=asdict(study.config),
+        interval=describe_interval(experiments[0], seed=0),
+        jobs=len(study.jobs()),
+        conditions=n_conditions,
+        seconds=sum(read_json(marker)["seconds"] for marker in markers),
+        missing=missing,
+        measures=every(measure_conditions),
+        controls=every(controls),
+        **{k: v for k, v in first.items() if k not in ("corpus", "feature")},
+        further=further,
+    ).write(study.output / SUMMARY)
     logging.info(
         "%s: %d conditions of %d of %d jobs",
-        study.output / "summary.json",
+        study.output / SUMMARY,
         n_conditions,
         len(markers),
         len(study.jobs()),
     )
 
 
-def experiment_facts(experiment: Experiment) -> dict[str, Any]:
-    """Tell what an experiment is."""
-    return {
-        "name": experiment.name,
-        "corpus": experiment.corpus,
-        "feature": experiment.feature,
-        "quantizer": experiment.quantizer,
-        "seeds": experiment.seeds,
-        "folds": experiment.folds,
-        "n_utterances": len(experiment.utterances),
-        "n_speakers": experiment.reference.draws.shape[1],
-        "no_interval": why_no_interval(experiment.reference.draws.shape[1]),
-        "soft_targets": "votes" if experiment.reference.parts else "one-hot",
-        "leakage": experiment.notes,
-    }
+def headlines(study: Study, experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
+    """Return a headline for each corpus and feature, the main quantizer first."""
+    order = list(study.config.quantizers)
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for experiment in sorted(experiments, key=lambda e: order.index(e.quantizer)):
+        groups.setdefault((experiment.corpus, experiment.feature), []).append(
+            experiment
+        )
+    return [
+        {"corpus": corpus, "feature": feature} | headline(study, group)
+        for (corpus, feature), group in groups.items()
+    ]
 
 
-def score_conditions(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    """Score every rate, system and head, in all and by ambiguity."""
-    reference = experiment.reference
-    for key, conditions in experiment.conditions.items():
-        ambiguity = {}
-        for part, rows in reference.parts.items():
-            sums = [sum_by_speaker(c.posteriors, reference, rows) for c in conditions]
-            table = with_seeds(sums, experiment.weights)
-            ambiguity[part] = {"n": int(rows.sum()), **table}
-        yield {
-            "experiment": experiment.name,
-            "rate": conditions[0].rate,
-            "system": conditions[0].system,
-            "head": conditions[0].head,
-            "control": is_control(conditions[0].system),
-            "bitrate_bps": experiment.bitrate(key),
-            "metrics": with_seeds(experiment.sums[key], experiment.weights),
-            "ambiguity": ambiguity or None,
-            "confusion": confusion(conditions, reference).tolist(),
-        }
-
-
-def confusion(conditions: Sequence[Condition], reference: Reference) -> np.ndarray:
-    """Count true against predicted class over all seeds, (C, C)."""
-    counts = np.zeros((len(reference.emotions),) * 2, dtype=np.int64)
-    rows = reference.labels >= 0
-    for condition in conditions:
-        guess = condition.posteriors[rows].argmax(axis=1)
-        np.add.at(counts, (reference.labels[rows], guess), 1)
-    return counts
-
-
-def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
+def comparisons(experiment: Experiment, emoq: str) -> list[Comparison]:
     """Compare systems with balanced, capacity, continuous, and codes with routes.
 
     A family, within which p-values are adjusted, holds the systems of one rate (or the
@@ -196,16 +165,16 @@ def comparisons(experiment: Experiment, emoq: str) -> list[dict[str, Any]]:
             experiment.sums[key], experiment.sums[other], experiment.weights
         )
         found += [
-            {
-                "family": f"{family}, {metric.partition('/')[0]}",
-                "experiment": experiment.name,
-                "rate": rate,
-                "head": RETRAINED,
-                "system": system,
-                "reference": reference,
-                "metric": metric,
+            Comparison(
+                family=f"{family}, {metric.partition('/')[0]}",
+                experiment=experiment.name,
+                rate=rate,
+                head=RETRAINED,
+                system=system,
+                reference=reference,
+                metric=metric,
                 **difference,
-            }
+            )
             for metric, difference in differences.items()
             if metric.partition("/")[0] in COMPARED
         ]

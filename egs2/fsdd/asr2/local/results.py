@@ -9,8 +9,8 @@ from typing import Any
 
 from emoq_plugin.bin._command import run_command
 from emoq_plugin.espnet_adapters.asr2_wer import find_decoded
+from emoq_plugin.evaluation.results import Results
 from emoq_plugin.files import atomic_write, read_json
-from emoq_plugin.recipe.study.experiments import key_of
 
 PACKAGES = ("espnet", "torch", "numpy", "sentencepiece", "jiwer", "emoq")
 HEAD = (
@@ -56,7 +56,8 @@ def format_percent(triple: dict[str, float | None]) -> str:
     >>> format_percent({"mean": 0.1, "low": None, "high": None})
     '10.0'
     """
-    value, *ends = (f"{100 * x:.1f}" for x in triple.values() if x is not None)
+    found = (triple[name] for name in ("mean", "low", "high"))
+    value, *ends = (f"{100 * x:.1f}" for x in found if x is not None)
     return f"{value} [{', '.join(ends)}]" if ends else value
 
 
@@ -72,20 +73,20 @@ def format_wer(found: dict[str, Any]) -> str:
     return f"{format_percent(found['wer'])} ({found['errors']}/{found['words']})"
 
 
-def format_emotion(scores: dict[str, Any], rate: str, system: str) -> str:
+def format_emotion(scores: Results, rate: str, system: str) -> str:
     """Write the macro-F1 of the system with the retrained probe of emotion recipe."""
-    found = scores["systems"].get(key_of(rate, system))
+    found = scores.score(rate, system)
     if found is None:
-        known = ", ".join(scores["systems"])
+        known = ", ".join(score.key for score in scores.scores)
         raise ValueError(
             f"the emotion recipe has no scores of {system} at {rate}, only: {known}"
         )
-    return format_percent(found["macro_f1"])
+    return format_percent(found.metrics["macro_f1"])
 
 
 def page(options: argparse.Namespace) -> str:
     """Write the page."""
-    scores = read_json(options.scores)
+    scores = Results.read(options.scores)
     rows = read_recognitions(options.experiments)
     lines = []
     for _, row in sorted(rows.items(), key=lambda r: (r[1]["own"], r[0])):
@@ -93,7 +94,7 @@ def page(options: argparse.Namespace) -> str:
             "" if row["own"] else format_emotion(scores, row["rate"], row["system"])
         )
         units = f"{row['system']}, learned on " + (
-            "digits" if row["own"] else scores["corpus"]
+            "digits" if row["own"] else scores.corpus
         )
         bits = row["bits"]["unseen"]["bits_per_second"]
         wer = [format_wer(row["wer"][split]) for split in ("seen", "unseen")]
@@ -109,7 +110,7 @@ def page(options: argparse.Namespace) -> str:
     }
     synthetic = (
         " **This corpus is synthetic**, its scores say nothing about people."
-        if scores["synthetic"]
+        if scores.synthetic
         else ""
     )
     versions = ", ".join(f"{p} {version(p)}" for p in PACKAGES)
@@ -126,7 +127,7 @@ Lowest: known speakers {said['seen']}; unseen speakers {said['unseen']}.
   errors / words. One training each, seed 0.
 - bit/s: nominal, units at 50 Hz and the route of each clip, on the second test set,
   before repeated units are dropped.
-- Emotion: corpus {scores['corpus']} at the same rate and system, a probe trained on the
+- Emotion: corpus {scores.corpus} at the same rate and system, a probe trained on the
   units, all test folds.{synthetic}
 - Scored by jiwer on what stage 14 of asr2.sh decoded; stage 15 wants sclite.
 
