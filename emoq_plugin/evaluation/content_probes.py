@@ -8,6 +8,8 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from emoq_plugin.data.directory import DataDirectory
+
 # Frames that the phone probe learns from, evenly spaced: neighbours are alike.
 MAX_FRAMES = 20000
 PHONE_PENALTY = 1e-3  # both fixed on log-mel features, before any unit was probed
@@ -265,7 +267,7 @@ class SpeakerTask:
     tested: np.ndarray
 
     def score(self, pooled: np.ndarray) -> dict:
-        """Train both probes and tell which test clips they get right.
+        """Train both probes and return which test clips they get right.
 
         Parameters
         ----------
@@ -293,3 +295,21 @@ class SpeakerTask:
             "utterances": [self.utterances[i] for i in scored],
             "correct": correct[scored].tolist(),
         }
+
+
+def speaker_task(
+    data: DataDirectory, clips: Sequence[str], tested: Sequence[str]
+) -> SpeakerTask:
+    """Make the task of the speaker probe: halves by text, or by clip without text."""
+    # Tables that say which clips share a text, best first.
+    tables = [data.extra.get("utt2sentence", {}), data.text]
+    text = next(
+        (t for t in tables if all(u in t for u in clips)), {u: u for u in clips}
+    )
+    names = sorted({data.speaker[u] for u in clips})
+    return SpeakerTask(
+        utterances=list(clips),
+        speakers=np.array([names.index(data.speaker[u]) for u in clips]),
+        half=halves([text[u] for u in clips]),
+        tested=np.isin(clips, tested),
+    )

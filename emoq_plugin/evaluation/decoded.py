@@ -115,9 +115,9 @@ class Units:
     def streams(
         self, clips: Sequence[str], chosen: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
-        """Return (frames, L) unit ids that tell expert and code apart.
+        """Return (frames, L) unit ids, another one for each expert and code.
 
-        With a soft route the expert of larger weight speaks.
+        With a soft route the expert of larger weight counts.
         """
         size = max(self.bank.sizes)
         ids = []

@@ -1,4 +1,4 @@
-"""How reconstructions stand to what was quantized: distances, similarity, drift."""
+"""Reconstructions against what was quantized: distances, similarity, drift."""
 
 import numpy as np
 from scipy.spatial.distance import pdist, squareform

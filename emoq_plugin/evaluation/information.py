@@ -1,4 +1,4 @@
-"""Entropy of units and what they tell about labels, in bits, corrected for chance."""
+"""Entropy of units and what they say about labels, in bits, corrected for chance."""
 
 from collections.abc import Iterable, Sequence
 
@@ -81,11 +81,11 @@ def information(
     n_labels : int
         Y.
     weights : (N,) array, optional
-        How often each pair stands.
+        How often each pair occurs.
 
     Returns
     -------
-    facts : dict of str to float
+    measures : dict of str to float
         Bits: ``bits`` (plug-in), ``corrected``, ``null_mean`` and ``null_high`` (mean
         and 95 % quantile of the corrected value under `null`), ``excess`` (corrected
         minus null mean) and ``label_entropy`` (what can be reached at most).
@@ -120,7 +120,7 @@ def clip_information(
     """Mutual information between units and a label of the clip, over frames.
 
     Frames of one clip are alike, so labels are permuted by clip: whatever a codebook
-    knows about single clips stands in the null, too.
+    knows about single clips is in the null, too.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def clip_information(
 
     Returns
     -------
-    facts : dict of str to float
+    measures : dict of str to float
         See `information`.
     """
     known = labels[clips] >= 0

@@ -28,7 +28,7 @@ def draw_speakers(
     Returns
     -------
     (R, S) float64 array
-        How often each speaker stands in each resample; rows sum to S.
+        How often each speaker is in each resample; rows sum to S.
 
     Raises
     ------

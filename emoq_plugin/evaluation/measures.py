@@ -14,7 +14,11 @@ from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold
-from emoq_plugin.evaluation.content_probes import PhoneTask, SpeakerTask, halves
+from emoq_plugin.evaluation.content_probes import (
+    PhoneTask,
+    SpeakerTask,
+    speaker_task,
+)
 from emoq_plugin.evaluation.decoded import Units
 from emoq_plugin.evaluation.emotion_probe import route_shares
 from emoq_plugin.evaluation.geometry import (
@@ -36,8 +40,6 @@ from emoq_plugin.units.store import UnitStore
 
 NEUTRAL = "neutral"
 MAX_CLIPS = 4000  # of comparisons of all clips with all clips
-# Tables that say which clips share a text, best first.
-TEXT_TABLES = ("utt2sentence", "text")
 
 
 @dataclass
@@ -148,7 +150,7 @@ class MeasureTask:
 
     @property
     def n_test(self) -> int:
-        """Number of test clips, which stand first in `clips`."""
+        """Number of test clips, the first of `clips`."""
         return len(self.fold.test)
 
     def by_emotion(self, figure: Callable[[np.ndarray], float]) -> dict[str, float]:
@@ -159,23 +161,6 @@ class MeasureTask:
             if len(rows):
                 values[emotion] = figure(rows)
         return values
-
-
-def speaker_task(
-    data: DataDirectory, clips: Sequence[str], tested: Sequence[str]
-) -> SpeakerTask:
-    """Make the task of the speaker probe: halves by text, or by clip without text."""
-    tables = [data.extra.get(TEXT_TABLES[0], {}), data.text]
-    text = next(
-        (t for t in tables if all(u in t for u in clips)), {u: u for u in clips}
-    )
-    names = sorted({data.speaker[u] for u in clips})
-    return SpeakerTask(
-        utterances=list(clips),
-        speakers=np.array([names.index(data.speaker[u]) for u in clips]),
-        half=halves([text[u] for u in clips]),
-        tested=np.isin(clips, tested),
-    )
 
 
 def measure_continuous(task: MeasureTask) -> dict[str, Any]:
@@ -227,8 +212,8 @@ def measure_condition(
     test = task.standardised(pooled[: task.n_test])
     bits = level_information(task, units)
     levels = decoded_levels(task, units)
-    for level, (facts, told) in enumerate(zip(levels, bits)):
-        facts |= usage_of_level(store, level) | {"mutual_information": told}
+    for level, (entry, found) in enumerate(zip(levels, bits)):
+        entry |= usage_of_level(store, level) | {"mutual_information": found}
     spread = evenly(task.n_test)
     return {
         "fold": task.fold.name,
@@ -308,7 +293,7 @@ def usage_of_level(store: UnitStore, level: int) -> dict[str, float]:
 def level_information(
     task: MeasureTask, units: Units
 ) -> list[dict[str, dict[str, float] | None]]:
-    """Tell for each level what its units (route and code) say about the labels.
+    """Return for each level what its units (route and code) say about the labels.
 
     On test clips: routes and codes of clips that the codebooks have not seen.
     """
@@ -324,7 +309,7 @@ def level_information(
     }
     options = {"seed": task.seed, "n_permutations": task.n_permutations}
     streams = units.streams(clips)
-    told: list[dict] = [
+    found: list[dict] = [
         {
             name: clip_information(
                 stream, clip_of_frame, labels=labels, n_labels=n, **options
@@ -338,11 +323,11 @@ def level_information(
         lengths = [*map(len, phones.test.values())]
         null = shifted(phones.test_labels, lengths, task.n_permutations, seed=task.seed)
         streams = units.streams([*phones.test], phones.test)
-    for level, entry in enumerate(told):
+    for level, entry in enumerate(found):
         entry["phone"] = phones and information(
             streams[:, level], phones.test_labels, null=null, n_labels=phones.n_phones
         )
-    return told
+    return found
 
 
 def drifts(task: MeasureTask, decoded: np.ndarray) -> dict[str, float] | None:

@@ -42,7 +42,7 @@ class Prediction:
     emotions : list of C str
         Class order of the columns.
     utterances : list of N str
-        Row order; no utterance stands twice.
+        Row order; each utterance once.
     posteriors : (N, C) float64 array
         Rows sum to 1.
     seconds : float, optional

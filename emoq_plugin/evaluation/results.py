@@ -1,7 +1,7 @@
 """Results as files hold them: `scores.json` of a recipe, `summary.json` of a study.
 
 Both have the form of `Results`. What a study has beyond a recipe (measures, choices,
-missing jobs) stands in fields that a recipe leaves empty.
+missing jobs) is in fields that a recipe leaves empty.
 """
 
 import math
@@ -40,7 +40,7 @@ def rates_by_bits(
 
 @dataclass(frozen=True)
 class ExperimentInfo:
-    """One corpus, feature and quantizer, under whose name its scores stand.
+    """One corpus, feature and quantizer, named in its scores.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ from emoq_plugin.evaluation.results import Comparison
 # Up to this many speakers all exchanges are tried, above it this many random ones.
 EXACT_SPEAKERS = 12
 N_EXCHANGES = 10_000
-# Rounding must not tell an exchange from the observed order that it equals.
+# Rounding does not part an exchange from the observed order that it equals.
 TOLERANCE = 1e-12
 
 

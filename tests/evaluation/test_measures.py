@@ -13,6 +13,7 @@ from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, read_fold, write_folds
+from emoq_plugin.evaluation.content_probes import speaker_task
 from emoq_plugin.evaluation.decoded import Units, unique_codes
 from emoq_plugin.evaluation.emotion_probe import decoded_pooled as decoded_one_by_one
 from emoq_plugin.evaluation.geometry import distance_correlation, linear_cka
@@ -22,7 +23,6 @@ from emoq_plugin.evaluation.measures import (
     decoded_pooled,
     drifts,
     measure_condition,
-    speaker_task,
 )
 from emoq_plugin.files import write_table
 from emoq_plugin.recipe.stage import Stage

@@ -1,4 +1,4 @@
-"""What stands in the files of `conf/study`."""
+"""Options of the files of `conf/study`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from emoq_plugin.units.rates import Rate
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What stands in `conf/study/*.yaml`.
+    """Options of a study, `conf/study/*.yaml`.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class StudyConfig:
     systems : list of str
         As in stage 5, and controls `<system>+<system>` (see `ser.probe.probe_systems`).
     emoq : str, default="specific-distortion"
-        The system that stands for Emo-Q where one is needed.
+        The system that is Emo-Q where one is needed.
     train_on : {"train", "train+valid"}, default="train"
         With `train+valid` everything is learned a second time without the validation
         speakers, for the choice of one setting.
@@ -124,7 +124,7 @@ class StudyConfig:
         Raises
         ------
         ValueError
-            If rates stand by feature and this one has none.
+            If rates are by feature and this one has none.
         """
         if isinstance(self.rates, Mapping):
             if feature not in self.rates:

@@ -1,4 +1,4 @@
-"""The jobs of a study, where their results stand, and which are missing."""
+"""The jobs of a study, where their results are, and which are missing."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from emoq_plugin.recipe.stages.fold_inputs import FoldInputs
 from emoq_plugin.recipe.study.config import StudyConfig
 from emoq_plugin.routing.systems import SPECIFIC, WITH_ROUTE_OF, System
 
-# The name that stands for the corpora of `learn_on` together.
+# The name of the corpora of `learn_on` together.
 JOINED = "joined"
 
 
@@ -79,7 +79,7 @@ class Study:
     corpus : str
         The recipe's own.
     data_dir, emotions, folds, dumpdir : Path
-        Of the recipe; features stand in `<dumpdir>/<feature>/<set>`, where the set is
+        Of the recipe; features are in `<dumpdir>/<feature>/<set>`, where the set is
         the last part of `data_dir`.
     alignments : Path, optional
         Phone labels, see `measure`.
@@ -352,14 +352,14 @@ class Study:
         return None if same else "is not up to date: run the job again"
 
     def stage(self, job: Job) -> Stage:
-        """Return the stage that stands for all results of a job.
+        """Return the stage of all results of a job.
 
         Raises
         ------
         FileNotFoundError
             If one of them, or of what they are made from, is not finished.
         """
-        # What went in stands beside what came out: where it has changed since, the
+        # Inputs beside results: where they have changed since, the
         # results wait to be done again.
         files = [self.feature_dir(job.feature), self.data_dir, self.emotions]
         for fold in job.folds:

@@ -56,7 +56,7 @@ def run_missing(
     ValueError
         If jobs are not done at the end, after an error line for each.
     InterruptedError
-        On SIGINT or SIGTERM, after the array was told to stop.
+        On SIGINT or SIGTERM, after the array was stopped.
     """
     study.output.mkdir(parents=True, exist_ok=True)
     try:
@@ -93,7 +93,7 @@ def run_missing(
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End a process group: jobs finish what they must, arrays leave the queue."""
+    """End a process group: jobs end their pass, arrays leave the queue."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     while True:
