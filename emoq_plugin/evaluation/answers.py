@@ -54,7 +54,7 @@ def _best_at(
     pool: Pool, rate: str, head: str, systems: Sequence[str]
 ) -> Iterator[Best]:
     by_role: dict[str, list[System]] = {role: [] for role in ROLES}
-    for system in map(System.parse, systems):
+    for system in (System.parse(name, known=False) for name in systems):
         if system.role in by_role:
             by_role[system.role].append(system)
     chosen = {

@@ -36,10 +36,10 @@ def render_results(results: Results) -> str:
     str
         Markdown, which shows `PICTURE` beside it.
     """
-    lines = [*_heading(results), answer_sentence(results), ""]
+    lines = [*_title(results), answer_sentence(results), ""]
     if results.best:
         lines += [f"![Score by rate]({PICTURE})", "", *_answer(results)]
-    lines += [*_controls(results), *_glossary(results)]
+    lines += [*_glossary(results), *_data(results), *_controls(results)]
     units = [score for score in results.scores if score.rate != CONTINUOUS]
     upper = [score for score in results.scores if score.rate == CONTINUOUS]
     lines += _folded("Continuous features: all metrics", _tables(results, upper))
@@ -146,11 +146,13 @@ def _answer(results: Results) -> list[str]:
     for rate, best in by_rate(results).items():
         for role, entry in best.items():
             counts: dict[str, int] = {}
+            n_folds = len(entry.systems)
             for system in entry.systems.values():
                 counts[system] = counts.get(system, 0) + 1
             if role != BALANCED:
                 names = (
-                    f"`{system}`" + (f" in {n} folds" if len(counts) > 1 else "")
+                    f"`{system}`"
+                    + (f" in {n} of {n_folds} folds" if n < n_folds else "")
                     for system, n in counts.items()
                 )
                 chosen.append(f"- {rate}, {ROLES[role]}: {', '.join(names)}")
@@ -208,7 +210,7 @@ _COLUMNS = (
 
 
 def _order(score: Score) -> tuple:
-    return (*System.parse(score.system).order, HEADS.index(score.head))
+    return (*System.parse(score.system, known=False).order, HEADS.index(score.head))
 
 
 def _tables(results: Results, scores: Sequence[Score]) -> list[str]:
@@ -288,9 +290,8 @@ def _ambiguity_table(scores: Sequence[Score]) -> list[str]:
 # ------------------------------------------------------------------------ the setting
 
 
-def _heading(results: Results) -> list[str]:
+def _title(results: Results) -> list[str]:
     made = ", SYNTHETIC speech" if results.synthetic else ""
-    experiment = results.experiments[0]
     lines = [f"# {results.corpus}{made}: {results.name}", ""]
     if results.synthetic:
         lines += [
@@ -298,8 +299,13 @@ def _heading(results: Results) -> list[str]:
             "recipe works; they say nothing about human speech.",
             "",
         ]
+    return lines
+
+
+def _data(results: Results) -> list[str]:
+    experiment = results.experiments[0]
     classes = experiment.scored_emotions
-    lines += [
+    lines = [
         f"{experiment.n_utterances} utterances ({experiment.n_labelled} with a label) "
         f"of {experiment.n_speakers} speakers, {len(experiment.folds)} test fold(s) "
         f"pooled; classes {', '.join(classes)}."

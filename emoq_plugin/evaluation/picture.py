@@ -8,7 +8,8 @@ from emoq_plugin.routing.systems import CONTINUOUS, ROLES
 
 WIDTH, HEIGHT = 640, 360  # px
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 52, 44  # px around the plot
-TICKS = 5
+STEPS = (5, 10, 20)  # % between lines, of which there are at most MOST
+MOST = 6
 GAP = 10  # px between systems of one rate
 # Told apart by shape as well as by colour; ColorBrewer's Dark2.
 STYLES = dict(
@@ -70,13 +71,17 @@ def draw_rates(results: Results) -> str:
 
 
 class _Scale:
-    """Vertical axis over values and intervals, from and to whole steps of 5 %."""
+    """Vertical axis over values and intervals, from and to whole steps."""
 
     def __init__(self, triples: list[Triple]):
         ends = [t[k] for t in triples for k in ("mean", "low", "high")]
         known = [100 * end for end in ends if end is not None]
-        self.low = 5 * int(min(known) // 5)
-        self.high = max(5 * -int(-max(known) // 5), self.low + 5)
+        for step in STEPS:
+            self.low = step * int(min(known) // step)
+            self.high = max(step * -int(-max(known) // step), self.low + step)
+            self.lines = range(self.low, self.high + 1, step)
+            if len(self.lines) <= MOST:
+                break
 
     def y(self, value: float) -> float:
         share = (100 * value - self.low) / (self.high - self.low)
@@ -92,11 +97,10 @@ def _frame(results: Results, scale: _Scale) -> list[str]:
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT, 18, title),
     ]
-    for n in range(TICKS):
-        value = scale.low + n * (scale.high - scale.low) / (TICKS - 1)
+    for value in scale.lines:
         y = scale.y(value / 100)
         parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "#dddddd"))
-        parts.append(_text(LEFT - 8, y + 4, f"{value:.4g}", "end"))
+        parts.append(_text(LEFT - 8, y + 4, str(value), "end"))
     return parts
 
 

@@ -160,7 +160,7 @@ class System:
         if self.beside:
             clip = self.beside.expert_set.startswith(CLIP)
             return TWO_SCALE if clip and self.expert_set != CAPACITY else CONTROL
-        if self.expert_set == CAPACITY or self.router is None:
+        if self.expert_set == CAPACITY or self.router_name is None:
             return self.expert_set
         return EMOQ_ROLE
 

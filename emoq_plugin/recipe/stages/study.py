@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from emoq_plugin.options import SWITCH, Count
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import MARKER
-from emoq_plugin.recipe.study.sweep import read_job_name, run_missing
+from emoq_plugin.recipe.study.sweep import prepare, read_job_name, run_missing
 
 if TYPE_CHECKING:
-    from emoq_plugin.recipe.study.plan import Job, Study
+    from emoq_plugin.recipe.study.config import Job
+    from emoq_plugin.recipe.study.plan import Study
 
 ACTIONS = ("needs", "list", "job", "run", "aggregate")
 # What the process of a job does not need.
@@ -155,11 +156,7 @@ def _print_needs(planned: "Study") -> None:
 
 def _list_and_run(planned: "Study", options: StudyOptions) -> None:
     """Print the jobs; run those that are not done, each by a process of its own."""
-    from emoq_plugin.recipe.study.joined import join_corpora
-
-    join_corpora(planned)
-    jobs = planned.runnable(options.only)
-    planned.write_card(planned.jobs())
+    jobs = prepare(planned, options.only)
     for number, job in enumerate(jobs, 1):
         print(number, job.name, planned.why_undone(job) or "done", flush=True)
     if options.run:

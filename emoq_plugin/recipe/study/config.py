@@ -1,6 +1,6 @@
 """Options of the files of `conf/study`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -8,7 +8,13 @@ from typing import Any, get_args, get_type_hints
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.files import check_options, check_types, read_options
 from emoq_plugin.recipe.stages.fold_inputs import TrainOn
-from emoq_plugin.routing.systems import EMOQ, WITH_ROUTE_OF, System, is_control
+from emoq_plugin.routing.systems import (
+    EMOQ,
+    SPECIFIC,
+    WITH_ROUTE_OF,
+    System,
+    is_control,
+)
 from emoq_plugin.units.rates import Rate
 
 
@@ -154,3 +160,73 @@ class StudyConfig:
         rates = map(Rate.parse, self.rates_of(feature))
         rates = sorted(rates, key=lambda rate: rate.bits)
         return [str(r) for r in rates if frame_rate_hz * r.bits <= self.select_below]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is learned, encoded and probed in one go: all rates and systems.
+
+    Attributes
+    ----------
+    corpus, feature, quantizer : str
+    seed : int
+    folds : tuple of str
+        One fold; or, learned once for all, the test sets of a cross-corpus study.
+    """
+
+    corpus: str
+    feature: str
+    quantizer: str
+    seed: int
+    folds: tuple[str, ...]
+
+    @property
+    def experiment(self) -> str:
+        """Name without the seed, under which seeds and folds are pooled."""
+        return f"{self.corpus}-{self.feature}-{self.quantizer}"
+
+    @property
+    def directory(self) -> str:
+        """Name of the experiment's directory."""
+        return f"{self.experiment}-s{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Name in lists and for `--only`."""
+        fold = f"/fold{self.folds[0]}" if len(self.folds) == 1 else ""
+        return self.directory + fold
+
+
+def merged_options(
+    base: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    *,
+    systems: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """Return a quantizer's options: those of a base, what differs, sets and seed.
+
+    Parameters
+    ----------
+    base : mapping
+        Content of `conf/quantizer/<base>.yaml`.
+    entry : mapping
+        Of `quantizers` in a study.
+    systems : sequence of str
+        Whose expert sets are learned.
+    seed : int
+    """
+    named = (
+        System.parse(part).expert_set
+        for system in systems
+        for part in system.split(WITH_ROUTE_OF)
+    )
+    own = {k: v for k, v in entry.items() if k not in ("base", "seeds")}
+    learning = (base.get("learning") or {}) | own.get("learning", {})
+    return {
+        **base,
+        **own,
+        # The linear router is fitted to `specific`, whatever the systems are.
+        "expert_sets": list(dict.fromkeys([BALANCED, SPECIFIC, *named])),
+        "learning": learning | {"seed": seed},
+    }

@@ -7,7 +7,8 @@ from typing import Any
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.evaluation.pooling import Pool
 from emoq_plugin.files import parse_json
-from emoq_plugin.recipe.study.plan import Job, Study
+from emoq_plugin.recipe.study.config import Job
+from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 from emoq_plugin.speech.store import FeatureStore
 

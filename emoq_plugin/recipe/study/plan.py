@@ -1,8 +1,8 @@
-"""The jobs of a study, where their results are, and which are missing."""
+"""The jobs of a study: where their results are, and which are missing."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from functools import cached_property
 from hashlib import sha256
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from emoq_plugin import evaluation, learning, routing, units
-from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.data.alignments import alignment_files
 from emoq_plugin.data.directory import read_emotions
 from emoq_plugin.data.folds import read_folds
@@ -23,46 +22,10 @@ from emoq_plugin.files import (
 )
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.recipe.stages.fold_inputs import FoldInputs
-from emoq_plugin.recipe.study.config import StudyConfig
-from emoq_plugin.routing.systems import SPECIFIC, WITH_ROUTE_OF, System
+from emoq_plugin.recipe.study.config import Job, StudyConfig, merged_options
 
 # The name of the corpora of `learn_on` together.
 JOINED = "joined"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is learned, encoded and probed in one go: all rates and systems.
-
-    Attributes
-    ----------
-    corpus, feature, quantizer : str
-    seed : int
-    folds : tuple of str
-        One fold; or, learned once for all, the test sets of a cross-corpus study.
-    """
-
-    corpus: str
-    feature: str
-    quantizer: str
-    seed: int
-    folds: tuple[str, ...]
-
-    @property
-    def experiment(self) -> str:
-        """Name without the seed, under which seeds and folds are pooled."""
-        return f"{self.corpus}-{self.feature}-{self.quantizer}"
-
-    @property
-    def directory(self) -> str:
-        """Name of the experiment's directory."""
-        return f"{self.experiment}-s{self.seed}"
-
-    @property
-    def name(self) -> str:
-        """Name in lists and for `--only`."""
-        fold = f"/fold{self.folds[0]}" if len(self.folds) == 1 else ""
-        return self.directory + fold
 
 
 class Study:
@@ -410,22 +373,9 @@ class Study:
 
     def quantizer_options(self, job: Job, systems: Sequence[str]) -> dict[str, Any]:
         """Return options of a quantizer: its base, differences, expert sets, seed."""
-        named = (
-            System.parse(part).expert_set
-            for system in systems
-            for part in system.split(WITH_ROUTE_OF)
-        )
         entry = self.config.quantizers[job.quantizer]
         base = read_yaml(self._base(job.quantizer, entry))
-        own = {k: v for k, v in entry.items() if k not in ("base", "seeds")}
-        learning = (base.get("learning") or {}) | own.get("learning", {})
-        return {
-            **base,
-            **own,
-            # The linear router is fitted to `specific`, whatever the systems are.
-            "expert_sets": list(dict.fromkeys([BALANCED, SPECIFIC, *named])),
-            "learning": learning | {"seed": job.seed},
-        }
+        return merged_options(base, entry, systems=systems, seed=job.seed)
 
     def write_quantizer_config(
         self, job: Job, systems: Sequence[str], place: Path

@@ -16,7 +16,8 @@ from emoq_plugin.recipe.stages.learn_codebooks import (
 )
 from emoq_plugin.recipe.stages.measure import MeasureOptions, measure
 from emoq_plugin.recipe.stages.ser_probe import SerProbeOptions, ser_probe
-from emoq_plugin.recipe.study.plan import Job, Study
+from emoq_plugin.recipe.study.config import Job
+from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.units.rates import Rate
 
 

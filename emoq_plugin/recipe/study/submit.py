@@ -4,8 +4,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emoq_plugin.recipe.study.joined import join_corpora
-from emoq_plugin.recipe.study.plan import Job, Study
+from emoq_plugin.recipe.study.config import Job
+from emoq_plugin.recipe.study.plan import Study
+from emoq_plugin.recipe.study.sweep import prepare
 
 if TYPE_CHECKING:
     import submitit
@@ -81,9 +82,7 @@ def submit_missing(
     an example.
     """
     study.leave_out_absent()
-    join_corpora(study)
-    missing = [job for job in study.runnable(only) if study.why_undone(job)]
-    study.write_card(study.jobs())
+    missing = [job for job in prepare(study, only) if study.why_undone(job)]
     logging.info("submitting %d jobs", len(missing))
     if not missing:
         return []

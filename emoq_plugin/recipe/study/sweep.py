@@ -22,13 +22,35 @@ from typing import Any
 from emoq_plugin.files import atomic_write, read_text
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import NO_LOCKS
-from emoq_plugin.recipe.study.plan import Job, Study
+from emoq_plugin.recipe.study.config import Job
+from emoq_plugin.recipe.study.joined import join_corpora
+from emoq_plugin.recipe.study.plan import Study
 
 LOCK = ".sweep.lock"
 # Files of an array: the names of its jobs, one a line; that it has left the queue.
 JOBS, ENDED = "jobs", "ended"
 SECONDS = 1.0  # between two looks at what is done
 QUEUE_SECONDS = 10.0  # between two questions to a scheduler
+
+
+def prepare(study: Study, only: str = "") -> list[Job]:
+    """Join the corpora of a study and write study.json; return the jobs that can run.
+
+    Parameters
+    ----------
+    study : Study
+    only : str, optional
+        Jobs with this in their name, such as `s0/fold1`.
+
+    Raises
+    ------
+    ValueError
+        If no job can run, with the reasons.
+    """
+    join_corpora(study)
+    jobs = study.runnable(only)
+    study.write_card(study.jobs())
+    return jobs
 
 
 def run_missing(
