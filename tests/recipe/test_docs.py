@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from emoq_plugin.bin._command import PACKAGE
+import emoq_plugin
 from emoq_plugin.bin._parser import command
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.files import read_json, write_table
@@ -26,7 +26,7 @@ def count(tmp_path, monkeypatch):
     """Return the command, with a fold of three clips as its input."""
     module = ModuleType("count_clips_of_the_docs")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    where = str(PACKAGE / "recipe/stages/count_clips.py")
+    where = str(Path(emoq_plugin.__file__).parent / "recipe/stages/count_clips.py")
     exec(compile(EXAMPLE, where, "exec"), module.__dict__)
     monkeypatch.chdir(tmp_path)
     clips = ("a1", "a2", "b1")
