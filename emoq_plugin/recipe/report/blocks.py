@@ -1,10 +1,10 @@
-"""Parts that a page is made of: tables, figures, sounds, text; and how numbers look."""
+"""Parts that a page is made of: tables, figures, text; and how numbers look."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from emoq_plugin.recipe.report.content import Triple, as_triple, metric_of
+from emoq_plugin.recipe.report.content import METRICS, Triple, as_triple, metric_of
 from emoq_plugin.routing.systems import CONTINUOUS
 
 NOTHING = "–"
@@ -14,42 +14,16 @@ SPACE = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table.
-
-    Attributes
-    ----------
-    text : str
-    value : float, optional
-        Unrounded, for sorting.
-    share : float, optional
-        0 to 1: how much of the cell is filled, or how dark it is.
-    mark : str
-        Class of the style sheet.
-    """
+    """One cell: `value` is the unrounded number, `share` (0 to 1) how dark it is."""
 
     text: str
     value: float | None = None
     share: float | None = None
-    mark: str = ""
-
-    @property
-    def filled(self) -> str | None:
-        """The share as CSS takes it."""
-        return None if self.share is None else f"{min(max(self.share, 0), 1):.3f}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes
-    ----------
-    caption : str
-    header : sequence of str
-    rows : sequence of sequence of Cell
-    style : {"plain", "words", "sortable", "shades", "bars"}, default="plain"
-        "words" leaves room for long texts; "shades" and "bars" show shares.
-    """
+    """A table whose first column names the rows; `style`: plain, sortable, shades."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -61,29 +35,8 @@ class Table:
     def columns(self) -> list[tuple[str, bool]]:
         """Heading of each column, and whether it holds numbers."""
         cells = list(zip(*self.rows)) or [()] * len(self.header)
-        return [
-            (h, any(c.mark == "number" for c in cs))
-            for h, cs in zip(self.header, cells)
-        ]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One drawing with its numbers; `svg` was made here and is not escaped again."""
-
-    title: str
-    svg: str
-    table: Table
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels side by side, with a caption."""
-
-    kind: ClassVar[str] = "figure"
-    caption: str
-    panels: Sequence[Panel]
-    lead: bool = False
+        numeric = [any(c.value is not None for c in column) for column in cells]
+        return list(zip(self.header, numeric))
 
 
 @dataclass(frozen=True)
@@ -96,51 +49,44 @@ class Tables:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Drawings (title, SVG) side by side, a legend (label, marker), their numbers."""
+
+    kind: ClassVar[str] = "figure"
+    caption: str
+    drawings: Sequence[tuple[str, str]]
+    legend: Sequence[tuple[str, str]]
+    numbers: Table
+
+
+@dataclass(frozen=True)
 class Text:
-    """One paragraph, a list, or code."""
+    """A list, or code."""
 
     kind: ClassVar[str] = "text"
     lines: Sequence[str]
-    form: str = "paragraphs"  # or "list" or "code"
+    code: bool = False
 
 
 @dataclass(frozen=True)
-class Sound:
-    """One recording; `source` is a data URI."""
+class Fold:
+    """Blocks that are closed until a reader asks for them."""
 
-    label: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Sounds:
-    """Versions of one clip."""
-
-    kind: ClassVar[str] = "sounds"
+    kind: ClassVar[str] = "fold"
     title: str
-    sounds: Sequence[Sound]
+    blocks: "Sequence[Block]"
+
+
+Block = Table | Tables | Figure | Text | Fold
 
 
 @dataclass(frozen=True)
-class Heading:
-    """Heading of a part of a section, such as one experiment."""
-
-    kind: ClassVar[str] = "heading"
-    title: str
-
-
-Block = Table | Figure | Tables | Text | Sounds | Heading
-
-
-@dataclass
 class Section:
-    """A part of the page; without blocks it says why it is empty."""
+    """A part of the page; one without blocks is left out."""
 
     name: str
     title: str
-    lead: str = ""
     blocks: list[Block] = field(default_factory=list)
-    missing: str = ""
 
 
 # ----------------------------------------------------------------------------- numbers
@@ -175,41 +121,45 @@ def spell(
     """
     if triple is None:
         return NOTHING
-    parts = [
-        None if triple.get(k) is None else scale * triple[k]
-        for k in ("mean", "low", "high")
-    ]
-    text = number(parts[0], digits, sign=sign) + unit
-    if parts[1] is None or parts[2] is None:
+    scaled = {k: None if v is None else scale * v for k, v in triple.items()}
+    text = number(scaled["mean"], digits, sign=sign) + unit
+    if scaled["low"] is None or scaled["high"] is None:
         return text
-    low, high = (number(p, digits, sign=sign) for p in parts[1:])
+    low, high = (number(scaled[k], digits, sign=sign) for k in ("low", "high"))
     return f"{text} [{low},{SPACE}{high}]"
 
 
-def interval_cell(
-    value: Any, *, scale: float = 1.0, digits: int = 1, sign: bool = False
-) -> Cell:
-    """Make the cell of a number that may come with an interval."""
+def spell_metric(value: Any, name: str, *, sign: bool = False, unit: str = "") -> str:
+    """Write a metric, in percent where it is a share."""
+    metric = metric_of(name) or METRICS["js"]
     triple = as_triple(value)
-    text = spell(triple, scale=scale, digits=digits, sign=sign)
-    return Cell(text, None if triple is None else triple["mean"], mark="number")
+    return spell(triple, scale=metric.scale, digits=metric.digits, sign=sign, unit=unit)
 
 
 def metric_cell(value: Any, name: str, *, sign: bool = False) -> Cell:
     """Make the cell of a metric, in percent where the metric is a share."""
-    scale, digits = (100, 1) if metric_of(name).percent else (1, 3)
-    return interval_cell(value, scale=scale, digits=digits, sign=sign)
+    triple = as_triple(value)
+    return Cell(spell_metric(value, name, sign=sign), triple and triple["mean"])
 
 
-def metric_title(name: str) -> str:
-    """Name a metric for a column."""
-    metric = metric_of(name)
-    return metric.label + (" %" if metric.percent else "")
+def number_cell(value: Any, *, scale: float = 1.0, digits: int = 1) -> Cell:
+    """Make the cell of a number that may come with an interval."""
+    triple = as_triple(value)
+    return Cell(spell(triple, scale=scale, digits=digits), triple and triple["mean"])
 
 
-def plain_row(cells: Iterable[Any]) -> list[Cell]:
+def row(*cells: Any) -> list[Cell]:
     """Turn strings into cells and keep cells."""
     return [cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells]
+
+
+def shaded(title: str, header: Iterable[str], rows: Iterable[tuple]) -> Table:
+    """Make a table of counts or shares whose cells are as dark as their row share."""
+    made = []
+    for label, values in rows:
+        total = sum(values) or 1
+        made.append(row(label, *(Cell(f"{v:g}", v, v / total) for v in values)))
+    return Table(title, ["", *header], made, style="shades")
 
 
 def rate_name(rate: str) -> str:

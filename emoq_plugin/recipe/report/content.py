@@ -1,7 +1,12 @@
-"""What a report is made from: a study's summary, or an experiment's scores alone."""
+"""What a report shows: the results of a study, or of one experiment's scores alone.
+
+The only module of the report that knows the fields of `Results` and of
+`conditions.jsonl`.
+"""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +15,20 @@ from typing import Any
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.predictions import HEADS
 from emoq_plugin.evaluation.results import Results
-from emoq_plugin.routing.systems import CONTINUOUS, EMOQ, System
+from emoq_plugin.files import parse_json
+from emoq_plugin.routing.systems import (
+    CAPACITY_CONTROL,
+    CONTINUOUS,
+    EMOQ,
+    ROLES,
+    System,
+)
 
 SUMMARY = "summary.json"
 SCORES = "scores.json"
+CONDITIONS = "conditions.jsonl"
 MAIN_HEAD = HEADS[0]  # retrained at every rate
+RECALL = "recall/"
 
 Triple = Mapping[str, float | None]
 
@@ -23,34 +37,44 @@ Triple = Mapping[str, float | None]
 class Metric:
     """How a metric is shown, and which direction is better."""
 
-    label: str
-    percent: bool = False
+    name: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 3
     higher_is_better: bool = True
+
+    @property
+    def title(self) -> str:
+        """Name with its unit, as a heading."""
+        return self.name + (f", {self.unit}" if self.unit else "")
+
+
+def _share(name: str) -> Metric:
+    return Metric(name, "%", scale=100.0, digits=1)
+
+
+def _loss(name: str) -> Metric:
+    return Metric(name, higher_is_better=False)
 
 
 METRICS = {
-    "macro_f1": Metric("macro-F1", percent=True),
-    "uar": Metric("UAR", percent=True),
-    "wa": Metric("WA", percent=True),
-    "js": Metric("JS", higher_is_better=False),
-    "kl": Metric("KL", higher_is_better=False),
+    "macro_f1": _share("macro-F1"),
+    "uar": _share("UAR"),
+    "wa": _share("WA"),
+    "js": _loss("JS divergence"),
+    "kl": _loss("KL divergence"),
     "cosine": Metric("cosine"),
-    "cross_entropy": Metric("cross-entropy", higher_is_better=False),
-    "top2_set": Metric("top-2 set", percent=True),
-    "brier": Metric("Brier", higher_is_better=False),
+    "cross_entropy": _loss("cross-entropy"),
+    "top2_set": _share("top-2 set"),
+    "brier": _loss("Brier"),
 }
 
 
-def metric_of(name: str) -> Metric:
-    """Find a metric by its name in a summary, `recall/<emotion>` included."""
-    if is_recall(name):
-        return Metric(f"recall of {name.partition('/')[2]}", percent=True)
-    return METRICS[name]
-
-
-def is_recall(name: str) -> bool:
-    """Return whether a metric is `recall/<emotion>`."""
-    return name.startswith("recall/")
+def metric_of(name: str) -> Metric | None:
+    """Find a metric by its name, `recall/<emotion>` included; None if unknown."""
+    if name.startswith(RECALL):
+        return _share(f"recall of {name.removeprefix(RECALL)}")
+    return METRICS.get(name)
 
 
 def as_triple(value: Any) -> Triple | None:
@@ -73,177 +97,211 @@ def _finite(value: Any) -> float | None:
     return float(value) if number else None
 
 
-def system_order(system: str) -> tuple:
-    """Sort systems: continuous, balanced, Emo-Q and its kin, controls last."""
-    control, expert_set, name = System.parse(system, known=False).order
-    return (control, expert_set, name != EMOQ, name)
+def _inside(entry: Any, place: str) -> Any:
+    """Follow `a/b` into nested tables; None where it leads nowhere."""
+    for part in place.split("/"):
+        entry = entry.get(part) if isinstance(entry, Mapping) else None
+    return entry
+
+
+def _system(name: str) -> System:
+    return System.parse(name, known=False)  # results may come from other plug-ins
+
+
+def _find(entries: Iterable[Mapping[str, Any]], **key: str) -> Mapping[str, Any]:
+    """Return the first entry with these values, or an empty one."""
+    wanted = key.items()
+    return next((e for e in entries if all(e.get(k) == v for k, v in wanted)), {})
 
 
 @dataclass
 class Experiment:
-    """One experiment of a study: what was measured of one corpus and quantizer.
-
-    Attributes
-    ----------
-    name : str
-    facts : mapping
-        Its entry in `experiments` of the summary.
-    scores, measures, controls, comparisons : list of mapping
-        The entries of the summary that belong to it.
-    """
+    """One experiment of a study: its entries in the lists of `Results`."""
 
     name: str
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     scores: list[Mapping[str, Any]] = field(default_factory=list)
     measures: list[Mapping[str, Any]] = field(default_factory=list)
     controls: list[Mapping[str, Any]] = field(default_factory=list)
     comparisons: list[Mapping[str, Any]] = field(default_factory=list)
+    best: list[Mapping[str, Any]] = field(default_factory=list)
 
     @cached_property
-    def _bits(self) -> dict[str, float]:
-        bits: dict[str, float] = {}
-        for entry in (*self.scores, *(m.get("values", {}) | m for m in self.measures)):
-            rates = entry.get("bitrate_bps") or {}
-            nominal = (as_triple(rates.get("nominal")) or {}).get("mean")
-            if entry["rate"] != CONTINUOUS and nominal is not None:
-                known = bits.get(entry["rate"], math.inf)
-                bits[entry["rate"]] = min(nominal, known)
-        return bits
-
-    @property
     def rates(self) -> dict[str, float]:
         """Nominal bit/s of one stream by rate, from the lowest."""
-        return dict(sorted(self._bits.items(), key=lambda item: (item[1], item[0])))
+        bits: dict[str, float] = {}
+        for entry in self.scores:
+            nominal = as_triple(_inside(entry, "bitrate_bps/nominal"))
+            if nominal is not None:
+                known = bits.get(entry["rate"], math.inf)
+                bits[entry["rate"]] = min(nominal["mean"], known)
+        return dict(sorted(bits.items(), key=lambda item: (item[1], item[0])))
 
-    def systems(self, head: str = MAIN_HEAD) -> list[str]:
-        """Return the systems that a head scored, continuous left out."""
-        found = {s["system"] for s in self.scores if s["head"] == head}
-        return sorted(found - {CONTINUOUS}, key=system_order)
+    @cached_property
+    def systems(self) -> list[str]:
+        """Systems that retrained heads scored, without continuous, controls last."""
+        found = {s["system"] for s in self.scores if s["head"] == MAIN_HEAD}
+        return sorted(found - {CONTINUOUS}, key=lambda name: _system(name).order)
 
-    @property
-    def heads(self) -> list[str]:
-        """Heads at hand, retrained first."""
-        found = {s["head"] for s in self.scores}
-        return sorted(found, key=[*HEADS, *sorted(found)].index)
-
-    def score(
-        self, rate: str, system: str, head: str = MAIN_HEAD
-    ) -> Mapping[str, Any] | None:
-        """Return the scores of a condition."""
-        for s in self.scores:
-            same = rate == CONTINUOUS or s["system"] == system
-            if same and s["head"] == head and s["rate"] == rate:
-                return s
-        return None
+    def score(self, rate: str, system: str, head: str = MAIN_HEAD) -> Mapping[str, Any]:
+        """Return the scores of a condition, empty if it has none."""
+        return _find(self.scores, rate=rate, system=system, head=head)
 
     def value(
-        self, rate: str, system: str, name: str, *, head: str = MAIN_HEAD
+        self, rate: str, system: str, metric: str = "macro_f1", head: str = MAIN_HEAD
     ) -> Triple | None:
-        """Return one metric of a condition; `recall/<emotion>` names a recall."""
-        score = self.score(rate, system, head)
-        entry: Any = (score or {}).get("metrics")
-        for part in name.split("/"):
-            entry = (entry or {}).get(part)
-        return as_triple(entry)
+        """Return one metric of a condition."""
+        return as_triple(_inside(self.score(rate, system, head), f"metrics/{metric}"))
 
-    def bound(self, name: str = "macro_f1", *, head: str = MAIN_HEAD) -> Triple | None:
+    def bound(self, metric: str = "macro_f1") -> Triple | None:
         """Return a metric of the continuous features."""
-        return self.value(CONTINUOUS, CONTINUOUS, name, head=head)
+        return self.value(CONTINUOUS, CONTINUOUS, metric)
 
-    def bitrate(self, score: Mapping[str, Any]) -> float | None:
-        """Nominal bit/s of a condition, route included."""
-        rates = score.get("bitrate_bps") or {}
-        nominal = (as_triple(rates.get("nominal")) or {}).get("mean")
-        side = (as_triple(rates.get("side_info")) or {}).get("mean")
-        return None if nominal is None else nominal + (side or 0.0)
-
-    def measure(self, rate: str, system: str, name: str) -> Any:
+    def measure(self, rate: str, system: str, place: str) -> Any:
         """Return an entry of the representation level; `a/b` goes into tables."""
-        for m in self.measures:
-            if m["rate"] == rate and (rate == CONTINUOUS or m["system"] == system):
-                entry: Any = m.get("values")
-                for part in name.split("/"):
-                    entry = entry.get(part) if isinstance(entry, Mapping) else None
-                return entry
-        return None
+        return _inside(
+            _find(self.measures, rate=rate, system=system), f"values/{place}"
+        )
+
+    def control(self, rate: str, system: str, name: str) -> Triple | None:
+        """Return a relative loss, or a difference of two, of the probes."""
+        return as_triple(_find(self.controls, rate=rate, system=system).get(name))
 
     def difference(
-        self,
-        rate: str,
-        system: str,
-        metric: str,
-        *,
-        reference: str = BALANCED,
-        head: str = MAIN_HEAD,
-    ) -> Mapping[str, Any] | None:
-        """Return the comparison of a system with another, if one was made."""
-        key = {"rate": rate, "system": system, "metric": metric, "head": head}
-        key["reference"] = reference
-        for c in self.comparisons:
-            if all(c.get(name) == value for name, value in key.items()):
-                return c
-        return None
+        self, rate: str, system: str, metric: str = "macro_f1", minus: str = BALANCED
+    ) -> Triple | None:
+        """Return the paired difference of retrained heads, if it was computed."""
+        key = {"rate": rate, "system": system, "metric": metric, "reference": minus}
+        found = _find(self.comparisons, head=MAIN_HEAD, **key)
+        return as_triple(found.get("difference"))
+
+    def role(self, rate: str, role: str) -> Mapping[str, Any]:
+        """Return the best system of a kind: each fold has that of the other folds."""
+        return _find(self.best, rate=rate, role=role)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Titles of the kinds of systems that were scored."""
+        there = {entry["role"] for entry in self.best}
+        return {role: title for role, title in ROLES.items() if role in there}
+
+    def recall_loss(self, rate: str, system: str, emotion: str) -> Triple | None:
+        """Return the recall lost against continuous features, from a paired test."""
+        gain = self.difference(rate, system, RECALL + emotion, CONTINUOUS)
+        if gain is None:
+            return None
+        low, high = (None if gain[k] is None else -gain[k] for k in ("high", "low"))
+        return {"mean": -gain["mean"], "low": low, "high": high}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Experiments of one corpus and feature.
+
+    `main` has the study's first quantizer. `selected` is what the setting does that
+    validation speakers chose; it is empty without a choice.
+    """
+
+    main: Experiment
+    others: list[Experiment]
+    selected: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Corpus and feature."""
+        known = [self.main.metadata.get(k) for k in ("corpus", "feature")]
+        return ", ".join(str(k) for k in known if k) or self.main.name
+
+    @property
+    def rate(self) -> str | None:
+        """The rate that is shown where one has to do: chosen most often, or lowest."""
+        chosen = Counter(c["rate"] for c in self.selected.get("chosen", {}).values())
+        there = [rate for rate in self.main.rates if self.main.score(rate, BALANCED)]
+        return max(there, key=lambda rate: chosen[rate], default=None)
 
 
 @dataclass
 class Content:
-    """Everything that a report shows of one directory.
-
-    Attributes
-    ----------
-    path : Path
-    summary : dict
-        In the form of `evaluation.results.Results`, whatever file it came from.
-    complete : bool
-        False when there are scores but no summary.
-    """
+    """What a report shows of a directory; `summary` is `Results` as JSON."""
 
     path: Path
     summary: dict[str, Any]
-    complete: bool
 
     @property
-    def title(self) -> str:
+    def name(self) -> str:
         """Name of the study or experiment."""
-        return str(self.summary["name"] or self.path.name)
+        return self.summary["name"]
 
     @property
     def emotions(self) -> list[str]:
         """Class order."""
-        return list(self.summary.get("emotions") or [])
+        return self.summary["emotions"]
 
     @cached_property
     def experiments(self) -> list[Experiment]:
         """Experiments in the order of the summary."""
-        facts = {e["name"]: e for e in self.summary.get("experiments") or []}
-        entries = ("scores", "measures", "controls", "comparisons")
-        for entry in entries:
-            for item in self.summary.get(entry) or []:
-                facts.setdefault(item["experiment"], {"name": item["experiment"]})
-        return [
-            Experiment(
-                name,
-                fact,
-                **{
-                    entry: [
-                        item
-                        for item in self.summary.get(entry) or []
-                        if item["experiment"] == name
-                    ]
-                    for entry in entries
-                },
-            )
-            for name, fact in facts.items()
-        ]
+        found = {
+            e["name"]: Experiment(e["name"], e) for e in self.summary["experiments"]
+        }
+        for kind in ("scores", "measures", "controls", "comparisons", "best"):
+            for entry in self.summary[kind]:
+                getattr(found[entry["experiment"]], kind).append(entry)
+        return list(found.values())
 
     @cached_property
-    def headline_system(self) -> str:
-        """Return the system that represents Emo-Q: by distortion where it exists."""
-        if named := (self.summary.get("config") or {}).get("emoq"):
+    def groups(self) -> list[Group]:
+        """Experiments by corpus and feature; the first group is the study's own."""
+        members: dict[tuple, list[Experiment]] = {}
+        for e in self.experiments:
+            key = (e.metadata.get("corpus"), e.metadata.get("feature"))
+            members.setdefault(key, []).append(e)
+        further = {
+            (head.get("corpus"), head.get("feature")): head
+            for head in self.summary["further"]
+        }
+        quantizers = list(self.summary["config"].get("quantizers") or {})
+        groups = []
+        for key in sorted(members, key=lambda key: key in further):
+            selected = further.get(key, self.summary).get("selected") or {}
+            order = {name: n for n, name in enumerate(quantizers)}
+            experiments = sorted(
+                members[key],
+                key=lambda e: order.get(e.metadata.get("quantizer"), len(order)),
+            )
+            groups.append(Group(experiments[0], experiments[1:], selected))
+        return groups
+
+    @cached_property
+    def emoq(self) -> str:
+        """The system that represents Emo-Q: as configured before any result."""
+        if named := self.summary["config"].get("emoq"):
             return named
-        systems = {a for e in self.experiments for a in e.systems()}
-        candidates = sorted(systems - {BALANCED}, key=system_order)
-        return EMOQ if EMOQ in systems else next(iter(candidates), EMOQ)
+        there = {s for e in self.experiments for s in e.systems}
+        routed = [s for s in there if s != BALANCED and not _system(s).is_control]
+        return EMOQ if EMOQ in there else min(routed, default=EMOQ)
+
+    def leading(self, experiment: Experiment) -> list[str]:
+        """Return the systems that are shown where a few have to do."""
+        systems = (BALANCED, self.emoq, CAPACITY_CONTROL)
+        return [system for system in systems if system in experiment.systems]
+
+    def fold_recalls(
+        self, experiment: Experiment, rate: str, system: str
+    ) -> dict[str, list[float]]:
+        """Return the recall of each emotion in each test fold, averaged over seeds.
+
+        Folds in which an emotion has no clip are left out.
+        """
+        path, wanted = self.path / CONDITIONS, (experiment.name, rate, system)
+        seeds: dict[str, list[list[float]]] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for entry in (parse_json(line, path) for line in lines):
+            if (entry["experiment"], entry["rate"], entry["system"]) == wanted:
+                metrics = entry["heads"].get(MAIN_HEAD, {})
+                recalls = [metrics.get(RECALL + e, math.nan) for e in self.emotions]
+                seeds.setdefault(str(entry["fold"]), []).append(recalls)
+        means = {f: [sum(r) / len(r) for r in zip(*rows)] for f, rows in seeds.items()}
+        return {f: row for f, row in means.items() if all(map(math.isfinite, row))}
 
 
 def read_content(path: str | Path) -> Content:
@@ -257,19 +315,10 @@ def read_content(path: str | Path) -> Content:
         If the file is not what was expected.
     """
     path = Path(path)
-    if (path / SUMMARY).exists():
-        summary = Results.read(path / SUMMARY).to_json()
-        return Content(path, summary, complete=True)
-    if (path / SCORES).exists():
-        scores = Results.read(path / SCORES).to_json()
-        return Content(path, scores, complete=False)
+    for file in (path / SUMMARY, path / SCORES):
+        if file.exists():
+            return Content(path, Results.read(file).to_json())
     raise FileNotFoundError(
         f"{path} holds neither {SUMMARY} (stage 7) nor {SCORES} (stage 6): give the "
         "directory of a study or of an experiment"
     )
-
-
-def result_file(path: str | Path) -> Path:
-    """Return the file that `read_content` reads."""
-    summary = Path(path) / SUMMARY
-    return summary if summary.exists() else Path(path) / SCORES

@@ -1,83 +1,59 @@
-"""The whole page: sections put together and rendered by the template."""
+"""The whole page: its first screen, answers and sections, rendered by a template."""
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files as package_files
 from typing import Any
 
 from emoq_plugin import __version__
-from emoq_plugin.recipe.report import task_sections as task
-from emoq_plugin.recipe.report import unit_sections as units
-from emoq_plugin.recipe.report.answers import answer_questions
-from emoq_plugin.recipe.report.blocks import (
-    Block,
-    Section,
-    Table,
-    Text,
-    plain_row,
-)
-from emoq_plugin.recipe.report.citations import (
-    METHOD,
-    METHOD_ADDRESS,
-    cite_corpus,
-)
+from emoq_plugin.recipe.report import sections
+from emoq_plugin.recipe.report.blocks import Fold, Section, Text
+from emoq_plugin.recipe.report.citations import METHOD, METHOD_ADDRESS, cite_corpus
 from emoq_plugin.recipe.report.content import Content
+from emoq_plugin.recipe.report.verdicts import HEADLINE, answer_questions, headline
 
-BUILDERS: tuple[Callable[[Content], Section], ...] = (
-    task.emotions,
-    units.controls,
-    task.confusions,
-    units.routes,
-    units.codebooks,
-    task.soft_labels,
-    units.representation,
-    task.comparisons,
-    task.all_scores,
+SYNTHETIC = (
+    "SYNTHETIC speech: no human spoke this corpus. The numbers show that the tools "
+    "work; they say nothing about human speech."
+)
+
+CONTROLS = (
+    "Speakers of a test fold are in no other part of that fold; controls (oracle, "
+    "random, wrong route, capacity) are never results."
 )
 
 
-def render_page(
-    content: Content,
-    *,
-    other: Content | None = None,
-    audio: bool = True,
-    form: str = "html",
-) -> str:
+def render_page(content: Content, *, form: str = "html") -> str:
     """Write the page.
 
     Parameters
     ----------
     content : Content
-    other : Content, optional
-        A second experiment that is shown beside the first.
-    audio : bool, default=True
-        Make sounds of log-mel features, where units and features still exist.
     form : {"html", "md"}, default="html"
 
     Returns
     -------
     str
-        HTML that loads nothing: styles, script, drawings and sounds are inside. Its
+        HTML that loads nothing: styles, script and drawings are inside. Its
         content security policy allows only these. Or Markdown, which has the numbers
         of the drawings in tables.
     """
-    audio = audio and form == "html"
-    found = [task.glance(content), task.targets(content)]
-    found.append(task.curves(content, other))
-    found += [task.compared(content, other)] if other else []
-    found += [build(content) for build in BUILDERS]
-    found.append(_sounds(content, audio))
+    found = sections.all_sections(content)
+    found += [_limits(content), _making(content)]
+    group = content.groups[0] if content.groups else None
+    answers = answer_questions(content, group) if group else {}
     script = _shipped("report.js")
     return _template(form).render(
         content=content,
-        other=other,
-        answers=answer_questions(content),
+        title=title(content),
+        sentence=group and headline(content, group, answers[HEADLINE].verdict),
+        lead=group and sections.lead_figure(group.main),
+        answers=list(answers.values()),
+        behind=sections.behind(content) if group else [],
         sections=found,
-        closing=[_leakage(content), _missing(content, found), _making(content)],
-        references=_references(content, other),
+        references=_references(content),
         method_address=METHOD_ADDRESS,
         style=_shipped("report.css"),
         script=script,
@@ -85,6 +61,17 @@ def render_page(
         made=datetime.now(UTC).date().isoformat(),
         version=__version__,
     )
+
+
+def title(content: Content) -> str:
+    """Name corpus, encoder and question."""
+    group = content.groups[0] if content.groups else None
+    about = group.main.metadata if group else {}
+    corpus = about.get("corpus") or content.summary.get("corpus")
+    parts = [cite_corpus(str(corpus)).partition(":")[0]] if corpus else []
+    parts += [f"{about['feature']} features"] if about.get("feature") else []
+    where = ", ".join(parts) or content.name
+    return f"{where}: does Emo-Q keep emotion that quantization loses?"
 
 
 def _template(form: str) -> Any:
@@ -108,94 +95,39 @@ def _integrity(script: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-# ---------------------------------------------------------------------------- closing
-
-
-def _sounds(content: Content, audio: bool) -> Section:
-    from emoq_plugin.recipe.report.listening import clips_to_hear
-
-    clips, why = clips_to_hear(content) if audio else ([], "switched off (--audio)")
-    return Section(
-        "sounds",
-        "To listen to",
-        "Log-mel features turned back into sound: band energies spread over "
-        "frequencies, phases guessed by Griffin and Lim's iteration. A sketch, not a "
-        "vocoder: compare with the continuous features, not with a recording. The "
-        "clip's own offset (its mean level), which units do not carry, is put back.",
-        blocks=list(clips),
-        missing=f"No sounds: {why}.",
-    )
-
-
-def _leakage(content: Content) -> Section:
-    # Quantizers of the same frames share their notes.
-    found = dict.fromkeys(
-        (str(e.facts.get("feature")), *str(note).partition(": ")[::2])
+def _limits(content: Content) -> Section:
+    notes = [SYNTHETIC] if content.summary.get("synthetic") else []
+    # Quantizers of the same frames share their notes on the encoder.
+    notes += dict.fromkeys(
+        f"{e.metadata.get('feature')}, {note}"
         for e in content.experiments
-        for note in e.facts.get("leakage") or []
+        for note in e.metadata.get("leakage") or []
     )
-    # A note on an encoder begins with its corpus.
-    heard = [row for row in found if row[2]]
-    table = Table(
-        "What the encoder was trained on",
-        ["features", "corpus", "in the training data of the encoder?"],
-        [plain_row(row) for row in heard],
-        style="words",
-    )
-    notes = [corpus for _, corpus, note in found if not note]
-    notes.append(
-        "Speakers of a test fold are in no other part of that fold; a system marked as "
-        "control (oracle, random, wrong route, capacity) is never a result."
-    )
-    if content.summary.get("synthetic"):
-        notes.insert(
-            0,
-            "SYNTHETIC speech: no human spoke this corpus. The numbers show that the "
-            "tools work; they say nothing about human speech.",
-        )
-    blocks: list[Block] = [table] if heard else []
-    blocks.append(Text(notes, "list"))
-    return Section("leakage", "Leaks and limits", blocks=blocks)
-
-
-def _missing(content: Content, found: list[Section]) -> Section:
-    lines = [f"{s.title}: {s.missing}" for s in found if not s.blocks]
-    for entry in content.summary.get("missing") or []:
-        lines.append(f"{entry.get('job')}: {entry.get('why')}")
-    if not content.complete:
-        lines.insert(
-            0,
-            "This directory holds the scores of one experiment, not a study: several "
-            "seeds, probes and tests come with stage 7.",
-        )
-    blocks: list[Block] = [Text(lines, "list")] if lines else []
-    return Section("missing", "What is missing", blocks=blocks, missing="Nothing.")
+    missing = content.summary.get("missing") or []
+    notes += [CONTROLS, *(f"Missing: {x['job']}: {x['why']}" for x in missing)]
+    return Section("limits", "Leaks and limits", [Text(notes)])
 
 
 def _making(content: Content) -> Section:
-    summary = content.summary
-    blocks: list[Block] = []
-    if command := summary.get("command"):
-        blocks.append(Text([str(command)], "code"))
-    counted = [
-        f"{summary[k]} {k}" for k in ("jobs", "cells") if summary.get(k) is not None
+    summary, sizes = content.summary, []
+    for e in content.experiments:
+        known = [f"{e.metadata.get(k)} {k[2:]}" for k in ("n_utterances", "n_speakers")]
+        known += [f"{len(e.metadata.get(k) or [])} {k}" for k in ("folds", "seeds")]
+        sizes.append(f"{e.name}: {', '.join(known)}")
+    versions = (summary.get("environment") or {}).items()
+    config = json.dumps(
+        summary.get("config"), indent=2, ensure_ascii=False, default=str
+    )
+    blocks = [
+        Text([str(summary.get("command"))], code=True),
+        Text([*sizes, ", ".join(f"{k} {v}" for k, v in versions)]),
+        Text(config.splitlines(), code=True),
     ]
-    if counted:
-        blocks.append(Text([", ".join(counted) + "."]))
-    environment = summary.get("environment") or {}
-    versions = [f"{name} {version}" for name, version in environment.items()]
-    blocks.append(Text([f"emoq {__version__} (this page)", *versions], "list"))
-    if config := summary.get("config"):
-        text = json.dumps(config, indent=2, ensure_ascii=False, default=str)
-        blocks.append(Text(text.splitlines(), "code"))
-    return Section("making", "Command, versions, configuration", blocks=blocks)
+    fold = Fold("Command, versions, configuration", blocks)
+    return Section("making", "How it was made", [fold])
 
 
-def _references(content: Content, other: Content | None) -> list[str]:
-    corpora = [
-        str(e.facts.get("corpus") or c.summary.get("corpus") or "")
-        for c in (content, other)
-        if c
-        for e in c.experiments
-    ]
-    return [METHOD, *(cite_corpus(c) for c in dict.fromkeys(corpora) if c)]
+def _references(content: Content) -> list[str]:
+    known = content.summary.get("corpus")
+    corpora = [str(e.metadata.get("corpus") or known) for e in content.experiments]
+    return [METHOD, *map(cite_corpus, dict.fromkeys(corpora))]

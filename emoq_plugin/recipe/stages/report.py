@@ -22,19 +22,13 @@ class ReportOptions:
     ----------
     directory : Path
         exp/study_<name>, or exp/<tag> with scores.json.
-    compare : Path, optional
-        A second one, shown beside the first.
     output : Path, optional
         File .html or .md, - for HTML on standard output; report.html in the directory
         when left out.
-    audio : bool
-        False leaves the sounds out.
     """
 
     directory: Annotated[Path, POSITIONAL]
-    compare: Path | None = None
     output: Path | None = None
-    audio: bool = True
 
 
 def report(options: ReportOptions) -> None:
@@ -48,17 +42,9 @@ def report(options: ReportOptions) -> None:
         )
 
     from emoq_plugin.recipe.report.content import read_content
-    from emoq_plugin.recipe.report.files import fill
     from emoq_plugin.recipe.report.page import render_page
 
-    contents = []
-    for directory in filter(None, (options.directory, options.compare)):
-        content = read_content(directory)
-        if not content.complete:
-            fill(content.summary, content.path)
-        contents.append(content)
-    other = contents[1] if contents[1:] else None
-    page = render_page(contents[0], other=other, audio=options.audio, form=form)
+    page = render_page(read_content(options.directory), form=form)
     if output == STDOUT:
         sys.stdout.write(page)
         return
