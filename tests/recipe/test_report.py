@@ -160,7 +160,6 @@ def make_summary():
         ],
         "selected": {
             "experiment": NAME,
-            "bitrate_bps": 300.7,
             "scores": {"macro_f1": triple(0.6)},
             "chosen": {"1/0": chosen | {"system": EMOQ}},
             "chosen_balanced": {"1/0": balanced},
@@ -457,6 +456,7 @@ def test_the_first_sentence_agrees_with_its_question(tmp_path):
         verdict = answers_of(summary, tmp_path)["equal rate"].verdict
         sentence = headline(content, content.groups[0], verdict)
         assert words in sentence and "continuous features 61.0 %" in sentence
+        assert "(301 bit/s)" in sentence
         assert f"balanced RVQ {60 - 100 * mean:.1f} %" in sentence
 
 
@@ -541,9 +541,11 @@ def test_with_one_test_speaker_nothing_is_decided(tmp_path):
 
 def test_other_corpora_have_their_own_verdicts_and_are_folded(tmp_path):
     summary, other = make_summary(), make_summary()
-    for kind in ("scores", "controls", "comparisons"):
+    for kind in ("scores", "controls", "comparisons", "best"):
         summary[kind] += [x | {"experiment": "esd-fbank"} for x in other[kind]]
-    summary["experiments"].append({"name": "esd-fbank", "corpus": "esd"})
+    summary["experiments"].append(
+        {"name": "esd-fbank", "corpus": "esd", "quantizer": "level"}
+    )
     chosen = other["selected"]
     chosen["difference_to_balanced"]["macro_f1"] = triple(-0.3)
     summary["further"] = [{"corpus": "esd", "feature": None, "selected": chosen}]

@@ -25,7 +25,7 @@ N_COLOURS = 8  # --s0 to --s7 of the style sheet
 LETTER = 7.0  # width of a letter in the units of a drawing
 TOP, RIGHT, LEFT = 26, 6, 40
 FLAT, STEEP = 50, 84  # room under the axis
-N_STEPS = 5
+N_STEPS = 7  # of the vertical axis, about
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def headline(content: Content, group: Group, verdict: str) -> str:
     if gain is None:
         return f"{display_name(content.emoq)} was not compared with balanced RVQ."
     if chosen:
-        bits = number(chosen["bitrate_bps"], 0)
+        bits = number(_chosen_bits(group, "chosen"), 0)
         where = f"the rate that validation speakers chose ({bits} bit/s)"
         emoq = as_triple(chosen["scores"]["macro_f1"])
     else:
@@ -288,9 +288,10 @@ def _lower_rate(group: Group) -> Answer:
 
 def _chosen_bits(group: Group, name: str) -> float:
     """Return nominal bit/s, route included, of the settings that were chosen."""
+    experiments = {e.metadata["quantizer"]: e for e in (group.main, *group.others)}
     bits = []
     for choice in group.selected[name].values():
-        rates = group.main.score(choice["rate"], choice["system"])["bitrate_bps"]
-        parts = [as_triple(rates.get(k)) for k in ("nominal", "side_info")]
-        bits.append(sum(part["mean"] for part in parts if part))
+        e = experiments[choice["quantizer"]]
+        rates = e.score(choice["rate"], choice["system"])["bitrate_bps"]
+        bits.append(rates["nominal"] + rates["side_info"])
     return float(np.mean(bits))
