@@ -454,7 +454,7 @@ def test_the_first_sentence_agrees_with_its_question(tmp_path):
         summary["selected"]["difference_to_balanced"]["macro_f1"] = triple(mean)
         content = Content(tmp_path, summary)
         verdict = answers_of(summary, tmp_path)["equal rate"].verdict
-        sentence = headline(content, content.groups[0], verdict)
+        sentence = " ".join(headline(content, content.groups[0], verdict).split())
         assert words in sentence and "continuous features 61.0 %" in sentence
         assert "(301 bit/s)" in sentence
         assert f"balanced RVQ {60 - 100 * mean:.1f} %" in sentence

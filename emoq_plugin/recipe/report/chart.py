@@ -152,9 +152,9 @@ def _draw(
         shift = apart * (n - (len(plot.series) - 1) / 2)
         places = {name: round(x + shift, 1) for name, x in centres.items()}
         parts.append(_line(series, places, axes.scale, y))
-    told = escape(_describe(plot, axes))
+    name = escape(_describe(plot, axes))
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{told}">'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}">'
         f"{''.join(parts)}</svg>"
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.evaluation.significance import above_zero
-from emoq_plugin.recipe.report.blocks import number, rate_name, spell_metric
+from emoq_plugin.recipe.report.blocks import SPACE, number, rate_name, spell_metric
 from emoq_plugin.recipe.report.content import (
     METRICS,
     Content,
@@ -131,7 +131,7 @@ def headline(content: Content, group: Group, verdict: str) -> str:
 
 
 def _percent(mean: float) -> str:
-    return f"{number(100 * mean)} %"
+    return f"{number(100 * mean)}{SPACE}%"
 
 
 def _points(triple: Triple) -> str:
