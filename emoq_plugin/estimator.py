@@ -13,6 +13,7 @@ from torch import Tensor
 from emoq_plugin.core.bank import BALANCED, CodebookBank
 from emoq_plugin.core.normalization import KINDS
 from emoq_plugin.core.rvq import Quantized
+from emoq_plugin.learning.clip_code import ClipCodeSettings
 from emoq_plugin.learning.fit_bank import QuantizerConfig
 from emoq_plugin.routing.base import get_router
 from emoq_plugin.routing.head import fit_head
@@ -42,6 +43,17 @@ class EmoQuantizer(BaseEstimator):
         (the control), see `emoq_plugin.learning.weighting.expert_weights`.
     norm : {"level", "corpus", "clip", "speaker"}, default="level"
         What is removed before quantizing, see `core.normalization.Normalization`.
+    clip_bits : int, optional
+        Bits of a clip code for what lasts (the mean frame), beside the frame codes,
+        which encode what it leaves; see `core.clip_code.ClipCode`. No clip code when
+        None. It also sends what the norms `clip` and `level` remove.
+    clip_window : float, optional
+        Seconds, at least 0.5, after which another clip code is sent; one a clip when
+        None.
+    clip_aware : bool, default=True
+        Spend its bits on what tells the emotions apart, where there are labels.
+    clip_code : dict, optional
+        Fields of `emoq_plugin.learning.clip_code.ClipCodeSettings` that differ.
     classes : sequence of str, optional
         Names of the columns of vote shares; of labels, those that occur.
     frame_rate : float, default=50.0
@@ -83,6 +95,10 @@ class EmoQuantizer(BaseEstimator):
     ((2, 30, 1), [1, 0])
     >>> q.decode(out.codes, out.route).shape
     (2, 30, 4)
+    >>> q = EmoQuantizer(codebook_size=4, router=None, norm="corpus", clip_bits=2)
+    >>> out = q.fit(clips, labels)(clips[:2])
+    >>> out.clip_codes.shape, out.bits.tolist()
+    ((2, 1, 3), [62.0, 62.0])
     """
 
     def __init__(
@@ -93,6 +109,10 @@ class EmoQuantizer(BaseEstimator):
         router: str | None = "calibrated",
         expert_set: str = SPECIFIC,
         norm: str = "level",
+        clip_bits: int | None = None,
+        clip_window: float | None = None,
+        clip_aware: bool = True,
+        clip_code: Mapping[str, Any] | None = None,
         classes: Sequence[str] | None = None,
         frame_rate: float = 50.0,
         route_depth: int = 1,
@@ -105,6 +125,10 @@ class EmoQuantizer(BaseEstimator):
         self.router = router
         self.expert_set = expert_set
         self.norm = norm
+        self.clip_bits = clip_bits
+        self.clip_window = clip_window
+        self.clip_aware = clip_aware
+        self.clip_code = clip_code
         self.classes = classes
         self.frame_rate = frame_rate
         self.route_depth = route_depth
@@ -144,7 +168,8 @@ class EmoQuantizer(BaseEstimator):
         ValueError
             For settings out of range; clips, labels and speakers that do not fit each
             other (with both numbers); a class without clips; fewer frames than
-            codewords; NaN or infinite features (with clip and frame).
+            codewords; more `clip_bits` than the clips support (with both numbers);
+            NaN or infinite features (with clip and frame).
         """
         sizes = self._sizes()
         config = self._config()
@@ -168,7 +193,18 @@ class EmoQuantizer(BaseEstimator):
             training.card["feature"] = card.to_json()
             training.card["feature_fingerprint"] = card.fingerprint()
         depth = min(self.route_depth, len(sizes))
-        bank = training.learn(sizes, work_dir=work_dir and Path(work_dir))
+        clip_code = None
+        if self.clip_bits is not None:
+            clip_code = training.learn_clip_code(
+                self.clip_bits,
+                window=self.clip_window,
+                aware=self.clip_aware and emotions is not None,
+                settings=ClipCodeSettings(
+                    **{**(self.clip_code or {}), "seed": self.seed}
+                ),
+            )
+        work = work_dir and Path(work_dir)
+        bank = training.learn(sizes, work_dir=work, clip_code=clip_code)
         shared, held_out = training.fit_shared_routers()
         own = training.fit_routers(bank, depth=depth)
         bank.router_parameters = own | shared
@@ -213,7 +249,8 @@ class EmoQuantizer(BaseEstimator):
 
     @property
     def _system(self) -> str:
-        return BALANCED if self.router is None else f"{self.expert_set}-{self.router}"
+        codes = BALANCED if self.router is None else f"{self.expert_set}-{self.router}"
+        return codes if self.clip_bits is None else f"{codes}+clip{self.clip_bits}"
 
     def _sizes(self) -> list[int]:
         sizes = self.codebook_size
@@ -238,6 +275,15 @@ class EmoQuantizer(BaseEstimator):
                     "clips without labels: choose another one"
                 )
             expert_sets = [*router.also, self.expert_set]
+        if self.clip_bits is not None and self.clip_bits < 1:
+            raise ValueError(
+                f"clip_bits is {self.clip_bits}, expected at least 1, or None for no "
+                "clip code"
+            )
+        if self.clip_bits is None and (self.clip_window or self.clip_code):
+            raise ValueError(
+                "clip_window and clip_code belong to a clip code: give clip_bits too"
+            )
         if self.norm not in KINDS:
             raise ValueError(f"norm is '{self.norm}', expected one of {KINDS}")
         learning = {**(self.learning or {}), "seed": self.seed}
@@ -318,9 +364,11 @@ class EmoQuantizer(BaseEstimator):
         """Return the codes of clips; see `RoutedQuantizer.forward`."""
         return self._fitted.encode(features, lengths, **options)
 
-    def decode(self, codes: Any, route: Any, weights: Any = None) -> Any:
+    def decode(
+        self, codes: Any, route: Any, weights: Any = None, clip_codes: Any = None
+    ) -> Any:
         """Return the features of codes; see `RoutedQuantizer.decode`."""
-        return self._fitted.decode(codes, route, weights)
+        return self._fitted.decode(codes, route, weights, clip_codes)
 
     def predict_proba(self, features: Any) -> np.ndarray:
         """Return class posteriors; see `RoutedQuantizer.predict_proba`."""

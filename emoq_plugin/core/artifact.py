@@ -140,7 +140,10 @@ def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} is {tensor.dtype}, expected float32")
         if not tensor.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
-        if name == "normalization.scale" and not (tensor > 0).all():
+        if (
+            name in ("normalization.scale", "clip_code.scale")
+            and not (tensor > 0).all()
+        ):
             raise ValueError(f"{name} is not positive")
 
 
@@ -224,6 +227,10 @@ def describe(config: dict[str, Any]) -> str:
         f"| normalisation | {config['normalization']} |",
         f"| codebooks sha256 | `{config['codebooks_sha256']}` |",
     ]
+    if "clip_code" in config:
+        window = config["clip_code"]["window"]
+        every = f"{window} frames" if window else "clip"
+        lines.append(f"| clip code | one for each {every} |")
     if feature:
         lines.append(
             f"| features | {feature['encoder']}, {feature['dimension']} dimensions, "

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.artifact import Artifact, fingerprint_of_tensors
+from emoq_plugin.core.clip_code import ClipCode
 from emoq_plugin.core.normalization import Float32Module, Normalization
 from emoq_plugin.core.rvq import ResidualQuantizer
 from emoq_plugin.files import check_types
@@ -19,7 +20,10 @@ CONFIG_TYPES = {
     "normalization": str,
     "codebooks_sha256": str,
     "card": dict[str, Any],
+    "clip_code": dict[str, Any],
 }
+CLIP_CODE = "clip_code."  # before the names of its tensors
+CLIP_CODE_TYPES = {"component_bits": list[int], "window": int | None}
 
 
 class CodebookBank(Artifact, Float32Module):
@@ -40,6 +44,9 @@ class CodebookBank(Artifact, Float32Module):
         weighting rules.
     router_parameters : mapping of str to Tensor, optional
         What routers have learned about this bank, as `routing.fit_routers` gives it.
+    clip_code : ClipCode, optional
+        Of the normalised features, see `Normalization.forward` (`sent`); the codebooks
+        are of what it leaves.
 
     Raises
     ------
@@ -56,6 +63,7 @@ class CodebookBank(Artifact, Float32Module):
         emotions: Sequence[str],
         card: Mapping | None = None,
         router_parameters: Mapping[str, Tensor] | None = None,
+        clip_code: ClipCode | None = None,
     ):
         super().__init__()
         if len(set(experts)) != len(experts):
@@ -70,7 +78,13 @@ class CodebookBank(Artifact, Float32Module):
             self.register_buffer(f"codebook_{level}", codebook.float().contiguous())
         self.experts = list(experts)
         self.n_levels = len(codebooks)
+        if clip_code is not None and clip_code.dimension != len(normalization.mean):
+            raise ValueError(
+                f"the clip code was learned for features of {clip_code.dimension} "
+                f"dimensions, the codebooks for {len(normalization.mean)}"
+            )
         self.normalization = normalization
+        self.clip_code = clip_code
         self.emotions = list(emotions)
         self.card = dict(card or {})
         self._router_names: list[str] = []
@@ -112,8 +126,10 @@ class CodebookBank(Artifact, Float32Module):
 
     @property
     def codebooks_sha256(self) -> str:
-        """SHA-256 over all tensors, the order of the experts and the normalisation."""
+        """SHA-256 over tensors, order of experts, normalisation, form of clip codes."""
         names = [*self.experts, self.normalization.kind]
+        if self.clip_code is not None:
+            names.append(str(self.clip_code.config()))
         return fingerprint_of_tensors(self.tensors(), names)
 
     @property
@@ -142,8 +158,13 @@ class CodebookBank(Artifact, Float32Module):
         Raises
         ------
         ValueError
-            If there is no such expert.
+            If there is no such expert, or frame codes are of what a clip code leaves.
         """
+        if self.clip_code is not None:
+            raise ValueError(
+                "the experts of this quantizer encode what its clip code leaves, which "
+                "an expert alone does not know: use the whole quantizer"
+            )
         if name not in self.experts:
             raise ValueError(f"no expert '{name}', expected one of {self.experts}")
         e = self.experts.index(name)
@@ -151,22 +172,26 @@ class CodebookBank(Artifact, Float32Module):
 
     def subset(self, experts: Sequence[str]) -> "CodebookBank":
         """Return a bank of some experts, in this order, with everything else kept."""
-        return self._with(experts, self.stacked(experts), self.normalization)
-
-    def with_normalization(self, normalization: Normalization) -> "CodebookBank":
-        """Return a bank of the same codebooks for other features."""
-        return self._with(self.experts, self.codebooks, normalization)
-
-    def _with(
-        self,
-        experts: Sequence[str],
-        codebooks: Sequence[Tensor],
-        normalization: Normalization,
-    ) -> "CodebookBank":
         return CodebookBank(
             experts,
-            codebooks,
-            normalization,
+            self.stacked(experts),
+            self.normalization,
+            emotions=self.emotions,
+            card=self.card,
+            router_parameters=self.router_parameters,
+            clip_code=self.clip_code,
+        )
+
+    def of_what_is_left(self) -> "CodebookBank":
+        """Return a bank that encodes what the frame codes of this one encode.
+
+        That is normalised already, and what the clip code knows is subtracted.
+        """
+        plain = torch.zeros(self.dimension), torch.ones(self.dimension)
+        return CodebookBank(
+            self.experts,
+            self.codebooks,
+            Normalization("corpus", *plain),
             emotions=self.emotions,
             card=self.card,
             router_parameters=self.router_parameters,
@@ -197,6 +222,7 @@ class CodebookBank(Artifact, Float32Module):
             emotions=self.emotions,
             card=self.card | {"expert_frames": frames[0] | frames[1]},
             router_parameters=self.router_parameters,
+            clip_code=self.clip_code,
         )
 
     def stacked(
@@ -210,7 +236,7 @@ class CodebookBank(Artifact, Float32Module):
 
     def config(self) -> dict:
         """Return all that is not a tensor."""
-        return {
+        config = {
             "experts": self.experts,
             "sizes": self.sizes,
             "emotions": self.emotions,
@@ -218,6 +244,9 @@ class CodebookBank(Artifact, Float32Module):
             "codebooks_sha256": self.codebooks_sha256,
             "card": self.card,
         }
+        if self.clip_code is not None:
+            config["clip_code"] = self.clip_code.config()
+        return config
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors under their names in the file."""
@@ -225,12 +254,20 @@ class CodebookBank(Artifact, Float32Module):
         named["normalization.mean"] = self.normalization.mean
         named["normalization.scale"] = self.normalization.scale
         named |= {f"router.{name}": v for name, v in self.router_parameters.items()}
+        if self.clip_code is not None:
+            found = self.clip_code.tensors()
+            named |= {f"{CLIP_CODE}{name}": value for name, value in found.items()}
         return named
 
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "CodebookBank":
         """Build what `config` and `tensors` describe."""
         check_types(config, CONFIG_TYPES, "config")
+        clip_code = None
+        if "clip_code" in config:  # artifacts of before it have none
+            check_types(config["clip_code"], CLIP_CODE_TYPES, "config: clip_code")
+            found = {name: tensors[f"{CLIP_CODE}{name}"] for name in ClipCode.NAMES}
+            clip_code = ClipCode.from_config(config["clip_code"], found)
         bank = cls(
             config["experts"],
             [tensors[f"codebooks.{i}"] for i in range(len(config["sizes"]))],
@@ -246,6 +283,7 @@ class CodebookBank(Artifact, Float32Module):
                 for name, value in tensors.items()
                 if name.startswith("router.")
             },
+            clip_code=clip_code,
         )
         if not bank.sizes or min(bank.sizes) < 1 or bank.sizes != config["sizes"]:
             raise ValueError(f"sizes are {config['sizes']}, the tensors' {bank.sizes}")

@@ -30,6 +30,10 @@ class BatchEncoding(ABC):
     ----------
     normalised : (B, T, D) Tensor
         Normalised features, zero where padded.
+    clip_codes : (B, N, C) int64 Tensor or None
+        Where the bank has a clip code, see `ClipCode.encode_clips`.
+    left : (B, T, D) Tensor
+        What frame codes encode: normalised features, without what the clip code knows.
     mask : (B, T) bool Tensor
     lengths : (B,) Tensor
 
@@ -51,6 +55,17 @@ class BatchEncoding(ABC):
         self.lengths = check_batch(x, lengths, bank.dimension)
         self.mask = mask_of(self.lengths, x.shape[1])
         self.normalised = bank.normalization(x, speaker_mean, mask=self.mask)
+        self.clip_codes: Tensor | None = None
+        self.left, self._known = self.normalised, None
+        if bank.clip_code is not None:
+            whole = bank.normalization(x, speaker_mean, mask=self.mask, sent=True)
+            code = bank.clip_code
+            self.clip_codes = code.encode_clips(whole, self.lengths)
+            known = code.offset(self.clip_codes, self.lengths, n_frames=x.shape[1])
+            self.left, self._known = whole - known, known
+
+    def _time_mean(self, frames: Tensor) -> Tensor:
+        return frames.sum(dim=1, dtype=torch.float64) / self.lengths[:, None]
 
     @abstractmethod
     def scores(self, expert: int, depth: int) -> Tensor:
@@ -61,7 +76,7 @@ class BatchEncoding(ABC):
 
     @abstractmethod
     def decoded_mean(self, expert: int, depth: int) -> Tensor:
-        """Average the reconstruction by the first levels over time, (B, D)."""
+        """Average what the first levels decode to over time, (B, D)."""
 
     @abstractmethod
     def codes(self, route: Tensor, n_levels: int, *, beam: int = 1) -> Tensor:
@@ -89,11 +104,11 @@ class BatchEncoding(ABC):
     def distortion(self, experts: Sequence[int], depth: int) -> Tensor:
         """Mean squared error per frame and dimension, (B, E) float64.
 
-        In normalised features; ``||x||^2 - 2 sum_l score_l`` is known from the search,
+        Of what is left; ``||x||^2 - 2 sum_l score_l`` is known from the search,
         without a reconstruction.
         """
         self._check_levels(depth)
-        energy = self.normalised.square().sum(dim=(1, 2), dtype=torch.float64)
+        energy = self.left.square().sum(dim=(1, 2), dtype=torch.float64)
         scores = torch.stack([self.scores(e, depth) for e in experts], dim=1)
         error = (energy[:, None] - 2 * scores).clamp_min(0)
         return error / (self.lengths[:, None] * self.bank.dimension)
@@ -104,8 +119,11 @@ class BatchEncoding(ABC):
         The router score of arXiv 2603.21224, in normalised features.
         """
         self._check_levels(depth)
-        mean = self.normalised.sum(dim=1, dtype=torch.float64) / self.lengths[:, None]
+        mean = self._time_mean(self.left)
         decoded = torch.stack([self.decoded_mean(e, depth) for e in experts], dim=1)
+        if self._known is not None:
+            known = self._time_mean(self._known)
+            mean, decoded = mean + known, decoded + known[:, None].float()
         return torch.cosine_similarity(mean[:, None].float(), decoded, dim=2)
 
     def pooled(self) -> Tensor:
@@ -124,7 +142,7 @@ class _CachedEncoding(BatchEncoding):
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self._frames = self.normalised[self.mask]  # (N, D)
+        self._frames = self.left[self.mask]  # (N, D)
         clips = torch.arange(len(self.lengths))
         self._clip = clips.repeat_interleave(self.lengths)  # (N,)
         self._levels: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -207,13 +225,13 @@ class _StaticEncoding(BatchEncoding):
 
     def decoded_mean(self, expert: int, depth: int) -> Tensor:
         _, residual = self._search(expert, depth)
-        decoded = torch.where(self.mask[..., None], self.normalised - residual, 0)
+        decoded = torch.where(self.mask[..., None], self.left - residual, 0)
         sums = decoded.sum(dim=1, dtype=torch.float64)
         return (sums / self.lengths[:, None]).float()
 
     def _search(self, expert: int, depth: int) -> tuple[Tensor, Tensor]:
         """Return summed scores (B,) and what the levels leave over, (B, T, D)."""
-        residual, total = self.normalised, 0.0
+        residual, total = self.left, 0.0
         for codebook in self.bank.codebooks[:depth]:
             table = codebook[expert]
             best = (residual @ table.T - half_squared_norms(table)).max(dim=2)
@@ -228,7 +246,7 @@ class _StaticEncoding(BatchEncoding):
             raise ValueError(f"beam is {beam}, expected 1 on a GPU: encode on the CPU")
         found = []
         for m in range(route.shape[1]):
-            residual = self.normalised
+            residual = self.left
             for codebook in self.bank.codebooks[:n_levels]:
                 table = codebook[route[:, m]]  # (B, K, D)
                 half = half_squared_norms(table)[:, None]
@@ -252,9 +270,13 @@ def batch_encoding(
 
 
 def decode_batch(
-    bank: CodebookBank, codes: Tensor, route: Tensor, weights: Tensor
+    bank: CodebookBank,
+    codes: Tensor,
+    route: Tensor,
+    weights: Tensor,
+    clip_codes: Tensor | None = None,
 ) -> Tensor:
-    """Mix the reconstructions of the experts of a route.
+    """Mix the reconstructions of the experts of a route, on what the clip code knows.
 
     Parameters
     ----------
@@ -264,6 +286,8 @@ def decode_batch(
     route : (B, M) int64 Tensor
         Places in ``bank.experts``.
     weights : (B, M) Tensor
+    clip_codes : (B, N, C) int64 Tensor, optional
+        Where the bank has a clip code.
 
     Returns
     -------
@@ -273,8 +297,15 @@ def decode_batch(
     Raises
     ------
     ValueError
-        For a code outside its codebook, with clip, frame and level.
+        For a code outside its codebook, with clip, frame and level; clip codes that are
+        missing, or that nobody can decode.
     """
+    if (clip_codes is None) != (bank.clip_code is None):
+        raise ValueError(
+            "this quantizer has no clip code, found clip_codes"
+            if bank.clip_code is None
+            else "the frame codes are of what the clip code leaves: give clip_codes too"
+        )
     total = 0.0
     for m, part in enumerate(codes.chunk(route.shape[1], dim=2)):
         _check_codes(part, bank)
@@ -282,11 +313,17 @@ def decode_batch(
             place = part[..., level].clamp_min(0) + route[:, m, None] * len(codebook[0])
             found = codebook.flatten(0, 1)[place]  # (B, T, D)
             total = total + weights[:, m, None, None] * found
-    return total
+    if bank.clip_code is None:
+        return total
+    lengths = (codes[..., 0] != PADDING).sum(dim=1)
+    return total + bank.clip_code.offset(clip_codes, lengths, n_frames=codes.shape[1])
 
 
 def decode_route(
-    bank: CodebookBank, codes: Tensor, route: Mapping[str, float]
+    bank: CodebookBank,
+    codes: Tensor,
+    route: Mapping[str, float],
+    clip_codes: Tensor | None = None,
 ) -> Tensor:
     """Mix the reconstructions of one clip: (T, M * L) codes to (T, D).
 
@@ -295,10 +332,12 @@ def decode_route(
     bank : CodebookBank
     codes : (T, M * L) integer Tensor
     route : mapping of M experts to weights
+    clip_codes : (N, C) integer Tensor, optional
     """
     places = torch.tensor([[bank.experts.index(expert) for expert in route]])
     weights = torch.tensor([list(route.values())])
-    return decode_batch(bank, codes.long()[None], places, weights)[0]
+    beside = None if clip_codes is None else clip_codes.long()[None]
+    return decode_batch(bank, codes.long()[None], places, weights, beside)[0]
 
 
 def _check_codes(codes: Tensor, bank: CodebookBank) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import pad
 
+from emoq_plugin.core.batch import PADDING
 from emoq_plugin.core.clip_statistics import (
     STATISTICS,
     checked_lengths,
@@ -21,7 +23,7 @@ from emoq_plugin.core.clip_statistics import (
     count_windows,
     cut_windows,
 )
-from emoq_plugin.core.rvq import PADDING
+from emoq_plugin.core.normalization import Float32Module
 
 
 def entropy_bits(codes: Tensor) -> float:
@@ -42,7 +44,7 @@ def entropy_bits(codes: Tensor) -> float:
     return nats / math.log(2)
 
 
-class ClipCode(nn.Module):
+class ClipCode(Float32Module):
     """Transform coding of clip statistics; everything it holds is a buffer.
 
     Computes in float64, so that a code depends on its own clip alone: neither on the
@@ -88,12 +90,19 @@ class ClipCode(nn.Module):
         self.component_bits = [int(b) for b in component_bits]
         self.window = window
         _check_shapes(self)
-        sizes = [2**b for b in self.component_bits]
-        # Infinite levels are never nearest; they only make the table rectangular.
-        table = self.levels.new_full((len(sizes), max(sizes, default=1)), math.inf)
-        for row, values in zip(table, self.levels.split(sizes)):
-            row[: len(values)] = values
-        self.register_buffer("level_table", table, persistent=False)
+
+    @property
+    def level_table(self) -> Tensor:
+        """The levels of each component as a row, (C, most), filled up with infinity.
+
+        Infinite levels are never nearest. Made from `levels` each time: a checkpoint
+        may have filled them since.
+        """
+        sizes = self.sizes[1:]
+        most = max(sizes, default=1)
+        rows = [pad(v, (0, most - len(v)), value=math.inf)
+                for v in self.levels.split(sizes)]  # fmt: skip
+        return torch.stack(rows) if sizes else self.levels.new_empty((0, most))
 
     @property
     def dimension(self) -> int:
@@ -125,6 +134,23 @@ class ClipCode(nn.Module):
         """Build what `config` and `tensors` describe."""
         return cls(tensors, config["component_bits"], window=config["window"])
 
+    def pooled(self, codes: Tensor) -> Tensor:
+        """Decode what is coded at all, and average it over the windows.
+
+        Parameters
+        ----------
+        codes : (B, N, 1 + C) Tensor
+            From `encode_clips`.
+
+        Returns
+        -------
+        pooled : (B, V) float32 Tensor
+            Only statistics that differ between codes.
+        """
+        real = (codes[..., :1] != PADDING).float()  # (B, N, 1)
+        decoded = self.decode(codes.where(real > 0, 0))[..., self.decoder.any(dim=0)]
+        return (decoded * real).sum(dim=1) / real.sum(dim=1)
+
     def encode(self, statistics: Tensor) -> Tensor:
         """Encode statistics.
 
@@ -148,7 +174,7 @@ class ClipCode(nn.Module):
                 f"{statistics.shape[-1]} statistics a clip, expected {len(self.mean)} "
                 f"(features of {self.dimension} dimensions)"
             )
-        if not statistics.isfinite().all():
+        if not torch.compiler.is_compiling() and not statistics.isfinite().all():
             raise ValueError("the statistics hold NaN or infinity: check the features")
         scaled = (statistics.double() - self.mean.double()) / self.scale.double()
         seen = scaled @ self.encoder.double()  # (..., P)
@@ -168,7 +194,8 @@ class ClipCode(nn.Module):
         ValueError
             For another number of symbols, or one outside its alphabet.
         """
-        self._check(codes)
+        if not torch.compiler.is_compiling():
+            self._check(codes)
         seen = self.token.double()[codes[..., 0]]
         component = torch.arange(len(self.component_bits), device=codes.device)
         values = self.level_table.double()[component, codes[..., 1:]]  # (..., C)
@@ -184,7 +211,8 @@ class ClipCode(nn.Module):
         Raises
         ------
         ValueError
-            For features of another dimension, or lengths that do not fit.
+            For features of another dimension, or lengths that do not fit; for windows
+            where a graph is traced, in which no shape may depend on a length.
         """
         if features.shape[-1] != self.dimension:
             raise ValueError(
@@ -192,6 +220,15 @@ class ClipCode(nn.Module):
                 f"learned for {self.dimension}"
             )
         lengths = checked_lengths(features, lengths)
+        if self.window is None:
+            return self.encode(clip_statistics(features, lengths))[:, None]
+        if torch.compiler.is_compiling():
+            raise ValueError(
+                "a clip code of windows cannot be exported: learn one of whole clips "
+                "(clip_window=None)"
+            )
+        if not len(lengths):
+            return lengths.new_empty((0, 1, len(self.sizes)))
         found = self.encode(
             clip_statistics(*cut_windows(features, lengths, self.window))
         )
@@ -230,7 +267,8 @@ class ClipCode(nn.Module):
         lengths = lengths.to(codes.device)
         count = count_windows(lengths, self.window)
         real = codes[..., 0] != PADDING  # (B, N)
-        if not torch.equal(real.sum(dim=1), count):
+        traced = torch.compiler.is_compiling()
+        if not traced and not torch.equal(real.sum(dim=1), count):
             raise ValueError(
                 f"clip codes have {real.sum(dim=1).tolist()} windows, expected "
                 f"{count.tolist()} for clips of {lengths.tolist()} frames"

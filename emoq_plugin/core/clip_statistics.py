@@ -140,6 +140,8 @@ def checked_lengths(features: Tensor, lengths: Tensor | None) -> Tensor:
     n_clips, n_frames, _ = features.shape
     if lengths is None:
         lengths = torch.full((n_clips,), n_frames, device=features.device)
+    if torch.compiler.is_compiling():
+        return lengths
     lengths = torch.as_tensor(lengths, device=features.device).long()
     if lengths.shape != (n_clips,) or ((lengths < 1) | (lengths > n_frames)).any():
         raise ValueError(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 KINDS = ("corpus", "clip", "level", "speaker")
+OF_THE_CLIP = ("clip", "level")  # the offset is one that a clip code can send
 
 
 class Float32Module(nn.Module):
@@ -27,7 +28,8 @@ class Float32Module(nn.Module):
 class Normalization(Float32Module):
     """Removes an offset of the clip or speaker, then standardises by corpus statistics.
 
-    Decides whether distortion measures emotion, or speaker and loudness.
+    Decides whether distortion measures emotion, or speaker and loudness. What `clip`
+    and `level` remove is lost to a decoder unless a clip code sends it (`sent=True`).
 
     Parameters
     ----------
@@ -109,8 +111,16 @@ class Normalization(Float32Module):
         speaker_mean: Tensor | None = None,
         *,
         mask: Tensor | None = None,
+        sent: bool = False,
     ) -> Tensor:
         """Normalise a clip (T, D) or a batch (B, T, D) to float32, zero where padded.
+
+        Parameters
+        ----------
+        frames, speaker_mean, mask
+            See `offset`.
+        sent : bool, default=False
+            Leave in what a clip code sends: the mean of the clip, or its level.
 
         Raises
         ------
@@ -119,7 +129,9 @@ class Normalization(Float32Module):
             (and its place in the batch): the nearest codeword of NaN would be code 0.
         """
         frames = frames.float()
-        offset = self.offset(frames, speaker_mean, mask=mask)
+        offset = frames.new_zeros(())
+        if not (sent and self.kind in OF_THE_CLIP):
+            offset = self.offset(frames, speaker_mean, mask=mask)
         normalised = (frames - offset - self.mean) / self.scale
         if mask is not None:
             normalised = torch.where(mask[..., None], normalised, 0)
@@ -133,7 +145,8 @@ class Normalization(Float32Module):
     def inverse(self, frames: Tensor) -> Tensor:
         """Return to the scale of the features, without the removed offset.
 
-        The offset is not part of the code stream, so nobody can put it back.
+        The offset is part of the code stream only in a clip code; without one, nobody
+        can put it back.
         """
         return frames * self.scale + self.mean
 

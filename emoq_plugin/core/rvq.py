@@ -28,7 +28,10 @@ class Quantized:
     weights : (B, M) Tensor
         Mixing weights, rows sum to one.
     bits : (B,) float64 Tensor
-        Nominal bits of each clip: codes and route.
+        Nominal bits of each clip: codes, route and clip codes.
+    clip_codes : (B, N, C) int64 Tensor, optional
+        Of the N windows of each clip, `PADDING` where a clip has fewer; None without
+        a clip code.
     """
 
     features: Tensor
@@ -36,6 +39,7 @@ class Quantized:
     route: Tensor
     weights: Tensor
     bits: Tensor
+    clip_codes: Tensor | None = None
 
 
 class ResidualQuantizer(Float32Module):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank, expert_set_of
+from emoq_plugin.core.clip_code import ClipCode
 from emoq_plugin.core.normalization import (
     KINDS,
     Normalization,
@@ -102,6 +103,8 @@ class QuantizerConfig:
 class NormalizedClips:
     """Clips of a feature store after normalisation, in memory where they fit.
 
+    With a clip code, what it leaves of them: the input of frame codes.
+
     Parameters
     ----------
     features : mapping of str to (T, D) float32 array
@@ -109,6 +112,7 @@ class NormalizedClips:
     speaker_means : mapping of str to (D,) Tensor or None
         By utterance.
     memory_bytes : float
+    clip_code : ClipCode, optional
     """
 
     def __init__(
@@ -118,12 +122,15 @@ class NormalizedClips:
         *,
         speaker_means: Callable[[str], Tensor | None],
         memory_bytes: float = 0.0,
+        clip_code: ClipCode | None = None,
     ):
         self.features = features
         self.normalization = normalization
         self.speaker_means = speaker_means
         self.room = memory_bytes
+        self.clip_code = clip_code
         self.kept: dict[str, np.ndarray] = {}
+        self._clip_codes: dict[str, Tensor] = {}  # small, and slow to find
 
     def read(self, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Yield the clips in the order of `names`."""
@@ -133,11 +140,21 @@ class NormalizedClips:
                 continue
             raw = torch.from_numpy(self.features[name])
             with errors_of(f"utterance '{name}'"):
-                frames = self.normalization(raw, self.speaker_means(name)).numpy()
+                frames = self._normalise(name, raw).numpy()
             if frames.nbytes <= self.room:
                 self.room -= frames.nbytes
                 self.kept[name] = frames
             yield name, frames
+
+    def _normalise(self, name: str, raw: Tensor) -> Tensor:
+        mean = self.speaker_means(name)
+        if self.clip_code is None:
+            return self.normalization(raw, mean)
+        whole = self.normalization(raw, mean, sent=True)
+        if name not in self._clip_codes:
+            self._clip_codes[name] = self.clip_code.encode_clips(whole[None])
+        known = self.clip_code.offset(self._clip_codes[name], n_frames=len(whole))
+        return whole - known[0]
 
 
 def speaker_means(
@@ -179,6 +196,7 @@ def learn_bank(
     config: QuantizerConfig,
     means: Callable[[str], Tensor | None],
     normalization: Normalization | None = None,
+    clip_code: ClipCode | None = None,
     card: Mapping[str, Any] | None = None,
     held_out: Collection[str] = (),
     expert_sets: Collection[str] | None = None,
@@ -204,6 +222,8 @@ def learn_bank(
         Utterance to the mean frame of its speaker, or to None.
     normalization : Normalization, optional
         Learned here when absent.
+    clip_code : ClipCode, optional
+        Frame codes are learned on what it leaves.
     card : mapping, optional
         Facts kept in the artifact.
     held_out : collection of str, optional
@@ -250,7 +270,11 @@ def learn_bank(
     # EMA shuffles utterances, so its chunks are others in every pass.
     keep = settings.algorithm == "lloyd" and 4 * counts[kept].sum() * width <= room
     clips = NormalizedClips(
-        features, normalization, speaker_means=means, memory_bytes=0 if keep else room
+        features,
+        normalization,
+        speaker_means=means,
+        memory_bytes=0 if keep else room,
+        clip_code=clip_code,
     )
     source = UtteranceSource(
         clips.read,
@@ -289,6 +313,7 @@ def learn_bank(
         normalization,
         emotions=emotions,
         card={**facts, **(card or {})},
+        clip_code=clip_code,
     )
 
 

@@ -19,20 +19,32 @@ if TYPE_CHECKING:
 PREFIX = "head."
 
 
+# Factor of the decoded clip code, beside pooled features of unit variance.
+CLIP_SCALE = 2.0
+
+
 def head_inputs(
-    bank: CodebookBank, codes: Tensor, route: Tensor, weights: Tensor
+    bank: CodebookBank,
+    codes: Tensor,
+    route: Tensor,
+    weights: Tensor,
+    clip_codes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return what the head sees of a stream.
 
     Returns
     -------
-    pooled : (B, 2 D) Tensor
-        Mean and deviation over time of the reconstruction, in normalised features.
+    pooled : (B, 2 D + V) Tensor
+        Mean and deviation over time of the reconstruction, in normalised features; then
+        the V statistics that a clip code gives.
     routes : (B, E) Tensor
         Weight of each expert.
     """
     mask = codes[..., 0] >= 0
-    pooled = masked_pool(decode_batch(bank, codes, route, weights), mask)
+    decoded = decode_batch(bank, codes, route, weights, clip_codes)
+    pooled = masked_pool(decoded, mask)
+    if bank.clip_code is not None:
+        pooled = torch.cat([pooled, bank.clip_code.pooled(clip_codes)], dim=1)
     routes = pooled.new_zeros((len(codes), len(bank.experts)))
     return pooled, routes.scatter_(1, route, weights)
 
@@ -75,11 +87,14 @@ def fit_head(
         inputs = RoutingInputs(encoding, depth=depth, held_out=posteriors)
         route, weights = system.route(inputs)
         codes = encoding.codes(route, bank.n_levels)
-        found = head_inputs(bank, codes, route, weights)
+        found = head_inputs(bank, codes, route, weights, encoding.clip_codes)
         pooled.append(found[0])
         routes.append(found[1])
+    table = torch.cat(pooled).numpy()
+    emphasis = np.ones(table.shape[1])
+    emphasis[2 * bank.dimension :] = CLIP_SCALE
     head = PooledClassifier()
-    head.fit(torch.cat(pooled).numpy(), clips.targets, routes=torch.cat(routes).numpy())
+    head.fit(table, clips.targets, torch.cat(routes).numpy(), emphasis=emphasis)
     return {
         PREFIX + name: torch.from_numpy(value).float()
         for name, value in head.parameters().items()
@@ -105,7 +120,11 @@ def _batches(clips: "TrainingClips", bank: CodebookBank) -> Iterator:
 
 
 def posteriors(
-    bank: CodebookBank, codes: Tensor, route: Tensor, weights: Tensor
+    bank: CodebookBank,
+    codes: Tensor,
+    route: Tensor,
+    weights: Tensor,
+    clip_codes: Tensor | None = None,
 ) -> Tensor:
     """Return class posteriors of a stream, (B, C).
 
@@ -120,7 +139,7 @@ def posteriors(
             "this quantizer has no emotion head: it was learned without labels, or by "
             "a recipe, whose scores stand in RESULTS.md"
         )
-    pooled, routes = head_inputs(bank, codes, route, weights)
+    pooled, routes = head_inputs(bank, codes, route, weights, clip_codes)
     mean, scale, weight, bias = (
         learned[PREFIX + name] for name in ("mean", "scale", "weight", "bias")
     )

@@ -1,6 +1,6 @@
 """From training clips to a complete bank: codebooks of all experts, and all routers."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.clip_code import ClipCode
+from emoq_plugin.core.clip_statistics import (
+    clip_statistics,
+    count_windows,
+    cut_windows,
+    window_frames,
+)
 from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.files import errors_of
+from emoq_plugin.learning.clip_code import ClipCodeSettings, fit_clip_code
 from emoq_plugin.learning.fit_bank import (
     NormalizedClips,
     QuantizerConfig,
@@ -90,6 +99,7 @@ class TrainingClips:
         *,
         work_dir: Path | None = None,
         without: Collection[str] = (),
+        clip_code: ClipCode | None = None,
         expert_sets: Sequence[str] | None = None,
     ) -> CodebookBank:
         """Learn the codebooks of a bank.
@@ -102,6 +112,8 @@ class TrainingClips:
             For the checkpoint and the log.
         without : collection of str, optional
             Speakers whose clips are left out.
+        clip_code : ClipCode, optional
+            From `learn_clip_code`; frame codes are learned on what it leaves.
         expert_sets : sequence of str, optional
             Of the configuration; all when None.
         """
@@ -119,11 +131,64 @@ class TrainingClips:
             config=self.config,
             means=self.means,
             normalization=self.normalization,
+            clip_code=clip_code,
             card={**self.card, **split},
             held_out=self.of(without),
             expert_sets=expert_sets,
             work_dir=work_dir,
             device=self.device,
+        )
+
+    def learn_clip_code(
+        self,
+        n_bits: int,
+        *,
+        window: float | None = None,
+        aware: bool = True,
+        settings: ClipCodeSettings | None = None,
+        without: Collection[str] = (),
+    ) -> ClipCode:
+        """Learn a clip code of the normalised training clips.
+
+        Parameters
+        ----------
+        n_bits : int
+            Of a clip, or of a window.
+        window : float, optional
+            Seconds; one code a clip when None.
+        aware : bool, default=True
+            Learn from the class shares which directions say most of emotion.
+        settings : ClipCodeSettings, optional
+        without : collection of str, optional
+            Speakers whose clips are left out.
+
+        Raises
+        ------
+        ValueError
+            See `learning.clip_code.fit_clip_code` and `clip_statistics.window_frames`.
+        """
+        settings = settings or ClipCodeSettings()
+        frames = None if window is None else window_frames(window, self.frame_rate_hz)
+        left_out = self.of(without)
+        rows = [n for n, u in enumerate(self.utterances) if u not in left_out]
+        lengths = torch.tensor([self.lengths[self.utterances[n]] for n in rows])
+        step = -(-int(count_windows(lengths, frames).sum()) // settings.max_clips)
+        statistics, shares = [], []
+        for n in rows[::step]:  # no more are held than are learned from
+            name = self.utterances[n]
+            with errors_of(f"utterance '{name}'"):
+                # A copy: a clip of a temporary file is mapped, not read.
+                raw = torch.from_numpy(np.array(self.features[name]))
+                clip = self.normalization(raw, self.means(name), sent=True)
+            found = clip_statistics(*cut_windows(clip[None], None, frames))
+            statistics.append(found)
+            shares.append(np.repeat(self.targets[n : n + 1], len(found), axis=0))
+        return fit_clip_code(
+            torch.cat(statistics),
+            np.concatenate(shares) if aware else None,
+            n_bits=n_bits,
+            window=frames,
+            settings=settings,
         )
 
     def fit_routers(
@@ -137,6 +202,8 @@ class TrainingClips:
         seen = [u for u in self.utterances if u not in left_out]
         training = self._training(seen)
         training.bank, training.expert_set, training.depth = bank, expert_set, depth
+        if bank.clip_code is not None:
+            training.read_left = self._reader(seen, bank.clip_code)
         return fit_routers(training, shared=False)[0]
 
     def fit_shared_routers(self) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
@@ -156,14 +223,8 @@ class TrainingClips:
 
     def _training(self, utterances: Sequence[str]) -> RouterTraining:
         row = {u: n for n, u in enumerate(self.utterances)}
-        clips = NormalizedClips(
-            self.features,
-            self.normalization,
-            speaker_means=self.means,
-            memory_bytes=self.config.memory_mb * 2**20,
-        )
         return RouterTraining(
-            lambda: (torch.from_numpy(f) for _, f in clips.read(utterances)),
+            self._reader(utterances),
             self.targets[[row[u] for u in utterances]],
             [self.speaker[u] for u in utterances],
             n_frames=sum(self.lengths[u] for u in utterances),
@@ -174,6 +235,18 @@ class TrainingClips:
                 )
             },
         )
+
+    def _reader(
+        self, utterances: Sequence[str], clip_code: ClipCode | None = None
+    ) -> Callable[[], Iterator[Tensor]]:
+        clips = NormalizedClips(
+            self.features,
+            self.normalization,
+            speaker_means=self.means,
+            memory_bytes=self.config.memory_mb * 2**20,
+            clip_code=clip_code,
+        )
+        return lambda: (torch.from_numpy(f) for _, f in clips.read(utterances))
 
 
 def one_expert_a_class(bank: CodebookBank) -> str | None:

@@ -35,7 +35,12 @@ class PooledClassifier:
         self.route_scale = route_scale
 
     def fit(
-        self, pooled: np.ndarray, targets: np.ndarray, routes: np.ndarray | None = None
+        self,
+        pooled: np.ndarray,
+        targets: np.ndarray,
+        routes: np.ndarray | None = None,
+        *,
+        emphasis: np.ndarray | float = 1.0,
     ) -> "PooledClassifier":
         """Learn.
 
@@ -46,6 +51,8 @@ class PooledClassifier:
             Class shares, rows sum to one.
         routes : (N, E) array, optional
             Weights of the experts that encoded each clip, a part of its stream.
+        emphasis : (F,) array or float, default=1.0
+            Deviation of the pooled features after they are standardised.
 
         Raises
         ------
@@ -60,6 +67,7 @@ class PooledClassifier:
         clip, label = np.nonzero(targets)
         weight = targets[clip, label] / mass[label] * len(pooled) / len(mass)
         self.scaler_ = StandardScaler().fit(pooled)
+        self.scaler_.scale_ /= emphasis
         self.model_ = LogisticRegression(C=self.C, max_iter=self.max_iter)
         self.model_.fit(self._inputs(pooled, routes)[clip], label, weight)
         return self

@@ -12,6 +12,7 @@ from emoq_plugin.core.artifact import Artifact
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch import PADDING, as_batch
 from emoq_plugin.core.batch_encoding import batch_encoding, decode_batch
+from emoq_plugin.core.clip_statistics import count_windows
 from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.devices import exact_float32
 from emoq_plugin.files import check_types
@@ -27,7 +28,8 @@ class RoutedQuantizer(Artifact, nn.Module):
     ----------
     bank : CodebookBank
     system : str
-        ``balanced`` or ``<expert set>-<router>``.
+        ``balanced`` or ``<expert set>-<router>``, with ``+clip<bits>`` where the bank
+        has a clip code.
     depth : int, default=1
         Levels that the router looks at, of those that the bank has.
     n_levels : int, optional
@@ -56,6 +58,11 @@ class RoutedQuantizer(Artifact, nn.Module):
                 "or names of clips: choose another router"
             )
         experts = self.system.experts(bank)
+        if not experts:
+            raise ValueError(
+                f"system '{system}' has no frame codes to encode with: take "
+                f"'balanced+{system}', and leave its frame codes away"
+            )
         self.bank = bank.subset(experts)
         self.depth = min(depth, bank.n_levels)
         self.n_levels = bank.n_levels if n_levels is None else n_levels
@@ -108,21 +115,27 @@ class RoutedQuantizer(Artifact, nn.Module):
         route, weights = self.system.route(inputs)
         codes = clips.codes(route, levels)
         frame_bits = sum(map(math.log2, self.bank.sizes[:levels])) * route.shape[1]
-        side_bits = self.system.side_bits(self.bank)
+        bits = clips.lengths.double() * frame_bits + self.system.side_bits(self.bank)
+        code, beside = self.bank.clip_code, clips.clip_codes
+        if code is not None:
+            bits = bits + (count_windows(clips.lengths, code.window) - 1) * code.bits
         return Quantized(
-            features=back(self.decode(codes, route, weights)),
+            features=back(self.decode(codes, route, weights, beside)),
             codes=back(codes),
             route=back(route),
             weights=back(weights),
-            bits=back(clips.lengths.double() * frame_bits + side_bits),
+            bits=back(bits),
+            clip_codes=None if beside is None else back(beside),
         )
 
     def encode(self, x: Any, lengths: Any = None, **options: Any) -> Any:
         """Return the codes of `forward`."""
         return self(x, lengths, **options).codes
 
-    def decode(self, codes: Any, route: Any, weights: Any = None) -> Any:
-        """Decode a batch of codes with its routes.
+    def decode(
+        self, codes: Any, route: Any, weights: Any = None, clip_codes: Any = None
+    ) -> Any:
+        """Decode a batch of codes with its routes and clip codes.
 
         Parameters
         ----------
@@ -130,6 +143,8 @@ class RoutedQuantizer(Artifact, nn.Module):
         route : (B, M) int64 Tensor or array
         weights : (B, M) Tensor or array, optional
             Needed where experts are mixed.
+        clip_codes : (B, N, C) int64 Tensor or array, optional
+            Needed where the quantizer has a clip code.
 
         Returns
         -------
@@ -139,10 +154,11 @@ class RoutedQuantizer(Artifact, nn.Module):
         Raises
         ------
         ValueError
-            For a code outside its codebook, or a mixture without weights.
+            For a code outside its codebook, a mixture without weights, or clip codes
+            that are missing or do not fit the clips.
         """
         if isinstance(codes, np.ndarray):
-            parts = (codes, route, weights)
+            parts = (codes, route, weights, clip_codes)
             stream = (None if v is None else torch.as_tensor(v) for v in parts)
             return self.decode(*stream).numpy()
         if weights is None:
@@ -151,15 +167,15 @@ class RoutedQuantizer(Artifact, nn.Module):
                     f"routes mix {route.shape[1]} experts: give their weights too"
                 )
             weights = torch.ones(route.shape, device=codes.device)
-        mixed = decode_batch(self.bank, codes, route, weights)
+        mixed = decode_batch(self.bank, codes, route, weights, clip_codes)
         features = self.bank.normalization.inverse(mixed)
         return torch.where((codes[..., :1] != PADDING), features, 0)
 
     def predict_proba(self, features: Any, lengths: Any = None) -> np.ndarray:
         """Return class posteriors (B, C) of clips by what their units keep.
 
-        The head is a logistic regression on mean and deviation of the reconstruction
-        and on the route, see `routing.head`.
+        The head is a logistic regression on mean and deviation of the reconstruction,
+        on the route and on what the clip code decodes to, see `routing.head`.
 
         Raises
         ------
@@ -168,7 +184,8 @@ class RoutedQuantizer(Artifact, nn.Module):
         """
         x, lengths, _ = as_batch(features, lengths)
         found = self(x, lengths)
-        return posteriors(self.bank, found.codes, found.route, found.weights).numpy()
+        stream = (found.codes, found.route, found.weights, found.clip_codes)
+        return posteriors(self.bank, *stream).numpy()
 
     def predict(self, features: Any, lengths: Any = None) -> list[str]:
         """Return the most likely class of each clip; see `predict_proba`."""
@@ -204,7 +221,7 @@ class RoutedQuantizer(Artifact, nn.Module):
 
     @property
     def bits(self) -> tuple[float, float]:
-        """Bits of a frame and, for its route, of a clip."""
+        """Bits of a frame and, for its route and one clip code, of a clip."""
         sizes = self.bank.sizes[: self.n_levels]
         frame_bits = sum(map(math.log2, sizes)) * self.system.n_streams
         return frame_bits, self.system.side_bits(self.bank)
@@ -212,11 +229,15 @@ class RoutedQuantizer(Artifact, nn.Module):
     def __repr__(self) -> str:
         sizes = self.bank.sizes[: self.n_levels]
         frame_bits, side_bits = self.bits
+        code, clip_code = self.bank.clip_code, ""
+        if code is not None:
+            every = "clip" if code.window is None else f"{code.window} frames"
+            clip_code = f"; clip code of {code.bits:g} bits every {every}"
         names = ", ".join(map(member, self.bank.experts))
         return (
             f"RoutedQuantizer({self.system.name}: experts {names}; codewords "
             f"{' '.join(map(str, sizes))}; norm {self.bank.normalization.kind}; "
-            f"{frame_bits:g} bits a frame, {side_bits:.3g} a clip)"
+            f"{frame_bits:g} bits a frame, {side_bits:.3g} a clip{clip_code})"
         )
 
     def units(self, audio: Any, *, device: str = "cpu", **options: Any) -> Any:

@@ -1,7 +1,8 @@
-"""What a system is: the codes of an expert set, its router, a route sent beside."""
+"""What a system is: an expert set, its router, a clip code, a route sent beside."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,10 +14,10 @@ CONTINUOUS = "continuous"  # features that nobody quantized: the upper bound
 SPECIFIC = "specific"
 CAPACITY = "capacity"
 BIASED = "biased"
-WITH_ROUTE_OF = "+"
+WITH = "+"
+CLIP = "clip"  # before the bits of a clip code
 EMOQ = f"{SPECIFIC}-distortion"
 CAPACITY_CONTROL = f"{CAPACITY}-distortion"
-CLIP = "clip"  # clip codes of so many bits: clip32, balanced+clip32
 # Kinds of systems that stand beside each other at a rate.
 EMOQ_ROLE, TWO_SCALE, CONTROL = "emoq", "two_scale", "control"
 ROLES = {
@@ -26,7 +27,8 @@ ROLES = {
     CAPACITY: "capacity control",
 }
 # Expert sets in the order of tables.
-_ORDER = (CONTINUOUS, BALANCED, SPECIFIC, BIASED, CAPACITY)
+_ORDER = (CONTINUOUS, CLIP, BALANCED, SPECIFIC, BIASED, CAPACITY)
+_CLIP = re.compile(rf"{CLIP}\d+")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class System:
         `balanced`, `specific`, `biased95`, `capacity`, ...
     router_name : str, optional
         None for a single expert.
+    clip_bits : int, optional
+        Of the clip code (of a window), which frame codes are on top of. Without an
+        expert set the clip code is alone.
     beside : System, optional
         In ``<a>+<b>``, b: the control that has the codes of a and the route of b sent
         beside them. What b has above it is in its codes, not in its route.
@@ -51,15 +56,21 @@ class System:
     'balanced'
     >>> System.parse("balanced+specific-soft").beside.name
     'specific-soft'
+    >>> System.parse("specific-calibrated+clip32").clip_bits
+    32
     """
 
     expert_set: str
     router_name: str | None = None
+    clip_bits: int | None = None
     beside: "System | None" = None
 
     @classmethod
     def parse(cls, name: str, *, known: bool = True) -> "System":
-        """Read ``balanced``, ``<expert set>-<router>``, or two of them with ``+``.
+        """Read ``balanced`` or ``<expert set>-<router>``, and what is added with ``+``.
+
+        That is ``clip<bits>``, which may also be alone, then a system whose route is
+        sent beside.
 
         Parameters
         ----------
@@ -72,24 +83,40 @@ class System:
         ValueError
             For another form or an unknown router.
         """
-        codes, plus, beside = name.partition(WITH_ROUTE_OF)
+        codes, *added = name.split(WITH)
         expert_set, dash, router = codes.partition("-")
-        if not expert_set:
+        clip_bits = None
+        if not added and _CLIP.fullmatch(codes):
+            expert_set, added = "", [codes]
+        elif not expert_set or codes.startswith(CLIP):
             raise ValueError(
-                f"system '{name}', expected balanced or <expert set>-<router>"
+                f"system '{name}', expected balanced or <expert set>-<router>, each "
+                "with +clip<bits> or not, or clip<bits>, for example 'balanced+clip32'"
             )
+        if added and added[0].startswith(CLIP):
+            clip_bits = _bits_of(added.pop(0), name)
         if dash and known:
             get_router(router)
-        after = cls.parse(beside, known=known) if plus else None
-        return cls(expert_set, router if dash else None, after)
+        after = cls.parse(WITH.join(added), known=known) if added else None
+        if after and after.clip_bits:
+            raise ValueError(
+                f"system '{name}': only a route is sent beside, expected the clip code "
+                f"before it: '{codes}+{CLIP}{after.clip_bits}+...'"
+            )
+        return cls(expert_set, router if dash else None, clip_bits, after)
 
     @property
     def name(self) -> str:
         """The system as it is written in options and directory names."""
-        name = self.expert_set
-        if self.router_name is not None:
-            name += f"-{self.router_name}"
-        return name + (f"{WITH_ROUTE_OF}{self.beside.name}" if self.beside else "")
+        parts = [self._codes] * bool(self.expert_set)
+        if self.clip_bits is not None:
+            parts.append(f"{CLIP}{self.clip_bits}")
+        return WITH.join([*parts, self.beside.name] if self.beside else parts)
+
+    @property
+    def _codes(self) -> str:
+        router = self.router_name
+        return self.expert_set + ("" if router is None else f"-{router}")
 
     @property
     def router(self) -> Router | None:
@@ -104,21 +131,23 @@ class System:
         --------
         >>> for name in ("continuous", "specific-oracle", "biased95-soft",
         ...              "capacity-distortion", "balanced+specific-distortion",
-        ...              "balanced+clip32"):
+        ...              "clip32", "balanced+clip32"):
         ...     print(System.parse(name).title)
         continuous features
         specific, oracle route (control)
         biased 95 %, soft mixture
         capacity control, distortion router
         balanced RVQ + route of Emo-Q, distortion router (control)
+        clip code of 32 bits
         balanced RVQ + clip code of 32 bits
         """
         if self.beside:
-            codes = System(self.expert_set, self.router_name)
-            if self.role == TWO_SCALE:
-                bits = self.beside.expert_set.removeprefix(CLIP)
-                return f"{codes.title} + clip code of {bits} bits"
+            codes = replace(self, beside=None)
             return f"{codes.title} + route of {self.beside.title} (control)"
+        if self.clip_bits is not None:
+            beside = f"clip code of {self.clip_bits} bits"
+            codes = replace(self, clip_bits=None)
+            return f"{codes.title} + {beside}" if self.expert_set else beside
         if self.router_name is None:
             titles = {CONTINUOUS: "continuous features", BALANCED: "balanced RVQ"}
             return titles.get(self.expert_set, self.expert_set)
@@ -158,8 +187,9 @@ class System:
         if self.needs_labels:
             return CONTROL
         if self.beside:
-            clip = self.beside.expert_set.startswith(CLIP)
-            return TWO_SCALE if clip and self.expert_set != CAPACITY else CONTROL
+            return CONTROL
+        if self.clip_bits is not None:
+            return CONTROL if self.expert_set == CAPACITY else TWO_SCALE
         if self.expert_set == CAPACITY or self.router_name is None:
             return self.expert_set
         return EMOQ_ROLE
@@ -173,12 +203,16 @@ class System:
     @property
     def order(self) -> tuple:
         """Key for sorting: results before controls, expert sets as in all tables."""
-        places = [n for n, s in enumerate(_ORDER) if self.expert_set.startswith(s)]
-        return (self.is_control, min(places, default=len(_ORDER)), self.name)
+        codes = self.expert_set or CLIP
+        places = [n for n, s in enumerate(_ORDER) if codes.startswith(s)]
+        place = min(places, default=len(_ORDER))
+        return (self.is_control, place, self._codes, self.clip_bits or 0, self.name)
 
     @property
     def n_streams(self) -> int:
-        """Experts whose codes are sent."""
+        """Experts whose codes are sent; none by a clip code alone."""
+        if not self.expert_set:
+            return 0
         return 1 if self.router is None else self.router.n_streams
 
     def experts(self, bank: CodebookBank) -> list[str]:
@@ -187,8 +221,12 @@ class System:
         Raises
         ------
         ValueError
-            If the bank lacks the expert set, or a set of several has no router.
+            If the bank lacks the expert set, a set of several has no router, or the
+            bank's clip code is another than the system's.
         """
+        self._check_clip_code(bank)
+        if not self.expert_set:
+            return []
         members = bank.expert_set(self.expert_set)
         if self.router is None:
             if len(members) > 1:
@@ -204,12 +242,24 @@ class System:
             )
         return self.router.experts(bank, self.expert_set)
 
+    def _check_clip_code(self, bank: CodebookBank) -> None:
+        found = None if bank.clip_code is None else round(bank.clip_code.bits)
+        if found == self.clip_bits:
+            return
+        added = "" if found is None else f"{WITH}{CLIP}{found}"
+        has = f"a clip code of {found} bits" if found else "no clip code"
+        codes = self._codes or BALANCED
+        raise ValueError(
+            f"system '{self.name}', but the bank has {has}, which its frame codes were "
+            f"learned with: name system '{codes}{added}'"
+        )
+
     def side_bits(self, bank: CodebookBank) -> float:
-        """Bits of side information for one clip: its route."""
-        own = 0.0
+        """Bits of side information for one clip: its route and one clip code."""
+        bits = float(self.clip_bits or 0)
         if self.router is not None:
-            own = self.router.side_bits(len(bank.expert_set(self.expert_set)))
-        return own + (self.beside.side_bits(bank) if self.beside else 0.0)
+            bits += self.router.side_bits(len(bank.expert_set(self.expert_set)))
+        return bits + (self.beside.side_bits(bank) if self.beside else 0.0)
 
     def route(self, inputs: RoutingInputs) -> tuple[Tensor, Tensor]:
         """Choose the expert(s) of each clip.
@@ -230,6 +280,15 @@ class System:
             return route, torch.ones(route.shape, device=route.device)
         chosen, weights = self.router.choose(inputs, experts)
         return places[chosen], weights
+
+
+def _bits_of(part: str, system: str) -> int:
+    if not _CLIP.fullmatch(part) or int(part.removeprefix(CLIP)) < 1:
+        raise ValueError(
+            f"system '{system}': clip code '{part}', expected {CLIP}<bits> with at "
+            f"least 1 bit, for example '{CLIP}32'"
+        )
+    return int(part.removeprefix(CLIP))
 
 
 def parse_systems(names: Iterable[str]) -> list[System]:
@@ -261,7 +320,7 @@ def expert_sets_of(systems: Iterable[System]) -> list[str]:
     """
     needed: list[str] = []
     for system in systems:
-        needed.append(system.expert_set)
+        needed += [system.expert_set] * bool(system.expert_set)
         if system.router is not None:
             needed += [*system.router.also, *[SPECIFIC] * system.router.learns]
     return list(dict.fromkeys(needed))

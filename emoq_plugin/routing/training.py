@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.batch_encoding import batch_encoding
-from emoq_plugin.core.normalization import Normalization
+from emoq_plugin.core.batch_encoding import batch_encoding, masked_pool
 from emoq_plugin.routing.base import places_of_classes, routers
 
 
@@ -45,6 +44,8 @@ class RouterTraining:
     n_frames : int
         Of all clips together.
     frame_rate_hz : float
+    read_left : callable, optional
+        As `read`, what the clip code of the bank leaves of them; `read` without one.
     bank : CodebookBank, optional
         Whose codes routers may ask for; routers that are `shared` are fitted without.
     expert_set : str
@@ -60,6 +61,7 @@ class RouterTraining:
     speakers: Sequence[str]
     n_frames: int
     frame_rate_hz: float
+    read_left: Callable[[], Iterable[Tensor]] | None = None
     bank: CodebookBank | None = None
     expert_set: str = "specific"
     depth: int = 1
@@ -73,20 +75,24 @@ class RouterTraining:
         """Distortion of each clip by the expert of each class, (N, C)."""
         return self._of_bank[1]
 
+    def _clips(self) -> Iterable[tuple[Tensor, Tensor]]:
+        if self.read_left is None:
+            return ((frames, frames) for frames in self.read())
+        return zip(self.read(), self.read_left(), strict=True)
+
     @cached_property
     def _of_bank(self) -> tuple[Tensor, Tensor]:
-        # The clips are normalised already.
-        plain = torch.zeros(self.bank.dimension), torch.ones(self.bank.dimension)
-        bank = self.bank.with_normalization(Normalization("corpus", *plain))
+        bank = self.bank.of_what_is_left()
         experts = bank.expert_set(self.expert_set)
         places = [
             bank.experts.index(experts[p])
             for p in places_of_classes(experts, bank.emotions)
         ]
         pooled, distortions = [], []
-        for frames in self.read():
-            clip = batch_encoding(bank, frames[None])
-            pooled.append(clip.pooled())
+        for frames, left in self._clips():
+            every = torch.ones(1, len(frames), dtype=torch.bool)
+            pooled.append(masked_pool(frames[None], every))
+            clip = batch_encoding(bank, left[None])
             distortions.append(clip.distortion(places, self.depth))
         return torch.cat(pooled), torch.cat(distortions)
 
