@@ -17,6 +17,7 @@ from emoq_plugin.files import atomic_write, read_json, write_json
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+POSITIVE = ("normalization.scale", "clip_code.scale")
 
 
 def fingerprint_of_tensors(
@@ -140,10 +141,7 @@ def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} is {tensor.dtype}, expected float32")
         if not tensor.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
-        if (
-            name in ("normalization.scale", "clip_code.scale")
-            and not (tensor > 0).all()
-        ):
+        if name in POSITIVE and not (tensor > 0).all():
             raise ValueError(f"{name} is not positive")
 
 
@@ -228,9 +226,9 @@ def describe(config: dict[str, Any]) -> str:
         f"| codebooks sha256 | `{config['codebooks_sha256']}` |",
     ]
     if "clip_code" in config:
-        window = config["clip_code"]["window"]
-        every = f"{window} frames" if window else "clip"
-        lines.append(f"| clip code | one for each {every} |")
+        bits, window = (config["clip_code"][key] for key in ("bits", "window"))
+        every = "clip" if window is None else f"{window} frames"
+        lines.append(f"| clip code | {bits:g} bits every {every} |")
     if feature:
         lines.append(
             f"| features | {feature['encoder']}, {feature['dimension']} dimensions, "

@@ -23,7 +23,7 @@ CONFIG_TYPES = {
     "clip_code": dict[str, Any],
 }
 CLIP_CODE = "clip_code."  # before the names of its tensors
-CLIP_CODE_TYPES = {"component_bits": list[int], "window": int | None}
+CLIP_CODE_TYPES = {"component_bits": list[int], "window": int | None, "bits": float}
 
 
 class CodebookBank(Artifact, Float32Module):
@@ -245,7 +245,8 @@ class CodebookBank(Artifact, Float32Module):
             "card": self.card,
         }
         if self.clip_code is not None:
-            config["clip_code"] = self.clip_code.config()
+            code = self.clip_code
+            config["clip_code"] = code.config() | {"bits": code.bits}
         return config
 
     def tensors(self) -> dict[str, Tensor]:

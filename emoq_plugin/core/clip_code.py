@@ -221,7 +221,7 @@ class ClipCode(Float32Module):
             )
         lengths = checked_lengths(features, lengths)
         if self.window is None:
-            return self.encode(clip_statistics(features, lengths))[:, None]
+            return self.encode(self._statistics(features, lengths))[:, None]
         if torch.compiler.is_compiling():
             raise ValueError(
                 "a clip code of windows cannot be exported: learn one of whole clips "
@@ -229,14 +229,18 @@ class ClipCode(Float32Module):
             )
         if not len(lengths):
             return lengths.new_empty((0, 1, len(self.sizes)))
-        found = self.encode(
-            clip_statistics(*cut_windows(features, lengths, self.window))
-        )
+        windows = cut_windows(features, lengths, self.window)
+        found = self.encode(self._statistics(*windows))
         count = count_windows(lengths, self.window)
         codes = found.new_full((len(count), int(count.max()), found.shape[1]), PADDING)
         window = torch.arange(codes.shape[1], device=codes.device)
         codes[window < count[:, None]] = found
         return codes
+
+    def _statistics(self, features: Tensor, lengths: Tensor) -> Tensor:
+        traced = torch.compiler.is_compiling()  # no branch may depend on a value
+        means_alone = not traced and not self.encoder[self.dimension :].any()
+        return clip_statistics(features, lengths, means_alone=means_alone)
 
     def offset(
         self, codes: Tensor, lengths: Tensor | None = None, *, n_frames: int

@@ -73,12 +73,13 @@ class Asr2Units:
         Raises
         ------
         ValueError
-            For a soft route, several levels in a single stream, or more joint ids than
-            characters.
+            For a clip code, a soft route, several levels in a single stream, or more
+            joint ids than characters.
         """
         if stream not in STREAMS:
             raise ValueError(f"stream '{stream}', expected one of {STREAMS}")
         system, levels = quantizer.system, quantizer.n_levels
+        system.check_frame_codes_alone("a text of units")
         if system.n_streams > 1:
             raise ValueError(
                 f"system '{system.name}' mixes two experts, asr2 reads one: choose "

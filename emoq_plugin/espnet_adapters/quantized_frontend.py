@@ -105,8 +105,9 @@ class QuantizedFrontend(AbsFrontend):
     Raises
     ------
     ValueError
-        For an unknown upstream or output, or an upstream of another layer, or whose
-        frames have another dimension, than the quantizer's features.
+        For an unknown upstream or output, a clip code with ``embedding``, or an
+        upstream of another layer, or whose frames have another dimension, than the
+        quantizer's features.
     """
 
     upstreams: ClassVar[ClassChoices]
@@ -139,6 +140,7 @@ class QuantizedFrontend(AbsFrontend):
         n_levels = self.quantizer.routed.n_levels if n_levels is None else n_levels
         self.embedding: UnitsFrontend | None = None
         if output == "embedding":
+            self.quantizer.routed.system.check_frame_codes_alone("'output: embedding'")
             conf = {**(units_conf or {}), "n_levels": n_levels}
             levels = quantizer["saved"].get("levels_sha256")
             self.embedding = UnitsFrontend.of_bank(bank, levels_sha256=levels, **conf)

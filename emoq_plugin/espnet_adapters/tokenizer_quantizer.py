@@ -31,7 +31,8 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
     Raises
     ------
     ValueError
-        For a soft router, which sends two streams, or a temperature not above zero.
+        For a soft router, which sends two streams, a clip code, or a temperature not
+        above zero.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}, expected above 0")
         self.quantizer = PortableQuantizer(quantizer)
+        self.quantizer.routed.system.check_frame_codes_alone("a tokenizer")
         if self.quantizer.routed.system.n_streams > 1:
             raise ValueError("a soft route sends two streams, a tokenizer has one")
         known = self.quantizer.routed.bank.n_levels

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.files import atomic_write
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
@@ -14,35 +15,47 @@ OPSET = 18
 
 
 class _Encode(nn.Module):
-    """(T, D) features of a clip to codes (T, M * L), route (M,) and weights (M,)."""
+    """(T, D) features of a clip to its stream, see `export_onnx`."""
 
     def __init__(self, quantizer: RoutedQuantizer):
         super().__init__()
         self.quantizer = quantizer
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found = self.quantizer(features[None])
-        return found.codes[0], found.route[0], found.weights[0]
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        return _stream(self.quantizer(features[None]))
 
 
 class _Decode(nn.Module):
-    """Codes (T, M * L), route (M,) and weights (M,) to (T, D) features."""
+    """The stream of a clip to (T, D) features."""
 
     def __init__(self, quantizer: RoutedQuantizer):
         super().__init__()
         self.quantizer = quantizer
 
-    def forward(self, codes: Tensor, route: Tensor, weights: Tensor) -> Tensor:
-        return self.quantizer.decode(codes[None], route[None], weights[None])[0]
+    def forward(
+        self,
+        codes: Tensor,
+        route: Tensor,
+        weights: Tensor,
+        clip_codes: Tensor | None = None,
+    ) -> Tensor:
+        beside = None if clip_codes is None else clip_codes[None]
+        stream = (codes[None], route[None], weights[None], beside)
+        return self.quantizer.decode(*stream)[0]
+
+
+def _stream(found: Quantized) -> tuple[Tensor, ...]:
+    parts = (found.codes, found.route, found.weights, found.clip_codes)
+    return tuple(part[0] for part in parts if part is not None)
 
 
 def export_onnx(quantizer: RoutedQuantizer, directory: str | Path) -> list[Path]:
     """Write `encode.onnx` and `decode.onnx`.
 
     ``encode``: features (T, D) float32 -> codes (T, M * L) int64, route (M,) int64, the
-    places of the experts in the quantizer's list, and their weights (M,) float32.
-    ``decode``: codes, route, weights -> features (T, D). M is 1 unless experts are
-    mixed.
+    places of the experts in the quantizer's list, and their weights (M,) float32; from
+    a quantizer with a clip code also clip_codes (1, C) int64. ``decode``: all of these
+    -> features (T, D). M is 1 unless experts are mixed.
 
     Parameters
     ----------
@@ -56,8 +69,8 @@ def export_onnx(quantizer: RoutedQuantizer, directory: str | Path) -> list[Path]
     Raises
     ------
     ValueError
-        For a normalisation whose input is more than the features of a clip, or when a
-        package is missing.
+        For a normalisation whose input is more than the features of a clip, a clip code
+        of windows, or when a package is missing.
     """
     try:
         import onnx  # noqa: F401
@@ -68,12 +81,17 @@ def export_onnx(quantizer: RoutedQuantizer, directory: str | Path) -> list[Path]
         ) from error
     if quantizer.bank.normalization.kind == "speaker":
         raise ValueError("a quantizer that needs the speaker's mean has no ONNX form")
+    clip_code = quantizer.bank.clip_code
+    if clip_code is not None and clip_code.window is not None:
+        raise ValueError(
+            "a clip code of windows has no ONNX form: learn one of whole clips "
+            "(clip_window=None)"
+        )
     quantizer = quantizer.cpu().eval()
     features = torch.randn(50, quantizer.bank.dimension)
     with torch.no_grad():
-        found = quantizer(features[None])
-    stream = (found.codes[0], found.route[0], found.weights[0])
-    names = ["codes", "route", "weights"]
+        stream = _stream(quantizer(features[None]))
+    names = ["codes", "route", "weights", "clip_codes"][: len(stream)]
     directory = Path(directory)
     return [
         _export(

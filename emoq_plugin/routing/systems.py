@@ -254,6 +254,26 @@ class System:
             f"learned with: name system '{codes}{added}'"
         )
 
+    def check_frame_codes_alone(self, place: str) -> None:
+        """Refuse a clip code where only frame codes go.
+
+        Parameters
+        ----------
+        place : str
+            For the message: what has no room for it.
+
+        Raises
+        ------
+        ValueError
+            If the system has a clip code.
+        """
+        if self.clip_bits is not None:
+            raise ValueError(
+                f"system '{self.name}' sends clip codes, without which its frame codes "
+                f"mean little, and {place} has no room for them: take a quantizer that "
+                "was learned without clip_bits"
+            )
+
     def side_bits(self, bank: CodebookBank) -> float:
         """Bits of side information for one clip: its route and one clip code."""
         bits = float(self.clip_bits or 0)

@@ -220,6 +220,7 @@ class SpeechToUnits:
         found = self.quantizer(frames[None], speaker_mean=mean)
         experts = self.quantizer.bank.experts
         names = [experts[e] for e in found.route[0].tolist()]
+        code, clip_codes = self.quantizer.bank.clip_code, found.clip_codes
         return Units(
             codes=found.codes[0].cpu().numpy(),
             route=dict(zip(names, found.weights[0].tolist())),
@@ -228,6 +229,8 @@ class SpeechToUnits:
             seconds=n_samples / self.encoder.sample_rate,
             bits=float(found.bits[0]),
             frame_rate_hz=self.encoder.card.frame_rate_hz,
+            clip_codes=None if code is None else clip_codes[0].cpu().numpy(),
+            clip_sizes=[] if code is None else code.sizes,
         )
 
     def speaker_mean(

@@ -23,7 +23,8 @@ class StreamingEncoder:
     ------
     ValueError
         Where codes of pieces cannot be those of the whole: a normalisation by the clip
-        or its level, a route, or an encoder whose frames look further than a window.
+        or its level, a clip code, a route, or an encoder whose frames look further than
+        a window.
     """
 
     def __init__(
@@ -34,6 +35,12 @@ class StreamingEncoder:
         speaker_mean: torch.Tensor | None = None,
     ):
         quantizer, encoder = speech.quantizer, speech.encoder
+        if quantizer.bank.clip_code is not None:
+            raise ValueError(
+                "frame codes of this quantizer are of what its clip code leaves, and a "
+                "clip code is known only at the end of a clip or window: stream with a "
+                "quantizer learned without clip_bits"
+            )
         kind = quantizer.bank.normalization.kind
         if kind in ("clip", "level"):
             raise ValueError(

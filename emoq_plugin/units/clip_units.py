@@ -1,6 +1,6 @@
 """Units of one recording in memory: codes, route, times, bits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,12 @@ class Units:
     seconds : float
         Duration of the recording.
     bits : float
-        Nominal, codes and route.
+        Nominal, codes, route and clip codes.
     frame_rate_hz : float
+    clip_codes : (N, C) int64 array, optional
+        Of N windows, or of the whole recording; None without a clip code.
+    clip_sizes : list of C int
+        Alphabet of each symbol of a clip code.
     """
 
     codes: np.ndarray
@@ -37,6 +41,8 @@ class Units:
     seconds: float
     bits: float
     frame_rate_hz: float
+    clip_codes: np.ndarray | None = None
+    clip_sizes: list[int] = field(default_factory=list)
 
     @property
     def times(self) -> np.ndarray:
@@ -45,7 +51,7 @@ class Units:
 
     @property
     def bits_per_second(self) -> float:
-        """Nominal rate of this recording, route included."""
+        """Nominal rate of this recording, route and clip codes included."""
         return self.bits / self.seconds
 
     def cjk(self, level: int = 0, *, repeat: bool = True) -> str:
@@ -67,7 +73,7 @@ class Units:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as numbers, lists and text, for JSON."""
-        return {
+        values: dict[str, Any] = {
             "codes": self.codes.tolist(),
             "route": self.route,
             "n_levels": self.n_levels,
@@ -76,3 +82,7 @@ class Units:
             "seconds": round(self.seconds, 6),
             "bits_per_second": round(self.bits_per_second, 6),
         }
+        if self.clip_codes is not None:
+            values["clip_codes"] = self.clip_codes.tolist()
+            values["clip_sizes"] = self.clip_sizes
+        return values
