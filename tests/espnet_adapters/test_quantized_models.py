@@ -11,7 +11,9 @@ import torch
 import yaml
 
 import emoq_plugin
+from emoq_plugin import EmoQuantizer
 from emoq_plugin.core import CodebookBank, Normalization
+from emoq_plugin.espnet_adapters.asr2 import Asr2Units
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.files import write_table
 from emoq_plugin.speech.encoders.registry import build_encoder
@@ -159,6 +161,51 @@ def test_the_encoder_of_the_quantizer_gives_the_units_of_the_toolkit(
     # What ESPnet's loader gives for an ark of 16-bit audio: of no known full scale.
     with pytest.raises(ValueError, match="clip 0 of the batch: .*int64 tell no full"):
         frontend((batch * 32767).long(), lengths)
+
+
+def two_scale(folder):
+    random = np.random.default_rng(0)
+    clips = [random.normal(n % 3, 1, (20, DIMENSION)) for n in range(32)]
+    found = EmoQuantizer(4, router=None, norm="corpus", clip_bits=5).fit(clips)
+    found.quantizer_.bank.card["feature"] = CARD["feature"]
+    found.save_pretrained(folder / "two_scale")
+    return str(folder / "two_scale")
+
+
+def test_frames_hold_what_the_clip_code_sends_also_from_a_checkpoint(asr, tmp_path):
+    path = two_scale(tmp_path)
+    options = {"upstream": "default", "upstream_conf": UPSTREAM}
+    frontend = asr[1](quantizer={"path": path}, **options).eval()
+    batch, lengths = waves()
+    upstream, n_frames = frontend.upstream(batch, lengths)
+    alone = emoq_plugin.load(path)(upstream, n_frames)
+    assert alone.clip_codes.shape[:2] == (2, 1)
+    frames = frontend(batch, lengths)[0]
+    assert torch.equal(frames, alone.features)
+    conf = {"path": path}  # filled with what a configuration saves
+    trained = PortableQuantizer(conf)
+    again = PortableQuantizer({k: v for k, v in conf.items() if k != "path"})
+    again.load_state_dict(trained.state_dict())
+    assert torch.equal(again(upstream, n_frames).features, alone.features)
+
+
+def test_clip_codes_are_refused_where_only_frame_codes_go(asr, tmp_path):
+    from emoq_plugin.espnet_adapters.tokenizer_quantizer import TokenizerQuantizer
+
+    path = two_scale(tmp_path)
+    options = {"upstream": "default", "upstream_conf": UPSTREAM}
+    with pytest.raises(ValueError, match="'output: embedding' has no room for them"):
+        asr[1](quantizer={"path": path}, output="embedding", **options)
+    with pytest.raises(ValueError, match="a tokenizer has no room for them"):
+        TokenizerQuantizer({"path": path})
+    with pytest.raises(ValueError, match="a text of units has no room for them"):
+        Asr2Units.describe(
+            emoq_plugin.load(path),
+            path=path,
+            stream="single",
+            deduplicate=True,
+            src_lang="units",
+        )
 
 
 def test_gradient_goes_straight_through_and_not_into_padding(asr, quantizer):

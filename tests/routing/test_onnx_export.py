@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from emoq_plugin import EmoQuantizer
 from emoq_plugin.bin import export
 from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.routing.base import routers
 from emoq_plugin.routing.fit_calibrated import CalibratedSettings, fit_calibrated
+from emoq_plugin.routing.onnx_export import export_onnx
 from emoq_plugin.routing.quantizer import RoutedQuantizer
+from tests.test_estimator import speech
 
 onnxruntime = pytest.importorskip("onnxruntime")
 EMOTIONS = ["angry", "happy", "sad"]
@@ -82,6 +85,27 @@ def test_codes_routes_and_features_are_the_same(tmp_path, kind, system):
         torch.testing.assert_close(torch.from_numpy(features), expected.features[0])
         routes.add(tuple(stream[1].tolist()))
     assert system == "balanced" or len(routes) > 1
+
+
+@pytest.mark.parametrize("router", ["calibrated", "soft"])
+def test_clip_codes_are_the_same(tmp_path, router):
+    clips, labels, speakers = speech()
+    options = {"codebook_size": 4, "norm": "level", "clip_bits": 4}
+    quantizer = EmoQuantizer(router=router, **options)
+    quantizer.fit(clips, labels, speakers=speakers)
+    encode, decode = map(session, export_onnx(quantizer.quantizer_, tmp_path))
+    names = ("codes", "route", "weights", "clip_codes")
+    for clip in clips:
+        expected = quantizer(clip[None])
+        stream = encode.run(None, {"features": clip})
+        for name, found in zip(names, stream, strict=True):
+            np.testing.assert_allclose(found, getattr(expected, name)[0], rtol=1e-5)
+        [features] = decode.run(None, dict(zip(names, stream)))
+        np.testing.assert_allclose(features, expected.features[0], rtol=1e-4, atol=1e-5)
+    quantizer = EmoQuantizer(router=router, clip_window=0.5, **options)
+    quantizer.fit(clips, labels, speakers=speakers)
+    with pytest.raises(ValueError, match="clip code of windows has no ONNX form"):
+        export_onnx(quantizer.quantizer_, tmp_path)
 
 
 def test_what_has_no_onnx_form_is_told(tmp_path, caplog):

@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 import emoq_plugin
+from emoq_plugin import EmoQuantizer
 from emoq_plugin.bin import encode, pack
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.encoders.registry import build_encoder
@@ -93,6 +94,45 @@ def test_a_recording_of_a_narrower_band_than_the_quantizer_knows_is_named_once(
     assert not caplog.messages
     learned.save_pretrained(tmp_path)
     assert "of telephones" in (tmp_path / "README.md").read_text("utf-8")
+
+
+def two_scale(**options):
+    encoder = build_encoder("fbank", num_mel_bins=12)
+    random = np.random.default_rng(0)
+    waves = [random.normal(size=4000 + 50 * n).astype(np.float32) / (4 + n)
+             for n in range(24)]  # fmt: skip
+    clips = encoder(waves)
+    found = EmoQuantizer(8, router=None, norm="corpus", clip_bits=4, **options)
+    quantizer = found.fit(clips).quantizer_
+    quantizer.bank.card["feature"] = encoder.card.to_json()
+    return quantizer
+
+
+@pytest.mark.parametrize("window", [None, 0.5])
+def test_units_hold_the_clip_codes_and_decode_without_anything_else(folder, window):
+    quantizer = two_scale(clip_window=window, frame_rate=20.0)
+    units = quantizer.units(folder / "audio" / "a.wav")
+    wave, _ = soundfile.read(folder / "audio" / "a.wav", dtype="float32")
+    [frames] = build_encoder("fbank", num_mel_bins=12)([wave])
+    expected = quantizer(frames[None])
+    values = json.loads(units.to_json())
+    assert values["clip_codes"] == expected.clip_codes[0].tolist()
+    assert len(values["clip_codes"]) == (1 if window is None else len(frames) // 10)
+    assert values["clip_sizes"] == quantizer.bank.clip_code.sizes
+    clip_bits = 4 * len(values["clip_codes"])
+    assert units.bits == pytest.approx(3 * len(frames) + clip_bits)
+    decoded = quantizer.decode(
+        np.array([values["codes"]]),
+        np.zeros((1, 1), int),
+        clip_codes=np.array([values["clip_codes"]]),
+    )
+    np.testing.assert_array_equal(decoded, expected.features)
+    with pytest.raises(ValueError, match="known only at the end of a clip or window"):
+        StreamingEncoder(SpeechToUnits(quantizer))
+
+
+def test_units_without_a_clip_code_name_none(folder, quantizer):
+    assert "clip" not in quantizer.units(folder / "audio" / "a.wav").to_json()
 
 
 def test_a_soft_route_tells_its_weights(folder):
