@@ -254,13 +254,19 @@ class System:
             f"learned with: name system '{codes}{added}'"
         )
 
-    def check_frame_codes_alone(self, place: str) -> None:
+    def check_frame_codes_alone(
+        self,
+        place: str,
+        instead: str = "a quantizer that was learned without clip_bits",
+    ) -> None:
         """Refuse a clip code where only frame codes go.
 
         Parameters
         ----------
         place : str
             For the message: what has no room for it.
+        instead : str
+            What to take.
 
         Raises
         ------
@@ -270,8 +276,7 @@ class System:
         if self.clip_bits is not None:
             raise ValueError(
                 f"system '{self.name}' sends clip codes, without which its frame codes "
-                f"mean little, and {place} has no room for them: take a quantizer that "
-                "was learned without clip_bits"
+                f"mean little, and {place} has no room for them: take {instead}"
             )
 
     def side_bits(self, bank: CodebookBank) -> float:

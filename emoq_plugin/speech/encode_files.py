@@ -86,6 +86,9 @@ def encode(options: EncodeOptions) -> None:
     width = quantizer.n_levels
     if options.level >= width:
         raise ValueError(f"--level {options.level}, expected 0 to {width - 1}")
+    if options.format != "jsonl":
+        place = f"--format {options.format}"
+        quantizer.system.check_frame_codes_alone(place, "--format jsonl")
     channels = {"multi_channel": options.multi_channel}
     failed: list[str] = []
     mean, usable = None, paths

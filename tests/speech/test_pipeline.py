@@ -115,7 +115,7 @@ def test_units_hold_the_clip_codes_and_decode_without_anything_else(folder, wind
     wave, _ = soundfile.read(folder / "audio" / "a.wav", dtype="float32")
     [frames] = build_encoder("fbank", num_mel_bins=12)([wave])
     expected = quantizer(frames[None])
-    values = json.loads(units.to_json())
+    values = json.loads(json.dumps(units.as_dict()))
     assert values["clip_codes"] == expected.clip_codes[0].tolist()
     assert len(values["clip_codes"]) == (1 if window is None else len(frames) // 10)
     assert values["clip_sizes"] == quantizer.bank.clip_code.sizes
@@ -131,8 +131,24 @@ def test_units_hold_the_clip_codes_and_decode_without_anything_else(folder, wind
         StreamingEncoder(SpeechToUnits(quantizer))
 
 
+def test_a_file_without_room_for_clip_codes_is_refused(folder, tmp_path, capsys):
+    two_scale().save_pretrained(tmp_path / "quantizer")
+    command = [str(folder / "audio" / "a.wav"), "--quantizer"]
+    command.append(str(tmp_path / "quantizer"))
+    encode.main([*command, "--format", "jsonl"])
+    [line] = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["clip_codes"]
+    for form in ("cjk", "pseudo_labels", "npz"):
+        options = ["--format", form, "--output", str(tmp_path / f"u.{form}")]
+        with pytest.raises(SystemExit):
+            encode.main([*command, *options])
+        assert not (tmp_path / f"u.{form}").exists()
+
+
 def test_units_without_a_clip_code_name_none(folder, quantizer):
-    assert "clip" not in quantizer.units(folder / "audio" / "a.wav").to_json()
+    assert not {"clip_codes", "clip_sizes"} & set(
+        quantizer.units(folder / "audio" / "a.wav").as_dict()
+    )
 
 
 def test_a_soft_route_tells_its_weights(folder):
