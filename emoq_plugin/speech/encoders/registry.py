@@ -11,7 +11,7 @@ from emoq_plugin.speech.encoders.encoder import Encoder
 
 ENCODERS = {
     "emotion2vec": "emoq_plugin.speech.encoders.emotion2vec:Emotion2vec",
-    "espnet_ssl": "emoq_plugin.speech.encoders.espnet_ssl:EspnetSsl",
+    "espnet_ssl": "emoq_plugin.espnet_adapters.ssl_encoder:EspnetSsl",
     "fbank": "emoq_plugin.speech.encoders.fbank:Fbank",
     "huggingface": "emoq_plugin.speech.encoders.huggingface:HuggingFace",
     "opensmile": "emoq_plugin.speech.encoders.opensmile:OpenSmile",
