@@ -61,7 +61,7 @@ class EmoQuantizer(BaseEstimator):
     route_depth : int, default=1
         Levels that routers look at.
     learning : dict, optional
-        Fields of `emoq_plugin.learning.learner.LearningSettings` that differ.
+        Fields of `emoq_plugin.learning.settings.LearningSettings` that differ.
     seed : int, default=0
     device : str, default="cpu"
         torch device for learning the codebooks.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import emoq_plugin
 from emoq_plugin.files import atomic_write, read_json, write_json
+from emoq_plugin.optional import needs
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -126,7 +127,8 @@ class Artifact:
         """Upload to the Hugging Face hub; gives the address of the commit."""
         import tempfile
 
-        from huggingface_hub import HfApi
+        with needs("huggingface"):
+            from huggingface_hub import HfApi
 
         api = HfApi()
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -185,8 +187,9 @@ def local_directory(
         raise ValueError(
             f"'{name}' is neither a directory nor a hub name of the form owner/name"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    with needs("huggingface"):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.files import read_table, write_json
+from emoq_plugin.optional import needs
 from emoq_plugin.options import Count, Natural
 
 COUNTS = ("hits", "substitutions", "deletions", "insertions")
@@ -74,7 +75,8 @@ def word_errors(
     >>> found["errors"], found["words"], round(found["wer"]["mean"], 3)
     (1, 3, 0.333)
     """
-    import jiwer
+    with needs("espnet"):
+        import jiwer
 
     from emoq_plugin.evaluation.intervals import percentile_interval
 

@@ -19,6 +19,7 @@ import torch
 from emoq_plugin.core.bank import BALANCED, CodebookBank
 from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.files import atomic_write
+from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.model_files import fault_of, in_one_line
 
 SPACES = ("features", "normalised")
@@ -70,7 +71,8 @@ def _unpickle(path: Path) -> tuple[Any, str]:
     version : str
         Of the scikit-learn that made it; empty if that is the one here, or unknown.
     """
-    import joblib
+    with needs("espnet"):
+        import joblib
     from sklearn.exceptions import InconsistentVersionWarning
 
     missing: set[str] = set()
@@ -234,7 +236,8 @@ def export_kmeans(levels: Sequence[np.ndarray], path: str | Path) -> list[Path]:
     -------
     paths : list of Path
     """
-    import joblib
+    with needs("espnet"):
+        import joblib
     from sklearn.cluster import MiniBatchKMeans
 
     paths = model_paths(path, len(levels))

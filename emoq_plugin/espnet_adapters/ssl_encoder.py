@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.layers import (
     LayeredEncoder,
     Network,
@@ -114,13 +115,9 @@ def _find_files(root: Path) -> tuple[Path, Path]:
 
 def _tasks() -> tuple[Any, Any]:
     """Return ESPnet's ssl and hubert task."""
-    try:
+    with needs("espnet"):
         from espnet2.tasks.hubert import HubertTask
         from espnet2.tasks.ssl import SSLTask
-    except ImportError as error:
-        raise ValueError(
-            "the package espnet is missing: pip install 'emoq[espnet]'"
-        ) from error
     return SSLTask, HubertTask
 
 

@@ -1,15 +1,11 @@
 """Exponential moving average learning of residual codebooks (the paper's algorithm)."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from emoq_plugin.core.nearest import nearest_codewords, squared_distances
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import FrameSource
-
-if TYPE_CHECKING:
-    from emoq_plugin.learning.learner import LearningSettings
 
 
 def ema_update(
@@ -72,7 +68,7 @@ def ema_epoch(
     averages: list[Tensor],
     *,
     active: list[int],
-    settings: "LearningSettings",
+    settings: LearningSettings,
     epoch: int,
 ) -> list[list[dict]]:
     """Read the stream once in random order and move all levels of every active expert.

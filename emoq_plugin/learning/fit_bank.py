@@ -24,7 +24,8 @@ from emoq_plugin.files import (
     errors_of,
     read_options,
 )
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import UtteranceSource
 from emoq_plugin.learning.weighting import check_expert_sets, expert_weights, is_blind
 

@@ -19,9 +19,9 @@ from emoq_plugin.files import check_options, check_ranges, check_types, errors_o
 from emoq_plugin.learning.distributed import alone
 from emoq_plugin.learning.learner import (
     LAST_SEED,
-    LearningSettings,
     learn_residual_codebooks,
 )
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.routing.pooled import PooledClassifier
 from emoq_plugin.routing.routers.calibrated import (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.files import atomic_write
+from emoq_plugin.optional import needs
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 
 OPSET = 18
@@ -72,13 +73,9 @@ def export_onnx(quantizer: RoutedQuantizer, directory: str | Path) -> list[Path]
         For a normalisation whose input is more than the features of a clip, a clip code
         of windows, or when a package is missing.
     """
-    try:
+    with needs("onnx"):
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"the package {error.name} is missing: pip install 'emoq[onnx]'"
-        ) from error
     if quantizer.bank.normalization.kind == "speaker":
         raise ValueError("a quantizer that needs the speaker's mean has no ONNX form")
     clip_code = quantizer.bank.clip_code

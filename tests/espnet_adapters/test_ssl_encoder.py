@@ -12,12 +12,21 @@ pytest.importorskip("espnet2")
 
 from emoq_plugin.speech.encoders.registry import build_encoder  # noqa: E402
 from tests.speech.tiny_models import (  # noqa: E402
+    KINDS,
     make_espnet_hubert,
     make_espnet_ssl,
     make_waves,
 )
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    name, make, options = KINDS["espnet_ssl"]
+    directory = tmp_path_factory.mktemp("espnet_ssl")
+    make(directory)
+    return name, options | {"model": str(directory)}
 
 
 def _encode(directory):
@@ -52,8 +61,8 @@ def test_frames_of_the_hubert_task_are_those_of_torchaudio(tmp_path):
         np.testing.assert_allclose(encoder([wave])[0], expected, **CLOSE)
 
 
-def test_a_packed_model_is_found_by_its_meta_file(tiny, tmp_path):
-    name, conf = tiny("espnet_ssl")
+def test_a_packed_model_is_found_by_its_meta_file(packed, tmp_path):
+    name, conf = packed
     packed = tmp_path / "packed"
     shutil.copytree(conf["model"], packed / "exp/train")
     (packed / "exp/train/older.pth").write_bytes(b"")
@@ -69,11 +78,11 @@ def test_a_packed_model_is_found_by_its_meta_file(tiny, tmp_path):
 
 
 def test_of_a_published_model_only_the_named_checkpoint_is_downloaded(
-    tiny, tmp_path, monkeypatch
+    packed, tmp_path, monkeypatch
 ):
     import huggingface_hub
 
-    name, conf = tiny("espnet_ssl")
+    name, conf = packed
     asked = []
 
     def download(model, *, ignore_patterns, allow_patterns):
@@ -102,8 +111,8 @@ def test_of_a_published_model_only_the_named_checkpoint_is_downloaded(
         ),
     ],
 )
-def test_models_of_other_kinds_are_refused(tiny, tmp_path, change, message):
-    name, conf = tiny("espnet_ssl")
+def test_models_of_other_kinds_are_refused(packed, tmp_path, change, message):
+    name, conf = packed
     config = yaml.safe_load(Path(conf["model"], "config.yaml").read_text("utf-8"))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config | change))
     if "frontend" in change:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import distributed
 
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource, UtteranceSource
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from emoq_plugin.learning.ema import ema_update
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource
 
 SETTINGS = LearningSettings(

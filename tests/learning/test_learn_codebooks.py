@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from emoq_plugin.core.encoding import decode_frames, encode_frames
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
 from emoq_plugin.learning.lloyd import CodeCache, lloyd_pass, update
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource, UtteranceSource
 
 FEW = LearningSettings(max_iterations=3, tolerance=0.0)

@@ -14,7 +14,8 @@ import torch
 
 from emoq_plugin.files import read_json, write_json
 from emoq_plugin.learning.distributed import process_group
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import UtteranceSource
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.learning.stopping import HeldSigterm
 

@@ -8,6 +8,7 @@ from importlib.resources import files as package_files
 from typing import Any
 
 from emoq_plugin import __version__
+from emoq_plugin.optional import needs
 from emoq_plugin.recipe.report import sections
 from emoq_plugin.recipe.report.blocks import Fold, Section, Text
 from emoq_plugin.recipe.report.citations import METHOD, METHOD_ADDRESS, cite_corpus
@@ -75,7 +76,8 @@ def title(content: Content) -> str:
 
 
 def _template(form: str) -> Any:
-    from jinja2 import Environment, StrictUndefined
+    with needs("report"):
+        from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         autoescape=form == "html",

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from emoq_plugin.optional import needs
 from emoq_plugin.recipe.study.config import Job
 from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.recipe.study.sweep import prepare
@@ -36,7 +37,8 @@ class StudyTask:
 
     def checkpoint(self, job: Job) -> "submitit.helpers.DelayedSubmission":
         """Return the same task again: every finished part and pass is on the disk."""
-        from submitit.helpers import DelayedSubmission
+        with needs("submitit"):
+            from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.layers import (
     LayeredEncoder,
     Network,
@@ -150,14 +151,11 @@ class HuggingFace(LayeredEncoder):
 
 def _load(model: str) -> tuple[Any, Any]:
     """Load feature extractor and float32 encoder."""
-    try:
-        import torch
+    import torch
+
+    with needs("huggingface"):
         from transformers import AutoFeatureExtractor, AutoModel
         from transformers.feature_extraction_utils import FeatureExtractionMixin
-    except ImportError as error:
-        raise ValueError(
-            "the package transformers is missing: pip install 'emoq[huggingface]'"
-        ) from error
     # Without network this answers at once; transformers would try for a minute.
     root = hub_directory(model, files=FILES, only=["config.json"])
     patterns = HuggingFace.model_files

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
 from emoq_plugin.speech.encoders.model_files import how_to_bring
 
@@ -302,12 +303,12 @@ def hub_directory(
     ValueError
         If the hub does not give the model; the message says what to bring.
     """
-    from huggingface_hub import snapshot_download
-
     if Path(model).is_dir():
         return Path(model).resolve()
     if Path(model).exists():
         raise ValueError(how_to_bring(model, "it is no directory", files=files))
+    with needs("huggingface"):
+        from huggingface_hub import snapshot_download
     try:
         return Path(
             snapshot_download(model, ignore_patterns=list(skip), allow_patterns=only)

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
 
 SAMPLE_RATE = 16000
@@ -35,12 +36,8 @@ class OpenSmile(Encoder):
     def __init__(self, step: int = 2):
         if not (isinstance(step, int) and step >= 1):
             raise ValueError(f"opensmile: step is {step}, expected 1, 2, ...")
-        try:
+        with needs("opensmile"):
             import opensmile
-        except ImportError as error:
-            raise ValueError(
-                "the package opensmile is missing: pip install 'emoq[opensmile]'"
-            ) from error
         self._step = step
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet.eGeMAPSv02,

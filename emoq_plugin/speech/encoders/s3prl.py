@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.layers import LayeredEncoder, Network, pad
 from emoq_plugin.speech.encoders.model_files import naming_faults
 
@@ -53,12 +54,8 @@ class S3prl(LayeredEncoder):
 
     def load(self, model: str) -> Network:
         """Load an upstream by name, or from a checkpoint."""
-        try:
+        with needs("s3prl"):
             from s3prl.nn.upstream import MIN_SECOND, SAMPLE_RATE
-        except ImportError as error:
-            raise ValueError(
-                f"S3PRL cannot be imported ({error}): pip install 'emoq[s3prl]'"
-            ) from error
         loaded = _load(model, self._upstream)
         shifts, widths = set(loaded.downsample_rates), set(loaded.hidden_sizes)
         if len(shifts) > 1 or len(widths) > 1:
