@@ -296,5 +296,28 @@ def expert_set_of(expert: str) -> str:
     return expert.partition("/")[0]
 
 
+def member(expert: str) -> str:
+    """Return an expert's name without its set: ``specific/sad`` -> ``sad``."""
+    return expert.rpartition("/")[2]
+
+
+def places_of_classes(experts: Sequence[str], emotions: Sequence[str]) -> list[int]:
+    """Return the place of the expert of each class.
+
+    Raises
+    ------
+    ValueError
+        If a class has no expert.
+    """
+    members = [member(expert) for expert in experts]
+    for emotion in emotions:
+        if emotion not in members:
+            raise ValueError(
+                f"no expert of class '{emotion}' among {list(experts)}: choose a "
+                "router that needs no classes, or another expert set"
+            )
+    return [members.index(emotion) for emotion in emotions]
+
+
 def _buffer(name: str) -> str:
     return f"router_{name.replace('.', '_')}"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.bank import CodebookBank, member
 from emoq_plugin.core.batch_encoding import decode_route, pool
 from emoq_plugin.data.folds import Fold
 from emoq_plugin.evaluation.predictions import Prediction
-from emoq_plugin.routing.base import Route, member
+from emoq_plugin.routing.base import Route
 from emoq_plugin.routing.pooled import PooledClassifier
 from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, WITH_ROUTE_OF
 from emoq_plugin.units.store import UnitStore

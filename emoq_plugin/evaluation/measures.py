@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.bank import CodebookBank, member
 from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold
@@ -34,7 +34,6 @@ from emoq_plugin.evaluation.information import (
     shifted,
 )
 from emoq_plugin.files import atomic_write
-from emoq_plugin.routing.base import member
 from emoq_plugin.routing.systems import CONTINUOUS
 from emoq_plugin.units.store import UnitStore
 

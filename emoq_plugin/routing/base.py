@@ -6,16 +6,14 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import BatchEncoding
-
-if TYPE_CHECKING:
-    from emoq_plugin.routing.training import FittedRouter, RouterTraining
+from emoq_plugin.routing.training import FittedRouter, RouterTraining
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class Router(ABC):
         """
         return math.log2(n_experts)
 
-    def fit(self, training: "RouterTraining") -> "FittedRouter | None":
+    def fit(self, training: RouterTraining) -> FittedRouter | None:
         """Learn from training clips; None for a router that has nothing to learn."""
         return None
 
@@ -161,29 +159,6 @@ class Router(ABC):
 def single(places: Tensor) -> Choice:
     """Make the choice of one expert a clip: (B,) places."""
     return places[:, None], torch.ones(len(places), 1, device=places.device)
-
-
-def member(expert: str) -> str:
-    """Return an expert's name without its set: ``specific/sad`` -> ``sad``."""
-    return expert.rpartition("/")[2]
-
-
-def places_of_classes(experts: Sequence[str], emotions: Sequence[str]) -> list[int]:
-    """Return the place of the expert of each class.
-
-    Raises
-    ------
-    ValueError
-        If a class has no expert.
-    """
-    members = [member(expert) for expert in experts]
-    for emotion in emotions:
-        if emotion not in members:
-            raise ValueError(
-                f"no expert of class '{emotion}' among {list(experts)}: choose a "
-                "router that needs no classes, or another expert set"
-            )
-    return [members.index(emotion) for emotion in emotions]
 
 
 def routers() -> dict[str, Router]:

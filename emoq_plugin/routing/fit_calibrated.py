@@ -17,20 +17,17 @@ from torch import Tensor
 
 from emoq_plugin.files import check_options, check_ranges, check_types, errors_of
 from emoq_plugin.learning.distributed import alone
-from emoq_plugin.learning.learner import (
-    LAST_SEED,
-    learn_residual_codebooks,
-)
-from emoq_plugin.learning.settings import LearningSettings
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LAST_SEED, LearningSettings
 from emoq_plugin.learning.sources import ArraySource
-from emoq_plugin.routing.pooled import PooledClassifier
-from emoq_plugin.routing.routers.calibrated import (
+from emoq_plugin.routing.evidence import (
     evidence,
     in_context,
     posteriors,
     project,
     statistics_over_time,
 )
+from emoq_plugin.routing.pooled import PooledClassifier
 
 FRAMES_PER_CODEWORD = 8
 # Evidence that says nothing on held-out speakers must not send all to one class.

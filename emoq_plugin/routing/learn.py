@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.bank import CodebookBank, member
 from emoq_plugin.core.clip_code import ClipCode
 from emoq_plugin.core.clip_statistics import (
     clip_statistics,
@@ -28,9 +28,9 @@ from emoq_plugin.learning.fit_bank import (
     learn_bank,
     speaker_means,
 )
-from emoq_plugin.routing.base import member
+from emoq_plugin.routing.base import routers
 from emoq_plugin.routing.fit_calibrated import CalibratedSettings
-from emoq_plugin.routing.training import RouterTraining, fit_routers
+from emoq_plugin.routing.training import RouterTraining
 
 
 @dataclass
@@ -255,3 +255,31 @@ def one_expert_a_class(bank: CodebookBank) -> str | None:
         if [member(e) for e in bank.expert_set(name)] == bank.emotions:
             return name
     return None
+
+
+def fit_routers(
+    training: RouterTraining, *, shared: bool
+) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+    """Fit all routers that learn.
+
+    Parameters
+    ----------
+    training : RouterTraining
+    shared : bool
+        Those that look at features alone, or the others, which look at the bank.
+
+    Returns
+    -------
+    parameters : dict of str to Tensor
+        For `CodebookBank.router_parameters`: ``<router>.<name>``.
+    held_out : dict of str to (N, C) array
+        Speaker-held-out posteriors of the training clips, by router.
+    """
+    parameters, held_out = {}, {}
+    for name, router in routers().items():
+        if router.shared is not shared or (fitted := router.fit(training)) is None:
+            continue
+        parameters |= {f"{name}.{key}": v for key, v in fitted.parameters.items()}
+        if fitted.held_out is not None:
+            held_out[name] = fitted.held_out
+    return parameters, held_out

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from emoq_plugin.core.artifact import Artifact
-from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.bank import CodebookBank, member
 from emoq_plugin.core.batch import PADDING, as_batch
 from emoq_plugin.core.batch_encoding import batch_encoding, decode_batch
 from emoq_plugin.core.clip_statistics import count_windows
 from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.devices import exact_float32
 from emoq_plugin.files import check_types
-from emoq_plugin.routing.base import RoutingInputs, member
+from emoq_plugin.routing.base import RoutingInputs
 from emoq_plugin.routing.head import posteriors
 from emoq_plugin.routing.systems import System
 

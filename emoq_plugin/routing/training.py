@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.bank import CodebookBank, places_of_classes
 from emoq_plugin.core.batch_encoding import batch_encoding, masked_pool
-from emoq_plugin.routing.base import places_of_classes, routers
 
 
 @dataclass
@@ -95,31 +94,3 @@ class RouterTraining:
             clip = batch_encoding(bank, left[None])
             distortions.append(clip.distortion(places, self.depth))
         return torch.cat(pooled), torch.cat(distortions)
-
-
-def fit_routers(
-    training: RouterTraining, *, shared: bool
-) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """Fit all routers that learn.
-
-    Parameters
-    ----------
-    training : RouterTraining
-    shared : bool
-        Those that look at features alone, or the others, which look at the bank.
-
-    Returns
-    -------
-    parameters : dict of str to Tensor
-        For `CodebookBank.router_parameters`: ``<router>.<name>``.
-    held_out : dict of str to (N, C) array
-        Speaker-held-out posteriors of the training clips, by router.
-    """
-    parameters, held_out = {}, {}
-    for name, router in routers().items():
-        if router.shared is not shared or (fitted := router.fit(training)) is None:
-            continue
-        parameters |= {f"{name}.{key}": v for key, v in fitted.parameters.items()}
-        if fitted.held_out is not None:
-            held_out[name] = fitted.held_out
-    return parameters, held_out

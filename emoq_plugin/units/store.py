@@ -9,6 +9,7 @@ from typing import Any, Self
 import kaldiio
 import numpy as np
 
+from emoq_plugin.core.bank import member
 from emoq_plugin.files import (
     atomic_write,
     check_types,
@@ -18,7 +19,7 @@ from emoq_plugin.files import (
     write_json,
     write_table,
 )
-from emoq_plugin.routing.base import Route, member
+from emoq_plugin.routing.base import Route
 from emoq_plugin.units.text import pseudo_label_file
 
 CODES = "codes.ark"

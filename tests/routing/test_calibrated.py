@@ -9,16 +9,16 @@ from emoq_plugin.core.batch_encoding import batch_encoding
 from emoq_plugin.learning.learner import learn_residual_codebooks
 from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.routing.base import RoutingInputs
-from emoq_plugin.routing.fit_calibrated import (
-    CalibratedSettings,
-    fit_calibrated,
-    fit_weights,
-)
-from emoq_plugin.routing.routers.calibrated import (
+from emoq_plugin.routing.evidence import (
     evidence,
     in_context,
     posteriors,
     statistics_over_time,
+)
+from emoq_plugin.routing.fit_calibrated import (
+    CalibratedSettings,
+    fit_calibrated,
+    fit_weights,
 )
 from emoq_plugin.routing.systems import System
 

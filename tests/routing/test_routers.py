@@ -8,9 +8,10 @@ import torch
 
 from emoq_plugin.core.batch_encoding import batch_encoding, decode_route
 from emoq_plugin.routing.base import RoutingInputs, get_router, routers
+from emoq_plugin.routing.learn import fit_routers
 from emoq_plugin.routing.routers.distortion import fit_soft_temperature
 from emoq_plugin.routing.systems import System, parse_systems
-from emoq_plugin.routing.training import RouterTraining, fit_routers
+from emoq_plugin.routing.training import RouterTraining
 
 EMOTIONS = ["angry", "happy", "sad"]
 SPECIFIC = [f"specific/{e}" for e in EMOTIONS]

@@ -5,13 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from emoq_plugin.routing.base import (
-    Choice,
-    Router,
-    RoutingInputs,
-    places_of_classes,
-    single,
-)
+from emoq_plugin.core.bank import places_of_classes
+from emoq_plugin.routing.base import Choice, Router, RoutingInputs, single
 
 
 class _Control(Router):

@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from emoq_plugin.routing.base import Choice, Router, RoutingInputs, single
-
-if TYPE_CHECKING:
-    from emoq_plugin.routing.training import FittedRouter, RouterTraining
+from emoq_plugin.routing.training import FittedRouter, RouterTraining
 
 # Levels of the mixing weight that the soft route transmits (4 bits).
 MIXING_STEPS = 16
@@ -59,10 +56,8 @@ class SoftRouter(Router):
         share = 0.5 + ((share - 0.5) * steps).round() / steps
         return best.indices, torch.stack([share, 1 - share], dim=1).float()
 
-    def fit(self, training: "RouterTraining") -> "FittedRouter":
+    def fit(self, training: RouterTraining) -> FittedRouter:
         """Learn the temperature."""
-        from emoq_plugin.routing.training import FittedRouter
-
         targets = torch.from_numpy(training.targets)
         temperature = fit_soft_temperature(training.distortions(), targets)
         return FittedRouter({"temperature": temperature})

@@ -1,20 +1,12 @@
 """The linear router: a logistic regression on pooled features."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-from emoq_plugin.routing.base import (
-    Choice,
-    Router,
-    RoutingInputs,
-    places_of_classes,
-    single,
-)
-
-if TYPE_CHECKING:
-    from emoq_plugin.routing.training import FittedRouter, RouterTraining
+from emoq_plugin.core.bank import places_of_classes
+from emoq_plugin.routing.base import Choice, Router, RoutingInputs, single
+from emoq_plugin.routing.training import FittedRouter, RouterTraining
 
 
 class LinearRouter(Router):
@@ -31,10 +23,9 @@ class LinearRouter(Router):
         best = (scaled @ learned["weight"].T + learned["bias"]).argmax(dim=1)
         return single(torch.tensor(classes, device=best.device)[best])
 
-    def fit(self, training: "RouterTraining") -> "FittedRouter":
+    def fit(self, training: RouterTraining) -> FittedRouter:
         """Learn the regression."""
         from emoq_plugin.routing.pooled import PooledClassifier
-        from emoq_plugin.routing.training import FittedRouter
 
         classifier = PooledClassifier().fit(training.pooled().numpy(), training.targets)
         return FittedRouter(
