@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from emoq_plugin.core.encoding import decode_frames, encode_frames
 from emoq_plugin.files import atomic_write
+from emoq_plugin.learning.checkpoint import Progress, resume
 from emoq_plugin.learning.distributed import (
     join_reservoir,
     join_statistics,
@@ -30,56 +29,6 @@ from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_inde
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import FrameSource
 from emoq_plugin.learning.stopping import HeldSigterm
-
-
-@dataclass
-class _Progress:
-    """Everything that a restart needs: learned levels and the state of this one."""
-
-    identity: str  # which call made it
-    codebooks: list[Tensor]  # finished (or, for ema, moving) levels, each (E, K_l, D)
-    current: Tensor | None  # (E, K_l, D) of the level being learned
-    averages: list[Tensor]  # ema: counts (E, K_l) and sums (E, K_l, D) of every level
-    best: list[Tensor]  # ema: codebooks of each expert's best pass
-    iteration: int
-    objective: list[float]  # of the last (ema: best) pass, for each expert
-    waited: list[int]  # passes without improvement; -1 = has stopped
-    log: list[dict]
-
-    def save(self, path: Path) -> None:
-        lists = {"codebooks": self.codebooks, "averages": self.averages}
-        lists |= {"best": self.best}
-        tensors = {
-            f"{name}.{i}": tensor.contiguous()
-            for name, group in lists.items()
-            for i, tensor in enumerate(group)
-        }
-        if self.current is not None:
-            tensors["current"] = self.current.contiguous()
-        facts = {
-            "identity": self.identity,
-            "iteration": self.iteration,
-            "objective": self.objective,
-            "waited": self.waited,
-            "log": self.log,
-        }
-        with atomic_write(path, "wb") as stream:
-            stream.write(save(tensors, {"progress": json.dumps(facts)}))
-
-    @classmethod
-    def load(cls, path: Path, device: torch.device) -> "_Progress":
-        with safe_open(path, "pt", device=str(device)) as tensors:
-            facts = json.loads(tensors.metadata()["progress"])
-            names = sorted(tensors.keys(), key=lambda n: int(n.partition(".")[2] or 0))
-
-            def group(prefix: str) -> list[Tensor]:
-                return [
-                    tensors.get_tensor(n) for n in names if n.startswith(f"{prefix}.")
-                ]
-
-            current = tensors.get_tensor("current") if "current" in names else None
-            lists = {n: group(n) for n in ("codebooks", "averages", "best")}
-        return cls(current=current, **lists, **facts)
 
 
 def learn_residual_codebooks(
@@ -164,25 +113,7 @@ def learn_residual_codebooks(
     part = source.shard(*world()) if world()[1] > 1 else source
 
     checkpoint = Path(checkpoint) if checkpoint else None
-    progress = None
-    if checkpoint and checkpoint.exists():
-        try:
-            progress = _Progress.load(checkpoint, device)
-        except Exception as error:  # whatever garbage raises
-            logging.warning("%s is damaged (%s): starting again", checkpoint, error)
-        if progress and progress.identity != identity:
-            logging.warning("%s is of another call: starting again", checkpoint)
-            progress = None
-        elif progress:
-            logging.info(
-                "resuming at level %d, iteration %d",
-                len(progress.codebooks),
-                progress.iteration,
-            )
-    if progress is None:
-        idle = [0] * len(experts)
-        infinite = [float("inf")] * len(experts)
-        progress = _Progress(identity, [], None, [], [], 0, infinite, idle, [])
+    progress = resume(checkpoint, identity, len(experts), device)
     # A node may see an older file than the one that wrote it.
     passes = settings.max_iterations + 1
     if not same(len(progress.codebooks) * passes + progress.iteration, device):
@@ -235,7 +166,7 @@ class _Learner:
     sizes: list[int]
     experts: list[str]
     settings: LearningSettings
-    progress: _Progress
+    progress: Progress
     initial: Sequence[Tensor] | None
     checkpoint: Path | None
     log_file: Path | None
