@@ -19,6 +19,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 POSITIVE = ("normalization.scale", "clip_code.scale")
+SUBWORDS = "subwords.model"  # of its units, where they were learned
 
 
 def fingerprint_of_tensors(
@@ -196,7 +197,7 @@ def local_directory(
             str(name),
             revision=revision,
             token=token,
-            allow_patterns=[CONFIG, WEIGHTS, CARD],
+            allow_patterns=[CONFIG, WEIGHTS, CARD, SUBWORDS],
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ValueError(
