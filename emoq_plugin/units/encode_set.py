@@ -5,11 +5,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from emoq_plugin.batches import in_batches
+from emoq_plugin.core.artifact import SUBWORDS
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import BatchEncoding, batch_encoding
 from emoq_plugin.progress import progress
@@ -19,6 +21,7 @@ from emoq_plugin.speech.store import FeatureStore
 from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
 from emoq_plugin.units.rates import Rate
 from emoq_plugin.units.store import UnitWriter, write_cards
+from emoq_plugin.units.subwords import add_subwords
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def encode_conditions(
     seed: int,
     quantizer_dir: Path,
     output_dir: Path,
+    subwords: int = 0,
 ) -> None:
     """Write `<output_dir>/<rate>/<system>` for some systems and rates of one bank.
 
@@ -99,6 +103,8 @@ def encode_conditions(
     quantizer_dir : Path
         Of the bank, named in the cards.
     output_dir : Path
+    subwords : int, default=0
+        Sequences of units that become subwords, see `units.subwords`; none for 0.
 
     Raises
     ------
@@ -128,7 +134,24 @@ def encode_conditions(
                     if part := facts.part.get(utterance):
                         condition.counts[part].add(found, names)
     for condition in conditions:
-        _write_cards(condition, bank, features.card.frame_rate_hz, quantizer_dir)
+        card, rates = _cards(
+            condition, bank, features.card.frame_rate_hz, quantizer_dir
+        )
+        write_cards(condition.writer.directory, card, rates)
+        (condition.writer.directory / SUBWORDS).unlink(missing_ok=True)
+        if subwords:
+            clips = {
+                part: [u for u in features.utterances if facts.part.get(u) == part]
+                for part in ("train", "test")
+            }
+            rates["subwords"], card["n_subwords"] = add_subwords(
+                condition.writer.directory,
+                sizes=bank.sizes[: condition.writer.n_levels]
+                * condition.system.n_streams,
+                n_sequences=subwords,
+                **clips,
+            )
+            write_cards(condition.writer.directory, card, rates)
 
 
 @dataclass(frozen=True)
@@ -204,9 +227,10 @@ class _Clips:
         return found
 
 
-def _write_cards(
+def _cards(
     condition: Condition, bank: CodebookBank, frame_rate: float, quantizer_dir: Path
-) -> None:
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `units.json` and `bitrate.json` hold."""
     found = bitrates(
         condition.counts["test"],
         condition.counts["train"],
@@ -226,4 +250,4 @@ def _write_cards(
     }
     counts = condition.counts["test"]
     found["seconds"] = counts.frames / frame_rate
-    write_cards(condition.writer.directory, card, {**found, **usage(counts)})
+    return card, {**found, **usage(counts)}

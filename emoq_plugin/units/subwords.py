@@ -43,7 +43,7 @@ def unit_text(codes: np.ndarray, sizes: Sequence[int]) -> str:
     return to_cjk(flatten_codes(deduplicate(codes), sizes) - FIRST_ID)
 
 
-def learn_subwords(texts: Iterable[str], n_units: int, size: int) -> bytes:
+def learn_subwords(texts: Iterable[str], n_units: int, n_sequences: int) -> bytes:
     """Learn a SentencePiece model of subword units.
 
     Every unit is in its vocabulary, whether or not a text has it.
@@ -54,8 +54,9 @@ def learn_subwords(texts: Iterable[str], n_units: int, size: int) -> bytes:
         From `unit_text`, of training clips.
     n_units : int
         Characters of the alphabet.
-    size : int
-        Subwords, units included; fewer where the texts have fewer repeated sequences.
+    n_sequences : int
+        Sequences of units that become subwords, beside the units; fewer are learned
+        where the texts repeat fewer.
 
     Returns
     -------
@@ -65,24 +66,21 @@ def learn_subwords(texts: Iterable[str], n_units: int, size: int) -> bytes:
     Raises
     ------
     ValueError
-        If there are not more subwords than units.
+        For fewer than one sequence, or more units than characters.
 
     Notes
     -----
     SentencePiece holds all texts in memory.
     """
-    if size <= n_units:
-        raise ValueError(
-            f"{size} subwords, expected more than the {n_units} units (codewords of all "
-            "levels)"
-        )
+    if n_sequences < 1:
+        raise ValueError(f"{n_sequences} sequences, expected at least 1")
     alphabet = to_cjk(range(n_units))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=chain(alphabet, texts),
         model_writer=model,
         model_type="bpe",
-        vocab_size=size + 1,  # and the unknown
+        vocab_size=n_units + n_sequences + 1,  # and the unknown
         hard_vocab_limit=False,
         character_coverage=1.0,
         normalization_rule_name="identity",
@@ -120,7 +118,7 @@ class Subwords:
 
     Examples
     --------
-    >>> subwords = Subwords(learn_subwords(["一丁丂一丁"] * 9, n_units=3, size=4))
+    >>> subwords = Subwords(learn_subwords(["一丁丂一丁"], n_units=3, n_sequences=1))
     >>> subwords.pieces("丂一丁丂")
     ['丂', '一丁', '丂']
     >>> subwords.decode(subwords.encode("丂一丁丂"))
@@ -199,10 +197,10 @@ def add_subwords(
     directory: str | Path,
     *,
     sizes: Sequence[int],
-    size: int,
+    n_sequences: int,
     train: Iterable[str],
     test: Iterable[str],
-) -> dict[str, float]:
+) -> tuple[float, int]:
     """Learn subwords of units on disk and measure them.
 
     Parameters
@@ -211,25 +209,26 @@ def add_subwords(
         Of units, all levels and streams: `subwords.model` is written here.
     sizes : sequence of int
         Codewords of each column of the codes.
-    size : int
-        Subwords.
+    n_sequences : int
+        See `learn_subwords`.
     train, test : iterable of str
         Utterances to learn from, and to measure.
 
     Returns
     -------
-    rates : dict of str to float
-        ``subwords``: bits/s of the test clips, ``log2(size)`` for each token
-        (durations are lost); ``n_subwords``.
+    rate : float
+        Bits/s of the test clips, ``log2(size)`` for each token (durations are lost).
+    size : int
+        Subwords.
     """
     units = UnitStore(directory)
     texts = (unit_text(units[u], sizes) for u in train)
-    model = learn_subwords(texts, sum(sizes), size)
+    model = learn_subwords(texts, sum(sizes), n_sequences)
     subwords = Subwords(model, sum(sizes))
-    if subwords.size < size:
+    if (found := subwords.size - sum(sizes)) < n_sequences:
         logging.warning(
-            "%s: %d subwords instead of %d: training clips repeat no more sequences",
-            *(directory, subwords.size, size),
+            "%s: %d sequences instead of %d: the training clips repeat no more",
+            *(directory, found, n_sequences),
         )
     with atomic_write(Path(directory) / SUBWORDS, "wb") as stream:
         stream.write(model)
@@ -239,7 +238,4 @@ def add_subwords(
         tokens += len(subwords.encode(unit_text(codes, sizes)))
         frames += len(codes)
     seconds = frames / units.card["frame_rate_hz"]
-    return {
-        "subwords": tokens * math.log2(subwords.size) / seconds,
-        "n_subwords": subwords.size,
-    }
+    return tokens * math.log2(subwords.size) / seconds, subwords.size

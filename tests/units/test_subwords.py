@@ -17,7 +17,7 @@ from emoq_plugin.units.text import deduplicate, to_cjk
 
 SIZES = [5, 3]
 TEXTS = [unit_text(np.array([[0, 1], [4, 2], [0, 1]] * 4), SIZES)] * 3
-SUBWORDS = Subwords(learn_subwords(TEXTS, n_units=8, size=12))
+SUBWORDS = Subwords(learn_subwords(TEXTS, n_units=8, n_sequences=4))
 
 clips = st.lists(
     st.tuples(*(st.integers(0, k - 1) for k in SIZES)), min_size=1, max_size=40
@@ -50,15 +50,15 @@ def test_a_frequent_sequence_is_one_token():
 
 
 def test_the_same_texts_give_the_same_model():
-    assert learn_subwords(TEXTS, n_units=8, size=12) == learn_subwords(
-        iter(TEXTS), n_units=8, size=12
+    assert learn_subwords(TEXTS, n_units=8, n_sequences=4) == learn_subwords(
+        iter(TEXTS), n_units=8, n_sequences=4
     )
 
 
 def test_long_clips_are_learned_from():
     """SentencePiece skips lines above 4192 bytes unless it is told otherwise."""
     long = "一丁丂" * 3000
-    assert "一丁丂" in Subwords(learn_subwords([long], 3, 6)).pieces("一丁丂丂")
+    assert "一丁丂" in Subwords(learn_subwords([long], 3, 3)).pieces("一丁丂丂")
 
 
 def test_unknown_units_are_refused_with_their_place():
@@ -69,10 +69,10 @@ def test_unknown_units_are_refused_with_their_place():
 
 
 def test_what_cannot_be_learned_or_read_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="8 subwords, expected more than the 8 units"):
-        learn_subwords(TEXTS, n_units=8, size=8)
+    with pytest.raises(ValueError, match="0 sequences, expected at least 1"):
+        learn_subwords(TEXTS, n_units=8, n_sequences=0)
     with pytest.raises(ValueError, match="alphabet of 8 units, the quantizer has 9"):
-        Subwords(learn_subwords(TEXTS, n_units=8, size=12), 9)
+        Subwords(learn_subwords(TEXTS, n_units=8, n_sequences=4), 9)
     with pytest.raises(ValueError, match=r"none is missing.*--subwords N"):
         read_subwords(tmp_path / "none", 8)
     (tmp_path / "garbage").write_bytes(b"no model")
@@ -88,9 +88,21 @@ def test_the_rate_counts_the_tokens_of_test_clips_only(tmp_path):
             writer.write(name, codes, {"balanced": 1.0})
     card = {"experts": ["balanced"], "n_levels": 1, "frame_rate_hz": 50.0}
     write_cards(tmp_path, card, {})
-    found = add_subwords(tmp_path, sizes=[4], size=7, train=["a"], test=["b"])
+    rate, size = add_subwords(
+        tmp_path, sizes=[4], n_sequences=3, train=["a"], test=["b"]
+    )
     model = read_subwords(tmp_path / "subwords.model", 4)
-    assert model.size == found["n_subwords"] == 7
+    assert model.size == size == 7
     tokens = model.encode(unit_text(UnitStore(tmp_path)["b"], [4]))
     assert len(tokens) == 2  # 123 and 0
-    assert found["subwords"] == pytest.approx(2 * np.log2(7) / (5 / 50))
+    assert rate == pytest.approx(2 * np.log2(7) / (5 / 50))
+
+
+def test_fewer_sequences_are_learned_where_no_more_are_repeated(tmp_path, caplog):
+    with UnitWriter(tmp_path, size=4, n_levels=1, routed=False) as writer:
+        writer.write("a", np.array([[0], [1], [2]]), {"balanced": 1.0})
+    card = {"experts": ["balanced"], "n_levels": 1, "frame_rate_hz": 50.0}
+    write_cards(tmp_path, card, {})
+    _, size = add_subwords(tmp_path, sizes=[4], n_sequences=90, train=["a"], test=["a"])
+    assert 4 < size < 94
+    assert "sequences instead of 90" in caplog.text
