@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-UNREACHED = re.compile("dns error|failed to fetch|error sending request|timed out", re.I)
+UNREACHED = re.compile(
+    "dns error|failed to fetch|error sending request|timed out", re.I
+)
 LEFT_OUT = ("espnet2", "huggingface_hub", "matplotlib", "pandas")
 LEFT_OUT += ("transformers", "onnx", "opensmile")
 

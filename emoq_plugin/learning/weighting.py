@@ -1,13 +1,77 @@
 """Weights of training clips for every expert: who learns from what."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from emoq_plugin.core.bank import BALANCED
 
-EXPERT_SETS = "balanced, specific, biased<percent> (such as biased95), capacity"
+
+@dataclass(frozen=True)
+class ClassShares:
+    """Training clips, as an expert set sees them.
+
+    Attributes
+    ----------
+    targets : (U, C) array
+        Class shares of the clips, rows sum to one.
+    equal : (U, C) array
+        The same with equal mass for each class: 1 in the mean over frames.
+    emotions : list of C str
+    random : np.random.Generator
+    """
+
+    targets: np.ndarray
+    equal: np.ndarray
+    emotions: list[str]
+    random: np.random.Generator
+
+    def by_class(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Name the columns of (U, C) weights."""
+        return dict(zip(self.emotions, weights.T))
+
+
+# Weights (U,) by member: `sad` of `specific/sad`; one expert without a name.
+Weights = dict[str, np.ndarray]
+
+
+def _balanced(clips: ClassShares) -> Weights:
+    return {"": clips.equal.mean(axis=1)}
+
+
+def _specific(clips: ClassShares) -> Weights:
+    return clips.by_class(clips.targets)
+
+
+def _biased(clips: ClassShares, ratio: float) -> Weights:
+    if len(clips.emotions) < 2:
+        raise ValueError(
+            f"expert set 'biased{100 * ratio:g}' needs two classes or more, found "
+            f"{clips.emotions}"
+        )
+    others = clips.equal.sum(axis=1, keepdims=True) - clips.equal
+    rest = (1 - ratio) / (len(clips.emotions) - 1)
+    return clips.by_class(ratio * clips.equal + rest * others)
+
+
+def _capacity(clips: ClassShares) -> Weights:
+    n_classes = len(clips.emotions)
+    part = clips.random.permutation(len(clips.targets)) % n_classes
+    balanced = clips.equal.mean(axis=1)
+    return {str(i): balanced * (part == i) for i in range(n_classes)}
+
+
+# By name; `biased<percent>` is found by its form.
+EXPERT_SETS: dict[str, Callable[[ClassShares], Weights]] = {
+    BALANCED: _balanced,
+    "specific": _specific,
+    "capacity": _capacity,
+}
+# These know no classes.
+BLIND = (BALANCED, "capacity")
 
 
 def check_expert_sets(expert_sets: Sequence[str]) -> None:
@@ -20,21 +84,26 @@ def check_expert_sets(expert_sets: Sequence[str]) -> None:
     """
     if not expert_sets or len(set(expert_sets)) < len(expert_sets):
         raise ValueError(
-            f"expert_sets are {list(expert_sets)}, expected some of {EXPERT_SETS}, once"
+            f"expert_sets are {list(expert_sets)}, expected some of {_known()}, once"
         )
     for expert_set in expert_sets:
-        if expert_set not in (BALANCED, "specific", "capacity"):
-            _ratio(expert_set)
+        _find(expert_set)
 
 
-def _ratio(expert_set: str) -> float:
-    """Return the share of the own class of a expert set ``biased<percent>``."""
+def _known() -> str:
+    return ", ".join([*EXPERT_SETS, "biased<percent> (such as biased95)"])
+
+
+def _find(expert_set: str) -> Callable[[ClassShares], Weights]:
+    """Return what weighs clips for an expert set."""
+    if expert_set in EXPERT_SETS:
+        return EXPERT_SETS[expert_set]
     match = re.fullmatch(r"biased(\d\d?(?:\.\d+)?)", expert_set)
     if not match or not float(match[1]) > 0:
         raise ValueError(
-            f"unknown expert set '{expert_set}', expected one of {EXPERT_SETS}"
+            f"unknown expert set '{expert_set}', expected one of {_known()}"
         )
-    return float(match[1]) / 100
+    return partial(_biased, ratio=float(match[1]) / 100)
 
 
 def expert_weights(
@@ -60,7 +129,7 @@ def expert_weights(
 
     Parameters
     ----------
-    expert sets : sequence of str
+    expert_sets : sequence of str
         Any of balanced, specific, biased<percent>, capacity.
     targets : (U, C) array
         Class shares of the clips, rows sum to one.
@@ -94,11 +163,12 @@ def expert_weights(
         )
     share = targets / mass * lengths.sum()  # (U, C), mean over frames is 1 a class
     random = np.random.default_rng(seed)
+    clips = ClassShares(targets, share, list(emotions), random)
     experts, columns = [], []
     for expert_set in expert_sets:
-        names, weights = _set_weights(expert_set, targets, share, emotions, random)
-        experts += names
-        columns += weights
+        for member, weights in _find(expert_set)(clips).items():
+            experts.append(f"{expert_set}/{member}" if member else expert_set)
+            columns.append(weights)
     weights = np.stack(columns, axis=1)
     if equal_budget:
         weights = _cut_to_budget(weights, lengths, random)
@@ -107,35 +177,7 @@ def expert_weights(
 
 def is_blind(expert_set: str) -> bool:
     """Return whether an expert set knows no classes."""
-    return expert_set in (BALANCED, "capacity")
-
-
-def _set_weights(
-    expert_set: str,
-    targets: np.ndarray,
-    share: np.ndarray,
-    emotions: Sequence[str],
-    random: np.random.Generator,
-) -> tuple[list[str], list[np.ndarray]]:
-    n_classes = len(emotions)
-    balanced = share.mean(axis=1)
-    if expert_set == BALANCED:
-        return [BALANCED], [balanced]
-    named = [f"{expert_set}/{emotion}" for emotion in emotions]
-    if expert_set == "specific":
-        return named, list(targets.T)
-    if expert_set == "capacity":
-        part = random.permutation(len(targets)) % n_classes
-        numbered = [f"{expert_set}/{i}" for i in range(n_classes)]
-        return numbered, [balanced * (part == i) for i in range(n_classes)]
-    if n_classes < 2:
-        raise ValueError(
-            f"expert set '{expert_set}' needs two classes or more, found {emotions}"
-        )
-    ratio = _ratio(expert_set)
-    rest = (1 - ratio) / (n_classes - 1)
-    others = share.sum(axis=1, keepdims=True) - share
-    return named, list((ratio * share + rest * others).T)
+    return expert_set in BLIND
 
 
 def _cut_to_budget(
