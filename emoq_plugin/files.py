@@ -314,7 +314,7 @@ def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:
     path : str or Path
         For example `wav.scp`, `utt2spk`, `text`.
     unique : bool, default=True
-        Refuse a key that stands twice.
+        Refuse a key that occurs twice.
 
     Returns
     -------

@@ -52,7 +52,7 @@ class Artifact:
 
     @property
     def codebooks_sha256(self) -> str:
-        """SHA-256 that stands in the config and is checked after every load."""
+        """SHA-256 in the config, checked after every load."""
         raise TypeError(f"{type(self).__name__} has no codebooks")
 
     def save_pretrained(self, directory: str | Path) -> None:

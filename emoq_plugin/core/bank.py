@@ -40,8 +40,8 @@ class CodebookBank(Artifact, Float32Module):
     emotions : sequence of str
         Class order of everything that is counted by class.
     card : mapping, optional
-        Facts for the reader and for checks: the feature card, data fingerprint, seed,
-        weighting rules.
+        Notes for the reader and for checks: the feature specification, data
+        fingerprint, seed, weighting rules.
     router_parameters : mapping of str to Tensor, optional
         What routers have learned about this bank, as `routing.fit_routers` gives it.
     clip_code : ClipCode, optional

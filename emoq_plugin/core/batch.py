@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Stands where a batch is padded; no codeword has this index.
+# Where a batch is padded; no codeword has this index.
 PADDING = -1
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from emoq_plugin.data.corpora.tables import read_text
-from emoq_plugin.data.tree import told, walk
+from emoq_plugin.data.tree import listed, walk
 
 LABEL_SUFFIX = ".lablaut"
 RARE = "rare"
@@ -205,7 +205,9 @@ def read_alignments(
         "%s: phones of %d of %d utterances%s",
         *(path, len(found), len(utterances)),
         "; " * bool(without or unused)
-        + told({"utterances without phones": without, "phones not asked for": unused}),
+        + listed(
+            {"utterances without phones": without, "phones not asked for": unused}
+        ),
     )
     return found
 

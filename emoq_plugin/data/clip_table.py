@@ -206,7 +206,7 @@ def _open(
     if one_row_per == "rater" and (votes or "emotion" not in used):
         raise ValueError(
             f"{path}:1: --one_row_per rater counts the column emotion, and no column "
-            f"'{VOTES}<emotion>' may stand beside it; found: {', '.join(names)}"
+            f"'{VOTES}<emotion>' may be beside it; found: {', '.join(names)}"
         )
     if "emotion" not in used and not votes:
         raise ValueError(
@@ -327,7 +327,7 @@ def _add_rater(table: ClipTable, n: int, clip: Clip, where: str) -> None:
     known, line = table.clips[n], table.lines[n]
     if table.one_row_per != "rater":
         raise ValueError(
-            f"{where}: file '{clip.audio}' stands in line {line} too ('{known.label}' "
+            f"{where}: file '{clip.audio}' is in line {line} too ('{known.label}' "
             f"there, '{clip.label}' here): if every row is what one rater heard, count "
             "them as votes with --one_row_per rater; else remove one"
         )
@@ -346,7 +346,7 @@ def _add_rater(table: ClipTable, n: int, clip: Clip, where: str) -> None:
 def _check_speakers(
     table: ClipTable, found: Iterable[tuple[int, Mapping[str, str]]]
 ) -> None:
-    """Refuse speakers that would become one, or have two genders; tell twins."""
+    """Refuse speakers that would become one, or have two genders; report twins."""
     spelled: dict[str, tuple[str, int]] = {}
     genders: dict[str, tuple[str, int]] = {}
     for line, row in found:
@@ -368,7 +368,7 @@ def _check_speakers(
             )
     for twins in case_twins(spelled):
         logging.warning(
-            "%s: speakers %s differ only in case: they count as %d, who may stand on "
+            "%s: speakers %s differ only in case: they count as %d, who may be on "
             "both sides of a fold",
             *(table.path, ", ".join(twins), len(twins)),
         )

@@ -45,7 +45,7 @@ def read_emotions(path: str | Path) -> list[str]:
         if fault := emotion_fault(name):
             raise ValueError(f"{path}:{number}: '{line}', {fault}")
         if name in emotions:
-            raise ValueError(f"{path}:{number}: emotion '{name}' stands twice")
+            raise ValueError(f"{path}:{number}: emotion '{name}' occurs twice")
         emotions.append(name)
     if len(emotions) < 2:
         raise ValueError(f"{path}: {len(emotions)} emotions, expected at least two")
@@ -408,7 +408,7 @@ def _read_lines(path: Path, faults: list[str]) -> tuple[dict[str, str], dict[str
         key, *value = line.split(maxsplit=1)
         if key in table:
             faults.append(
-                f"{path}:{number}: duplicate id '{key}', it stands in line "
+                f"{path}:{number}: duplicate id '{key}', it is in line "
                 f"{lines[key]} too"
             )
             continue

@@ -193,7 +193,7 @@ def speaker_folds(
 def fold_faults(
     fold: Fold, speaker: Mapping[str, str], *, path: str | Path = ""
 ) -> list[str]:
-    """List unknown utterances and speakers that stand in two parts of a fold.
+    """List unknown utterances and speakers that are in two parts of a fold.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _read_part(path: Path) -> tuple[str, ...]:
             raise ValueError(f"{path}:{number}: '{line}', expected one utterance id")
         if line in seen:
             raise ValueError(
-                f"{path}:{number}: utterance '{line}' stands in line {seen[line]} too"
+                f"{path}:{number}: utterance '{line}' is in line {seen[line]} too"
             )
         seen[line] = number
     if not lines and path.name != "valid":

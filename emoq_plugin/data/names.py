@@ -36,7 +36,7 @@ def id_fault(utterance: str) -> str:
 
 
 def further_tables(path: Path, prefix: str) -> list[str]:
-    """Name the tables `<prefix>*` of a data directory; copies are passed over, told.
+    """Name the tables `<prefix>*` of a data directory; copies are not among them.
 
     Parameters
     ----------

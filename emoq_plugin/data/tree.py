@@ -1,4 +1,4 @@
-"""Directories as people keep them: links are followed, what is left out is told."""
+"""Directories as people keep them: links are followed, what is left out is listed."""
 
 import heapq
 import os
@@ -17,7 +17,7 @@ _NO_CONTENT = "__MACOSX"
 
 @dataclass
 class Tree:
-    """What stands below a directory.
+    """What is below a directory.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Tree:
         """Note a path that is not among the files."""
         self.left_out.setdefault(reason, []).append(path)
 
-    def told(self) -> str:
+    def listed(self) -> str:
         """Say what was left out, why, and the first of each; empty for nothing."""
-        return told(
+        return listed(
             {
                 reason: [path.relative_to(self.directory) for path in sorted(paths)]
                 for reason, paths in self.left_out.items()
@@ -51,7 +51,7 @@ class Tree:
 def walk(directory: str | Path, suffixes: Collection[str] = ()) -> Tree:
     """List all files below a directory, through linked folders, each folder once.
 
-    A folder that stands in the tree itself is listed there and not by a link to it,
+    A folder that is in the tree itself is listed there and not by a link to it,
     and a link to a folder above it is not followed, so that no loop is endless.
 
     Parameters
@@ -104,12 +104,12 @@ def walk(directory: str | Path, suffixes: Collection[str] = ()) -> Tree:
     return tree
 
 
-def told(left_out: Mapping[str, Sequence[object]]) -> str:
+def listed(left_out: Mapping[str, Sequence[object]]) -> str:
     """Say how many were left out, why, and the first of each reason.
 
     Examples
     --------
-    >>> told({"hidden": ["._a.wav", "._b.wav"], "empty": [], "songs": ["c.wav"]})
+    >>> listed({"hidden": ["._a.wav", "._b.wav"], "empty": [], "songs": ["c.wav"]})
     '2 hidden (._a.wav, ...), 1 songs (c.wav)'
     """
     return ", ".join(

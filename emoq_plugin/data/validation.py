@@ -18,7 +18,7 @@ from emoq_plugin.data.directory import (
     table_faults,
 )
 from emoq_plugin.data.folds import Fold, fold_faults, read_folds
-from emoq_plugin.data.tree import told
+from emoq_plugin.data.tree import listed
 from emoq_plugin.options import Count
 from emoq_plugin.progress import progress
 from emoq_plugin.speech.audio import Recording
@@ -113,7 +113,7 @@ def validate_data_dir(options: ValidateOptions) -> None:
         ", ".join(f"{e} {counts[e]}" for e in emotions),
         len(data.votes),
     )
-    unused = told(
+    unused = listed(
         {
             "recordings without a segment": _unused_recordings(data),
             "utterances in no part of any fold": _utterances_in_no(folds, data),

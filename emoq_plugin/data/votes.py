@@ -44,7 +44,7 @@ def parse_votes(text: str, emotions: Sequence[str]) -> np.ndarray:
                 f"expected one of: {' '.join(emotions)}"
             )
         if emotion in seen:
-            raise ValueError(f"emotion '{emotion}' stands twice in the votes")
+            raise ValueError(f"emotion '{emotion}' occurs twice in the votes")
         seen.add(emotion)
         try:
             number = float(count)

@@ -272,7 +272,7 @@ def read_recordings(directory: str | Path) -> dict[str, tuple[str, Sequence[floa
         differ = sorted(set(read_table(directory / name)) ^ set(recordings))
         if differ:
             raise ValueError(
-                f"{directory}: utterance '{differ[0]}' stands in only one of {name} "
+                f"{directory}: utterance '{differ[0]}' is in only one of {name} "
                 f"and {'segments' if segments.is_file() else 'wav.scp'} "
                 f"({len(differ)} such): run utils/fix_data_dir.sh {directory}"
             )

@@ -80,7 +80,7 @@ def _unpickle(path: Path) -> tuple[Any, str]:
         try:
             with (
                 _other_versions(missing),
-                warnings.catch_warnings(record=True) as told,
+                warnings.catch_warnings(record=True) as caught,
             ):
                 warnings.simplefilter("always")
                 model = joblib.load(path)
@@ -94,7 +94,7 @@ def _unpickle(path: Path) -> tuple[Any, str]:
         return model, getattr(model, "_sklearn_version", "before 0.18")
     versions = [
         w.message.original_sklearn_version
-        for w in told
+        for w in caught
         if isinstance(w.message, InconsistentVersionWarning)
     ]
     return model, "".join(versions[:1])
@@ -153,7 +153,7 @@ def import_kmeans(
         ``km_<K>.mdl``; with several levels ``km_<K>_RVQ_<l>.mdl`` beside it are read.
     n_levels : int, default=1
     feature : dict, optional
-        Feature card, so that audio can be encoded.
+        Feature specification, so that audio can be encoded.
 
     Raises
     ------

@@ -41,10 +41,10 @@ class EspnetSsl(LayeredEncoder):
 
     def load(self, model: str) -> Network:
         """Build the task's model and read its weights."""
-        # A published model may hold several checkpoints: meta.yaml tells which.
+        # A published model may hold several checkpoints: meta.yaml says which.
         root = hub_directory(model, files=FILES, skip=("*.png", "*.log", "*.pth"))
-        told = {"files": FILES, "patterns": self.model_files}
-        with naming_faults(str(root), root, **told):
+        about_files = {"files": FILES, "patterns": self.model_files}
+        with naming_faults(str(root), root, **about_files):
             config, weights = _find_files(root)
             if not weights.exists() and not Path(model).is_dir():
                 needed = [str(weights.relative_to(root))]
@@ -61,7 +61,7 @@ class EspnetSsl(LayeredEncoder):
         about = (
             f"{config.name} and {weights.name} do not fit ESPnet's {task.__name__}: "
         )
-        with naming_faults(str(root), root, **told, about=about):
+        with naming_faults(str(root), root, **about_files, about=about):
             loaded, missing = _build(task, root, config, weights)
         check_complete(model, missing)
         self._convolutions = _convolutions(loaded, model)

@@ -117,12 +117,12 @@ class _RollCall:
                 found = [n for n, old, new in pairs if old == new != b"asks"]
                 self.store.set("missing", "\n".join(found))
             missing = self.store.get("missing").decode().splitlines()
-            self.store.add("told", 1)
+            self.store.add("left", 1)
             # The store may live in rank 0, which therefore leaves last.
             end = time.monotonic() + 20 * self.BEAT_SECONDS
             left = len(self.names) - len(missing)
             while self.rank == 0 and time.monotonic() < end:
-                if self.store.add("told", 0) >= left:
+                if self.store.add("left", 0) >= left:
                     break
                 time.sleep(0.1)
             return missing
@@ -155,7 +155,7 @@ def process_group(device: str = "cpu", *, job: int = 1) -> Iterator[tuple[int, i
     """Join the processes that torchrun or srun started; alone, do nothing.
 
     Reads torchrun's RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, which
-    default to what srun tells its tasks (rank 0 is on the node that called srun).
+    default to what srun gives its tasks (rank 0 is on the node that called srun).
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def process_group(device: str = "cpu", *, job: int = 1) -> Iterator[tuple[int, i
 
 
 def _read_slurm() -> None:
-    """Say in torchrun's variables what srun tells its tasks."""
+    """Say in torchrun's variables what srun gives its tasks."""
     known = os.environ
     if "WORLD_SIZE" in known or known.get("SLURM_STEP_NUM_TASKS", "1") == "1":
         return

@@ -87,7 +87,7 @@ def ema_epoch(
 
     Returns
     -------
-    facts : list over active experts of lists over levels
+    statistics : list over active experts of lists over levels
         Objective, used codewords, perplexity and re-seeded codewords during the epoch.
     """
     device = codebooks[0].device
@@ -123,10 +123,10 @@ def ema_epoch(
                 )
                 dead[level, e] += n_dead
                 residual = residual - quantized
-    facts = []
+    statistics = []
     for e in active:
         share = [table[e] / table[e].sum() for table in usage]
-        facts.append(
+        statistics.append(
             [
                 {
                     "objective": float(distortion[level, e] / usage[level][e].sum()),
@@ -137,4 +137,4 @@ def ema_epoch(
                 for level in range(len(codebooks))
             ]
         )
-    return facts
+    return statistics

@@ -34,7 +34,7 @@ BUDGETS = ("all", "equal")
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """What stands in `conf/quantizer/*.yaml`.
+    """What is in `conf/quantizer/*.yaml`.
 
     Attributes
     ----------
@@ -226,7 +226,7 @@ def learn_bank(
     clip_code : ClipCode, optional
         Frame codes are learned on what it leaves.
     card : mapping, optional
-        Facts kept in the artifact.
+        Notes kept in the artifact.
     held_out : collection of str, optional
         Clips that take part in the weighting (so that experts mean the same) but not
         in the learning.
@@ -301,7 +301,7 @@ def learn_bank(
         log_file=work and work / "learning.jsonl",
         device=device,
     )
-    facts = {
+    notes = {
         "training_utterances": int(kept.sum()),
         "training_frames": int(counts[kept].sum()),
         "learning": vars(settings),
@@ -313,7 +313,7 @@ def learn_bank(
         [codebook.cpu() for codebook in codebooks],
         normalization,
         emotions=emotions,
-        card={**facts, **(card or {})},
+        card={**notes, **(card or {})},
         clip_code=clip_code,
     )
 

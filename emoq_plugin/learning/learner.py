@@ -60,7 +60,7 @@ def learn_residual_codebooks(
     initial : sequence of L (E, K_l, D) Tensors, optional
         Codebooks to start from, instead of those that `settings.init` makes.
     checkpoint : str or Path, optional
-        File written after every pass. If it stands there, made by the same call, the
+        File written after every pass. If it exists, made by the same call, the
         work goes on from it and ends in the same codebooks, bit for bit. With it,
         SIGTERM waits for the end of the pass.
     log_file : str or Path, optional
@@ -97,7 +97,7 @@ def learn_residual_codebooks(
         raise ValueError(
             f"algorithm 'ema' runs in one process, found {world()[1]}: use 'lloyd'"
         )
-    facts = [dataclasses.asdict(settings), list(sizes), experts]
+    notes = [dataclasses.asdict(settings), list(sizes), experts]
     if initial is not None:
         shapes = [tuple(table.shape[:2]) for table in initial]
         expected = [(len(experts), size) for size in sizes]
@@ -106,10 +106,10 @@ def learn_residual_codebooks(
                 f"initial codebooks have shapes {shapes}, expected {expected} "
                 "(experts, codewords) for the levels"
             )
-        facts += [
+        notes += [
             hashlib.sha256(t.cpu().numpy().tobytes()).hexdigest() for t in initial
         ]
-    identity = _identity(source, facts)
+    identity = _identity(source, notes)
     part = source.shard(*world()) if world()[1] > 1 else source
 
     checkpoint = Path(checkpoint) if checkpoint else None
@@ -138,10 +138,10 @@ def learn_residual_codebooks(
         return learner.lloyd() if settings.algorithm == "lloyd" else learner.ema()
 
 
-def _identity(source: FrameSource, facts: list) -> str:
+def _identity(source: FrameSource, notes: list) -> str:
     """Fingerprint a call: settings, weights, counts and the first frames."""
-    facts = [*facts, source.expert_frames().tolist()]
-    digest = hashlib.sha256(json.dumps(facts).encode())
+    notes = [*notes, source.expert_frames().tolist()]
+    digest = hashlib.sha256(json.dumps(notes).encode())
     digest.update(source.weights.tobytes())
     # Frames of another normalisation or encoder differ from the first one on.
     first = next(iter(source.chunks()))
@@ -259,9 +259,9 @@ class _Learner:
             named = [
                 {"level": level, "iteration": state.iteration}
                 | {"expert": self.experts[e]}
-                | facts
+                | notes
                 for e, line in zip(active, lines)
-                for level, facts in enumerate(line)
+                for level, notes in enumerate(line)
             ]
             self._log(named, start)
             self._save_or_stop()

@@ -21,7 +21,7 @@ RESEEDS = 64
 
 @dataclass
 class PassStatistics:
-    """What one pass over the data tells about one expert.
+    """What one pass over the data says of one expert.
 
     Attributes
     ----------

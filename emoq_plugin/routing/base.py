@@ -121,7 +121,7 @@ class Router(ABC):
         return [e for name in (expert_set, *self.also) for e in bank.expert_set(name)]
 
     def side_bits(self, n_experts: int) -> float:
-        """Bits that tell a decoder the route of one clip: log2 of the routes.
+        """Side information of one clip, bits: log2 of the routes.
 
         Parameters
         ----------

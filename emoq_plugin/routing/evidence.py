@@ -62,7 +62,7 @@ def _quantiles(frames: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
 def in_context(frames: Tensor, offsets: Tensor, lengths: Tensor) -> Tensor:
     """Put neighbours beside each frame: (B, T, D) and (O,) to (B, T, O * D).
 
-    Past the ends the first and the last frame stand in.
+    Past the ends the first and the last frame are repeated.
     """
     time = torch.arange(frames.shape[1], device=frames.device)
     place = (time[:, None] + offsets.long()).clamp_min(0)  # (T, O)

@@ -137,7 +137,7 @@ def posteriors(
     if f"{PREFIX}weight" not in learned:
         raise ValueError(
             "this quantizer has no emotion head: it was learned without labels, or by "
-            "a recipe, whose scores stand in RESULTS.md"
+            "a recipe, whose scores are in RESULTS.md"
         )
     pooled, routes = head_inputs(bank, codes, route, weights, clip_codes)
     mean, scale, weight, bias = (

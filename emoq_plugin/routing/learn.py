@@ -215,7 +215,7 @@ class TrainingClips:
         held_out : dict of str to (U, C) array
             Speaker-held-out posteriors of the training clips, by router.
         """
-        # A class without any clip is told by the learning of the bank.
+        # A class without any clip is refused by the learning of the bank.
         if not self.config.has_classes or not self.targets.any(axis=0).all():
             return {}, {}
         training = self._training(self.utterances)

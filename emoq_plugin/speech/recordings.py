@@ -93,7 +93,7 @@ def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             tree = walk(name, SUFFIXES)
             logging.info(
                 "%s: %d audio files%s",
-                name, len(tree.files), f"; left out: {tree.told()}" * bool(tree.told()),
+                name, len(tree.files), f"; left out: {tree.listed()}" * bool(tree.listed()),
             )  # fmt: skip
             if not tree.files:
                 raise ValueError(f"{name} holds no audio file ({', '.join(SUFFIXES)})")

@@ -183,7 +183,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
         differ = sorted(set(self._places) ^ set(self.lengths))
         if differ:
             raise ValueError(
-                f"{self.directory}: utterance '{differ[0]}' stands in only one of "
+                f"{self.directory}: utterance '{differ[0]}' is in only one of "
                 f"{SCP} and {LENGTHS} ({len(differ)} such)"
             )
         self.utterances = list(self._places)

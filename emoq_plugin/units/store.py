@@ -198,7 +198,7 @@ class UnitStore(Mapping[str, np.ndarray]):
             self.routes = {u: {experts[0]: 1.0} for u in self._places}
         if differ := sorted(set(self.routes) ^ set(self._places)):
             raise ValueError(
-                f"{self.directory}: utterance '{differ[0]}' stands in only one of "
+                f"{self.directory}: utterance '{differ[0]}' is in only one of "
                 f"{SCP} and {ROUTES} ({len(differ)} such): run stage 5 again"
             )
 

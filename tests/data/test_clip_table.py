@@ -124,7 +124,7 @@ def test_rows_of_raters_are_votes_when_asked(run):
 
 def test_rows_of_raters_are_refused_unless_asked(refusal, tmp_path):
     message = refusal(RATINGS)
-    assert "clips.csv:3: file " in message and "stands in line 2 too" in message
+    assert "clips.csv:3: file " in message and "is in line 2 too" in message
     assert "--one_row_per rater" in message
     for again in ("", "./", f"{tmp_path}/"):
         same = refusal([*lines(), again + lines()[1]])
@@ -304,7 +304,7 @@ def test_an_id_that_would_be_changed_is_refused(refusal, name):
 @pytest.mark.parametrize(
     "table, message",
     [
-        (["file,File,speaker,emotion", "a,b,c,d"], "column 'file' stands twice"),
+        (["file,File,speaker,emotion", "a,b,c,d"], "column 'file' occurs twice"),
         (["file,speaker,label", "a,b,c"], "clips.csv:1: no column emotion"),
         (["file,speaker,emotion", "a.wav,b,c,d"], "clips.csv:2: 4 values"),
         (

@@ -123,7 +123,7 @@ def test_speakers_and_names_that_give_one_id_together_are_refused(tmp_path):
         soundfile.write(path, np.full(99, n / 2), 16000)
     clips = [Clip("b-c", audio[0], "a", "Angry"), Clip("c", audio[1], "a-b", "Angry")]
     corpus = dataclasses.replace(corpora.load("esd"), find=lambda directory: clips)
-    with pytest.raises(ValueError, match="esda-b-c stands twice, .*1.wav .*2.wav"):
+    with pytest.raises(ValueError, match="esda-b-c occurs twice, .*1.wav .*2.wav"):
         find_clips(corpus, tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_msp_podcast_tells_ratings_that_it_counts_as_other(copy, caplog):
     [
         ("[1.0000 - 2.0000]", "[1.0000 2.0000]", r"impro01.txt:\d+: '\[1.0000 2"),
         ("C-E1:\tAnger", "C-X1:\tAnger", r"impro01.txt:\d+: 'C-X1"),
-        ("impro01_F001\t", "impro01_F000\t", r"impro01_F000' stands twice"),
+        ("impro01_F001\t", "impro01_F000\t", r"impro01_F000' occurs twice"),
     ],
 )
 def test_iemocap_lines_of_another_form_are_refused(copy, old, new, message):

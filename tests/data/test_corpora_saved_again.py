@@ -74,7 +74,7 @@ def test_a_table_whose_name_does_not_say_voice_is_not_taken_for_it(tmp_path):
             ",8,-1,0,0,2,0,",
             r"Votes.csv:\d+: 1001_IEO.* finite and >= 0",
         ),
-        ('"1001_IEO_DIS_HI"', '"1001_IEO_ANG_HI"', r"ANG_HI' stands twice"),
+        ('"1001_IEO_DIS_HI"', '"1001_IEO_ANG_HI"', r"ANG_HI' occurs twice"),
     ],
 )
 def test_faults_of_votes_are_named_with_their_line(copy, old, new, message):

@@ -72,7 +72,7 @@ def test_all_faults_are_listed_at_once_with_file_and_line(corpus):
         DataDirectory.read(corpus.path, EMOTIONS)
     message = str(caught.value)
     for expected in (
-        f"wav.scp:8: duplicate id '{u[0]}', it stands in line 1 too",
+        f"wav.scp:8: duplicate id '{u[0]}', it is in line 1 too",
         f"utt2spk:7: utterance '{u[7]}' is not in wav.scp",
         f"wav.scp:1: utterance '{u[0]}' is not in utt2spk",
         f"utt2emo:1: unknown emotion 'furious' of '{u[0]}', expected one of: angry",
@@ -98,7 +98,7 @@ def test_all_faults_are_listed_at_once_with_file_and_line(corpus):
         ("utt2votes", "s0-u0 sad=nan", "utt2votes:1: .*finite"),
         ("utt2votes", "s0-u0 sad=two", "utt2votes:1: .*'two' is not a number"),
         ("utt2votes", "s0-u0 sad", "utt2votes:1: .*<emotion>=<count>"),
-        ("utt2votes", "s0-u0 sad=1 sad=1", "utt2votes:1: .*stands twice"),
+        ("utt2votes", "s0-u0 sad=1 sad=1", "utt2votes:1: .*occurs twice"),
     ],
 )
 def test_a_fault_of_an_optional_table_is_named(corpus, table, line, message):
@@ -202,7 +202,7 @@ def test_a_subset_leaves_nothing_of_the_others(corpus, tmp_path):
     "text, message",
     [
         ("angry\nvery sad\n", "emotions:2: 'very sad', expected one emotion"),
-        ("angry\nangry\n", "emotions:2: emotion 'angry' stands twice"),
+        ("angry\nangry\n", "emotions:2: emotion 'angry' occurs twice"),
         ("angry\n", "1 emotions, expected at least two"),
         ("angry\n-\n", "emotions:2: '-', expected an emotion name that does not beg"),
     ],

@@ -111,7 +111,7 @@ def test_a_restricted_fold_forgets_dropped_utterances():
 @pytest.mark.parametrize(
     "test, message",
     [
-        ("b\nb\n", "test:2: utterance 'b' stands in line 1 too"),
+        ("b\nb\n", "test:2: utterance 'b' is in line 1 too"),
         ("b\n\nc\n", "test:2: '', expected one utterance id"),
         ("b c\n", "test:1: 'b c', expected one utterance id"),
         ("", "test: empty"),

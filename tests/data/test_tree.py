@@ -26,7 +26,7 @@ def test_linked_folders_and_files_are_listed_by_the_names_of_the_links(root):
     expected = ["4.wav", "a/1.wav", "b.WAV", "linked/2.wav", "linked/deep/3.wav"]
     assert names(tree.files, root) == expected
     assert names(tree.folders, root) == ["a", "linked", "linked/deep"]
-    assert tree.left_out == {} and tree.told() == ""
+    assert tree.left_out == {} and tree.listed() == ""
 
 
 def test_the_directory_itself_may_be_a_link(root):
@@ -56,7 +56,7 @@ def test_a_folder_goes_by_its_own_name_before_that_of_a_link(root):
     (root / "0 first").symlink_to(root / "a")
     tree = walk(root)
     assert names(tree.files, root) == ["a/1.wav", "b.WAV"]
-    assert tree.told() == f"1 {REPEATED} (0 first)"
+    assert tree.listed() == f"1 {REPEATED} (0 first)"
 
 
 def test_hidden_files_other_suffixes_and_broken_links_are_counted(root):
@@ -72,4 +72,4 @@ def test_hidden_files_other_suffixes_and_broken_links_are_counted(root):
         OTHER: ["a/notes.txt"],
         NOWHERE: ["gone.wav"],
     }
-    assert f"3 {HIDDEN} (._1.wav, ...)" in tree.told()
+    assert f"3 {HIDDEN} (._1.wav, ...)" in tree.listed()

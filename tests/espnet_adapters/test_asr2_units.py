@@ -278,7 +278,7 @@ def test_segments_are_cut(recipe):
         ({"options": ["--sets", "train", "train"]}, "twice"),
         ({"options": ["--sets", "train", "none"]}, "wav.scp is missing.*stage 1"),
         ({"missing": "data/dev/text"}, "text is missing"),
-        ({"other": "data/dev/text"}, "'a-dev0' stands in only one of text"),
+        ({"other": "data/dev/text"}, "'a-dev0' is in only one of text"),
         ({"missing": "a-train0.wav"}, "a-train0.*missing"),
     ],
 )

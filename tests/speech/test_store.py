@@ -163,7 +163,7 @@ def test_after_cleaning_only_the_documented_files_stay(stored):
 def test_unfinished_or_disagreeing_directories_are_refused(stored):
     directory, _ = stored
     (directory / "utt2num_frames").write_text("a 3\n")
-    with pytest.raises(ValueError, match="utterance 'b' stands in only one of"):
+    with pytest.raises(ValueError, match="utterance 'b' is in only one of"):
         FeatureStore(directory)
     (directory / "utt2num_frames").write_text("a three\n")
     with pytest.raises(ValueError, match=r"utt2num_frames:1: 'a' has 'three'"):
@@ -189,5 +189,7 @@ def test_the_fingerprint_of_a_card_ignores_versions_only():
 
 
 def test_a_card_with_other_fields_is_refused():
-    with pytest.raises(ValueError, match=r"feature\.json: not a feature card.*'b'"):
+    with pytest.raises(
+        ValueError, match=r"feature\.json: not a feature specification.*'b'"
+    ):
         FeatureCard.from_json({"b": 1}, "feature.json")

@@ -141,7 +141,7 @@ def test_a_faulty_route_is_named_with_file_and_line(folder):
 
 def test_an_utterance_without_a_route_is_named(folder):
     (folder / "utt2route").write_text("s1-b angry\ns1-größe sad\n")
-    with pytest.raises(ValueError, match="utterance 's2-愛' stands in only one of"):
+    with pytest.raises(ValueError, match="utterance 's2-愛' is in only one of"):
         UnitStore(folder)
 
 

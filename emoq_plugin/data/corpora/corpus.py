@@ -79,22 +79,22 @@ class Published:
     def differences(self, clips: Sequence[Clip]) -> list[str]:
         """List in words where clips differ from the published totals."""
         labels = Counter(clip.label for clip in clips)
-        facts = [
+        totals = [
             ("clips", len(clips), self.clips),
             ("speakers", len({clip.speaker for clip in clips}), self.speakers),
         ]
         for label, expected in self.labels.items():
-            facts.append((label or "no majority", labels[label], (expected,)))
+            totals.append((label or "no majority", labels[label], (expected,)))
         return [
             f"{what} {found} ({' or '.join(map(str, expected))} published)"
-            for what, found, expected in facts
+            for what, found, expected in totals
             if expected and found not in expected
         ]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus: where things stand in it and what its labels mean.
+    """A corpus: where things are in it and what its labels mean.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Corpus:
     download : Download, optional
         What the recipe may fetch.
     whole_tree : bool, default=True
-        All audio in the directory should belong to a clip; what does not is told.
+        All audio in the directory should belong to a clip; what does not is reported.
     """
 
     name: str

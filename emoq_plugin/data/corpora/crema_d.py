@@ -61,7 +61,7 @@ SENTENCES = {
     "TSI": "The surface is slick",
     "WSI": "We'll stop in a couple of minutes",
 }
-# Recordings stand in Git LFS: the archive of a commit has their checksums only.
+# Recordings are in Git LFS: the archive of a commit has their checksums only.
 GITHUB = "CheyneyComputerScience/CREMA-D"
 COMMIT = "1658cd342dff90010aa843eaeebd53610a08b1dc"
 # Speaker, sentence, intended emotion, strength.
@@ -100,7 +100,7 @@ def read_voice_votes(path: Path) -> dict[str, dict[str, float]]:
             continue
         name = Path(row[clip]).stem
         if name in votes:
-            raise ValueError(f"{path}:{line}: clip '{name}' stands twice")
+            raise ValueError(f"{path}:{line}: clip '{name}' occurs twice")
         votes[name] = _counts(f"{path}:{line}: {name}", row, columns)
     return votes
 
@@ -124,8 +124,8 @@ def _shown(path: Path, table: Iterable[Mapping[str, str]]) -> list[str]:
     }
     if len(found) != 1 or "1" not in next(iter(found)):
         raise ValueError(
-            f"{path}: {len(found)} columns of row ids that tell 1xxxxx (voice) from "
-            "2xxxxx (face) and 3xxxxx (both), expected one, without which all votes "
+            f"{path}: {len(found)} columns of row ids that say 1xxxxx (voice), "
+            "2xxxxx (face) or 3xxxxx (both), expected one, without which all votes "
             f"look alike: take {OFFICIAL_TABLE} as distributed"
         )
     return list(found.pop())
@@ -196,7 +196,7 @@ def find(
 
 
 def _genders(directory: Path, vote_table: str) -> dict[str, str]:
-    """Read the gender by speaker; the table may stand beside other votes."""
+    """Read the gender by speaker; the table may be beside other votes."""
     name, votes = "VideoDemographics.csv", Path(vote_table or directory)
     try:
         table = first_of(directory, name)

@@ -55,7 +55,7 @@ class Download:
     archives : sequence of Archive
         Archives are unpacked, other files stay beside them.
     media_url : str
-        Where the files stand whose place is taken by Git LFS pointers; their path
+        Where the files are whose place is taken by Git LFS pointers; their path
         within the repository is appended. Empty where there are none.
     media_folder : str
         Folder of the repository whose pointers are replaced.

@@ -26,7 +26,7 @@ from emoq_plugin.data.corpora.tables import (
     read_text,
     rows,
 )
-from emoq_plugin.data.tree import told
+from emoq_plugin.data.tree import listed
 
 PAPER4 = {"W": "angry", "F": "happy", "N": "neutral", "T": "sad"}
 ALL = PAPER4 | {"A": "fear", "L": "boredom", "E": "disgust"}
@@ -88,7 +88,7 @@ def find(directory: Path) -> list[Clip]:
 def _agreement(directory: Path) -> dict[str, float]:
     """Read the share of listeners, within 0 .. 1, by file stem; empty if unknown.
 
-    What a table lacks is told; the first one that has a share is taken.
+    What a table lacks is reported; the first one that has a share is taken.
     """
     for name in AGREEMENT:
         if files(directory, re.escape(name)):
@@ -115,7 +115,7 @@ def _shares(directory: Path, name: str) -> dict[str, float]:
         elif shares.setdefault(name, share) != share:
             raise ValueError(f"{table}:{line}: two shares of {name}")
     if passed_over:
-        logging.warning("%s, by line: %s", table, told(passed_over))
+        logging.warning("%s, by line: %s", table, listed(passed_over))
     return shares
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.tables import files, only, optional_table, read_text
-from emoq_plugin.data.tree import told
+from emoq_plugin.data.tree import listed
 
 ALL = {
     "Angry": "angry",
@@ -60,7 +60,7 @@ def find(directory: Path, *, language: str = "english") -> list[Clip]:
 
 
 def _texts(audio: Path, speaker: str) -> dict[str, str]:
-    """Read `<speaker>.txt`, which stands two or three folders above the audio."""
+    """Read `<speaker>.txt`, which is two or three folders above the audio."""
     tables = [folder / f"{speaker}.txt" for folder in audio.parents[1:4]]
     table = next((t for t in tables if t.is_file()), None)
     if table is None:
@@ -75,12 +75,12 @@ def _texts(audio: Path, speaker: str) -> dict[str, str]:
         else:
             strange.append(line)
     if strange:
-        logging.warning("%s: %s", table, told({"lines without id and text": strange}))
+        logging.warning("%s: %s", table, listed({"lines without id and text": strange}))
     return texts
 
 
 def _name_and_text(line: str) -> tuple[str, str]:
-    r"""Split a line; the text is empty where it cannot be told from the emotion.
+    r"""Split a line; the text is empty where it cannot be separated from the emotion.
 
     Examples
     --------

@@ -11,14 +11,14 @@ from pathlib import Path
 from emoq_plugin.data.corpora.archives import is_packed, stem
 from emoq_plugin.data.corpora.corpus import READABLE, Clip, Corpus, utterance_id
 from emoq_plugin.data.corpora.tables import given
-from emoq_plugin.data.tree import OTHER, told, walk
+from emoq_plugin.data.tree import OTHER, listed, walk
 
-# What is told where no clip of a corpus uses it.
+# What is reported where no clip of a corpus uses it.
 AUDIO = (*READABLE, ".aac", ".aif", ".aiff", ".au", ".avi", ".flv", ".m4a", ".mkv")
 AUDIO = (*AUDIO, ".mov", ".mp4", ".mpg", ".opus", ".sph", ".webm", ".wma")
 GENDERS = {"female": "f", "woman": "f", "male": "m", "man": "m", "unknown": ""}
 
-TOLD = ("label", "votes", "text", "gender")
+REPORTED = ("label", "votes", "text", "gender")
 
 
 def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
@@ -53,7 +53,7 @@ def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
         else:
             kept[utterance] = clip
     found = list(kept.values())
-    summary = [told(left_out), _unused(directory, clips) if corpus.whole_tree else ""]
+    summary = [listed(left_out), _unused(directory, clips) if corpus.whole_tree else ""]
     passed_over = ", ".join(filter(None, summary))
     if not found:
         raise FileNotFoundError(
@@ -65,7 +65,9 @@ def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
         logging.WARNING if passed_over else logging.INFO,
         "%s: %d of %d clips used (%s)%s",
         *(corpus.title, len(found), len(clips)),
-        ", ".join(f"{name} {known[name]}" for name in dict.fromkeys([*TOLD, *known])),
+        ", ".join(
+            f"{name} {known[name]}" for name in dict.fromkeys([*REPORTED, *known])
+        ),
         passed_over and f"; left out: {passed_over}",
     )
     _check_labels(corpus, found)
@@ -74,7 +76,7 @@ def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
 
 def _known(clip: Clip) -> list[str]:
     """Name what is known of a clip."""
-    return [*(name for name in TOLD if getattr(clip, name)), *clip.extra]
+    return [*(name for name in REPORTED if getattr(clip, name)), *clip.extra]
 
 
 def _identity(clip: Clip) -> tuple[str, str, str]:
@@ -110,7 +112,7 @@ def _refuse_unlike(first: Clip, other: Clip, utterance: str) -> None:
         values = getattr(first, name), getattr(other, name)
         if values[0] != values[1]:
             raise ValueError(
-                f"{utterance} stands twice, {first.audio} with {name} '{values[0]}' "
+                f"{utterance} occurs twice, {first.audio} with {name} '{values[0]}' "
                 f"and {other.audio} with '{values[1]}': expected one row a clip"
             )
     if first.audio != other.audio and not filecmp.cmp(
@@ -138,7 +140,7 @@ def _unused(directory: Path, clips: Sequence[Clip]) -> str:
     ):
         if paths:
             tree.left_out[reason] = paths
-    return tree.told()
+    return tree.listed()
 
 
 def _check_labels(corpus: Corpus, clips: Sequence[Clip]) -> None:

@@ -96,7 +96,7 @@ def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, flo
     for number, line in enumerate(read_text(table, "iso-8859-1").splitlines(), 1):
         if turn := TURN.match(line):
             if turn[1] in found:
-                raise ValueError(f"{table}:{number}: turn '{turn[1]}' stands twice")
+                raise ValueError(f"{table}:{number}: turn '{turn[1]}' occurs twice")
             votes = {}
             found[turn[1]] = turn[2].lower(), votes
             continue

@@ -20,7 +20,7 @@ ALL = PRIMARY | {name: name for name in SECONDARY}
 
 
 def find(directory: Path) -> list[Clip]:
-    """Find the recordings; everything stands in the file name."""
+    """Find the recordings; the file name says everything."""
     name = r"((fe)?male\d)_([a-z]+)_\d+[ab]_\d\.wav"
     recordings = files(directory, name)
     texts = read_texts({a.stem: a.with_suffix(".txt") for a, _ in recordings}, "cp1252")

@@ -30,7 +30,7 @@ from emoq_plugin.data.corpora.tables import (
     read_texts,
     rows,
 )
-from emoq_plugin.data.tree import told
+from emoq_plugin.data.tree import listed
 from emoq_plugin.files import read_json
 
 PAPER4 = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}
@@ -139,7 +139,7 @@ def _votes(directory: Path, *, secondary: bool) -> dict[str, dict[str, float]]:
         for code in named:
             clip[code] = clip.get(code, 0.0) + 1 / len(named)
     if strange:
-        logging.warning("%s: counted as other: %s", path, told(strange))
+        logging.warning("%s: counted as other: %s", path, listed(strange))
     return counts
 
 
@@ -158,7 +158,7 @@ def _ratings(path: Path) -> Iterator[tuple[str, str, str]]:
         if "EmoClass_Major" in row:
             yield row["FileName"], row["EmoClass_Major"], row.get("EmoClass_Second", "")
             continue
-        # Secondary emotions may be absent; attributes are told by their colon.
+        # Secondary emotions may be absent; attributes are known by their colon.
         fields = [f.strip() for f in row.get("EmoDetail", "").split(";")]
         if len(fields) < 2:
             raise ValueError(

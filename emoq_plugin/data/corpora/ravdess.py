@@ -30,7 +30,7 @@ SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by th
 
 
 def find(directory: Path) -> list[Clip]:
-    """Find spoken recordings; everything stands in the file name."""
+    """Find spoken recordings; the file name says everything."""
     name = r"(\d\d-\d\d)-(\d\d)-\d\d-(\d\d)-\d\d-(\d\d)\.wav"
     return [
         Clip(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emoq_plugin.data.tree import told, walk
+from emoq_plugin.data.tree import listed, walk
 
 # Excel writes tables divided by these with quotes; tabs and | have no quoting.
 QUOTED = (",", ";")
@@ -125,7 +125,7 @@ def read_text(path: Path, encoding: str = "") -> str:
     path : Path
     encoding : str, optional
         That of a file which is not UTF-8, for example `cp1252`. Without it such a file
-        is refused: bytes alone do not tell their encoding.
+        is refused: bytes alone do not show their encoding.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_text(path: Path, encoding: str = "") -> str:
 
 
 def read_texts(paths: Mapping[str, Path], encoding: str = "") -> dict[str, str]:
-    """Read text files of one clip each, where they exist; tell those that are broken.
+    """Read text files of one clip each, where they exist; report those that are broken.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def read_texts(paths: Mapping[str, Path], encoding: str = "") -> dict[str, str]:
             except (ValueError, OSError) as error:
                 broken.append(str(error))
     if broken:
-        logging.warning("no words are read of %s", told({"files": broken}))
+        logging.warning("no words are read of %s", listed({"files": broken}))
     return texts
 
 
@@ -221,7 +221,7 @@ def rows(
     columns, optional : sequence of str
         Columns that must and that may be there; another case is accepted and said.
     delimiter : str, default=","
-        Values stand in quotes where it is a comma or a semicolon; in tables divided by
+        Values are in quotes where it is a comma or a semicolon; in tables divided by
         tabs or | a quote is a character as all others.
     encoding : str, optional
         That of a table which is not UTF-8, see `read_text`.
@@ -236,7 +236,7 @@ def rows(
     Raises
     ------
     ValueError
-        With file and line: for a column that is missing or stands twice, a row of
+        With file and line: for a column that is missing or occurs twice, a row of
         another length than the header, a value that goes over several lines.
     """
     records = _records(path, delimiter, encoding)
@@ -306,7 +306,7 @@ def _names(where: str, header: Sequence[str], known: Sequence[str]) -> list[str]
     for name, written in zip(names, header):
         if name and names.count(name) > 1:
             both = [w for n, w in zip(names, header) if n == name]
-            raise ValueError(f"{where}: column '{name}' stands twice: {both}")
+            raise ValueError(f"{where}: column '{name}' occurs twice: {both}")
         if name != written:
             logging.info("%s: column '%s' is read as '%s'", where, written, name)
     return names

@@ -50,13 +50,13 @@ class Emotion2vec(LayeredEncoder):
     def load(self, model: str) -> Network:
         """Read configuration and weights."""
         directory = hub_directory(model, files=FILES, skip=("*.wav", "*.mp3", "*.png"))
-        told = {"files": FILES, "patterns": self.model_files}
+        about_files = {"files": FILES, "patterns": self.model_files}
         about = "config.yaml is not that of emotion2vec: "
-        with naming_faults(str(directory), directory, **told, about=about):
+        with naming_faults(str(directory), directory, **about_files, about=about):
             conf = yaml.safe_load((directory / "config.yaml").read_text("utf-8"))
             conf = conf["model_conf"]
             network = Data2Vec(conf)
-        with naming_faults(str(directory), directory, **told):
+        with naming_faults(str(directory), directory, **about_files):
             checkpoints = sorted(directory.glob("*.pt"))
             if len(checkpoints) != 1:
                 raise ValueError(f"{len(checkpoints)} .pt files")

@@ -41,7 +41,7 @@ class FeatureCard:
     weights_sha256 : str or None
         Digest of the weights; None where nothing was learned.
     versions : dict of str to str
-        Packages, source of the weights and precision: told to the reader, no part of
+        Packages, source of the weights and precision: for the reader, no part of
         the fingerprint.
 
     Examples
@@ -77,7 +77,7 @@ class FeatureCard:
         expected = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != expected:
             raise ValueError(
-                f"{where}: not a feature card: found {reprlib.repr(values)}, "
+                f"{where}: not a feature specification: found {reprlib.repr(values)}, "
                 f"expected {sorted(expected)}"
             )
         check_types(values, get_type_hints(cls), where)
@@ -95,7 +95,7 @@ class FeatureCard:
 
 
 class Encoder(ABC):
-    """Waves in, frames out; every wave stands for itself.
+    """Waves in, frames out; no wave depends on another.
 
     A subclass sets `card` and `minimum_samples` (shortest wave that gives one frame) in
     its constructor and defines `encode`. A constructor that names a `device` argument
@@ -131,7 +131,7 @@ class Encoder(ABC):
         Parameters
         ----------
         waves : sequence of (N,) array
-            At `sample_rate`; float in [-1, 1], or integers of a type that tells full
+            At `sample_rate`; float in [-1, 1], or integers of a type that says full
             scale.
         utterances : sequence of str, optional
             Names for error messages.

@@ -22,7 +22,7 @@ from emoq_plugin.speech.encoders.model_files import (
 if TYPE_CHECKING:
     import torch
 
-# Only these ignore padded samples when told which they are; the others get batches of
+# Only these ignore padded samples when given a mask; the others get batches of
 # equal length. data2vec-audio stacks five positional convolutions, and padded frames
 # are zero only before the first.
 MASKABLE_TYPES = ("hubert", "wavlm", "wav2vec2")

@@ -45,7 +45,7 @@ class Network:
         padded; those of equal length; none.
     sample_rate : int, default=16000
     settings : dict
-        Facts that change what a frame means.
+        Settings that change what a frame means.
     package : str, default="torch"
         Package that computes the frames, for the card.
     """

@@ -19,7 +19,7 @@ def encoder_id(card: FeatureCard) -> str:
 def leakage_notes(encoder: str, corpora: Iterable[str]) -> list[str]:
     """Say of each corpus whether the encoder was trained on it, with the source.
 
-    An encoder that has heard a test corpus does not show how it does on unheard speech,
+    An encoder that has heard a test corpus does not show how it does on new speech,
     even where no label was used.
 
     Parameters

@@ -9,7 +9,7 @@ from textwrap import shorten
 
 from emoq_plugin.devices import is_out_of_memory
 
-HEAD = 512  # bytes that tell what a file is
+HEAD = 512  # bytes that show what a file is
 # Files with pickles in a zip archive, or (before torch 1.6) pickles alone.
 TORCH = (".bin", ".pt", ".pth", ".ckpt", ".th")
 REASON = 200  # characters of an error beside the fault that it comes from
@@ -62,7 +62,7 @@ def _search(root: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def fault_of(path: Path) -> str | None:
-    """Tell what is wrong with a model's file, from its first bytes and its size.
+    """Say what is wrong with a model's file, from its first bytes and its size.
 
     Returns
     -------

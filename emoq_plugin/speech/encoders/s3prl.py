@@ -20,7 +20,7 @@ class S3prl(LayeredEncoder):
     """Any upstream of S3PRL (arXiv 2105.01051), framed as in ESPnet's S3PRL frontend.
 
     A wave of N samples gives ceil(N / shift) frames: S3PRL repeats the last one. Only
-    waves of equal length share a batch. Downloads stand in `HF_HOME/s3prl`.
+    waves of equal length share a batch. Downloads are in `HF_HOME/s3prl`.
 
     Parameters
     ----------
