@@ -373,7 +373,7 @@ def main(
     write_data : callable
         Writes what the contenders read into the task's folder.
     figures : callable
-        ``figures(report)`` gives (what, value, must, aim).
+        ``figures(report)`` gives (what, value).
     arguments : list of str, optional
 
     Returns
@@ -405,8 +405,8 @@ def main(
         write_json(task.folder / "settings.json", settings)
         report = _run_all(module, task, contenders(options), write_data)
     found = [
-        {"what": what, "value": value, "must": must, "aim": aim}
-        for what, value, must, aim in figures(report)
+        {"what": what, "value": value}
+        for what, value in figures(report)
         if value is not None
     ]
     _print_figures(found)
@@ -520,18 +520,9 @@ def _print_machine(facts: dict, floors: dict[str, float]) -> None:
 
 
 def _print_figures(figures: list[dict]) -> None:
-    print(f"\n{'figure':64} {'measured':>9} {'must':>8} {'aim':>8}")
+    print(f"\n{'figure':64} {'measured':>9}")
     for figure in figures:
-        limits = (figure["must"], figure["aim"])
-        must, aim = (_number(limit, ".4g") for limit in limits)
-        if limits[0] is None:
-            verdict = ""
-        elif figure["value"] > limits[0]:
-            verdict = "missed"
-        else:
-            verdict = "aim" if figure["value"] <= limits[1] else "must"
-        value = format(figure["value"], ".4g")
-        print(f"{figure['what']:64} {value:>9} {must:>8} {aim:>8} {verdict}".rstrip())
+        print(f"{figure['what']:64} {figure['value']:>9.4g}")
 
 
 def ratio(lines: dict, name: str, other: str, key: str = "seconds") -> float | None:

@@ -91,10 +91,8 @@ def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield from _listed()
         elif Path(name).is_dir():
             tree = walk(name, SUFFIXES)
-            logging.info(
-                "%s: %d audio files%s",
-                name, len(tree.files), f"; left out: {tree.listed()}" * bool(tree.listed()),
-            )  # fmt: skip
+            left_out = f"; left out: {text}" if (text := tree.listed()) else ""
+            logging.info("%s: %d audio files%s", name, len(tree.files), left_out)
             if not tree.files:
                 raise ValueError(f"{name} holds no audio file ({', '.join(SUFFIXES)})")
             for path in tree.files:

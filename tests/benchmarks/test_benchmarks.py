@@ -30,7 +30,7 @@ def check_structure(report, module):
     for line in report["lines"].values():
         assert line["seconds"] > 0 and len(line["repeats"]) == 1
         assert line["objective"] > 0
-    assert {"what", "value", "must", "aim"} == set(report["figures"][0])
+    assert {"what", "value"} == set(report["figures"][0])
 
 
 def test_learners_with_one_init_reach_one_objective(tmp_path, capsys):

@@ -44,7 +44,9 @@ def recordings(corpus: Path) -> Iterator[tuple[str, str, int, Path]]:
         and for two names of one recording.
     """
     tree = walk(corpus / "recordings", (".wav",))
-    logging.info("%d recordings; left out: %s", len(tree.files), tree.listed() or "none")
+    logging.info(
+        "%d recordings; left out: %s", len(tree.files), tree.listed() or "none"
+    )
     if not tree.files:
         raise ValueError(f"{corpus}/recordings holds no .wav file")
     there: dict[tuple[str, str, int], Path] = {}
