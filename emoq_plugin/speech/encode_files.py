@@ -38,7 +38,7 @@ class EncodeOptions(RecordingOptions):
     n_levels
         Levels of the stream; all when left out.
     format
-        Lines of one level (pseudo_labels, cjk) or everything (jsonl: one JSON object
+        Lines of one level (pseudo_labels, cjk), subwords (bpe) or everything (jsonl: one JSON object
         a line; npz: NumPy arrays).
     level
         Of pseudo_labels and cjk, from 0.
@@ -69,7 +69,7 @@ def encode(options: EncodeOptions) -> None:
     output = None if options.output == Path("-") else options.output
     paths = find_audio(options.audio)
     check_output(output, options.format, paths)
-    if options.format in ("pseudo_labels", "cjk"):
+    if options.format in ("pseudo_labels", "cjk", "bpe"):
         warn_escaped(paths)
 
     from emoq_plugin.devices import pick_device
@@ -89,6 +89,14 @@ def encode(options: EncodeOptions) -> None:
     if options.format != "jsonl":
         place = f"--format {options.format}"
         quantizer.system.check_frame_codes_alone(place, "--format jsonl")
+    subwords = None
+    if options.format == "bpe":
+        from emoq_plugin.core.artifact import SUBWORDS, local_directory
+        from emoq_plugin.units.subwords import read_subwords
+
+        n_units = sum(quantizer.bank.sizes[:width]) * quantizer.system.n_streams
+        model = local_directory(options.quantizer) / SUBWORDS
+        subwords = read_subwords(model, n_units)
     channels = {"multi_channel": options.multi_channel}
     failed: list[str] = []
     mean, usable = None, paths
@@ -110,7 +118,7 @@ def encode(options: EncodeOptions) -> None:
             codebooks_sha256=quantizer.codebooks_sha256,
         )
     else:
-        writer = LineWriter(options.format, options.level, options.repeat)
+        writer = LineWriter(options.format, options.level, options.repeat, subwords)
         opened = atomic_write(output) if output else contextlib.nullcontext(sys.stdout)
         with opened as stream:
             writer.write(stream, found, quantizer, output)

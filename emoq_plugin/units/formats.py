@@ -16,8 +16,9 @@ from emoq_plugin.units.text import deduplicate, escape_name
 if TYPE_CHECKING:
     from emoq_plugin.routing.quantizer import RoutedQuantizer
     from emoq_plugin.units.clip_units import Units
+    from emoq_plugin.units.subwords import Subwords
 
-Format = Literal["pseudo_labels", "cjk", "jsonl", "npz"]
+Format = Literal["pseudo_labels", "cjk", "bpe", "jsonl", "npz"]
 # Beside the arrays of the recordings, what their numbers mean.
 MEANING = "emoq"
 ROUTES = ".utt2route"  # added to the name of a text file
@@ -80,16 +81,19 @@ class LineWriter:
 
     Parameters
     ----------
-    form : {"pseudo_labels", "cjk", "jsonl"}
+    form : {"pseudo_labels", "cjk", "bpe", "jsonl"}
     level : int, default=0
         Of pseudo_labels and cjk, which hold one.
     repeat : bool, default=True
         False drops units that repeat the one before, from pseudo_labels and cjk.
+    subwords : Subwords, optional
+        For bpe.
     """
 
     form: str
     level: int = 0
     repeat: bool = True
+    subwords: "Subwords | None" = None
 
     def write(
         self,
@@ -128,6 +132,11 @@ class LineWriter:
         if self.form == "jsonl":
             return json.dumps({"name": name, **units.as_dict()}, ensure_ascii=False)
         word = escape_name(name)
+        if self.subwords:
+            from emoq_plugin.units.subwords import unit_text  # imports torch
+
+            text = unit_text(units.codes, units.sizes * len(units.route))
+            return f"{word} {' '.join(self.subwords.pieces(text))}"
         if self.form == "cjk":
             return f"{word} {units.cjk(self.level, repeat=self.repeat)}"
         codes = units.codes[:, self.level]
@@ -146,7 +155,7 @@ class LineWriter:
             "route %s",
             *(self.form, ", ".join(quantizer.bank.experts), place),
         )
-        if quantizer.system.n_streams > 1:
+        if quantizer.system.n_streams > 1 and self.form != "bpe":
             logging.warning(
                 "%s hold only the units of the heavier of two experts: --format jsonl "
                 "or npz has both",

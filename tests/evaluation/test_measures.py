@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emoq_plugin.bin import encode_units, learn_codebooks, measure
+from emoq_plugin.bin import encode_units, learn_codebooks, measure, pack
 from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.core.batch_encoding import pool
 from emoq_plugin.data.directory import DataDirectory
@@ -33,6 +33,7 @@ from emoq_plugin.speech.store import (
     write_features,
 )
 from emoq_plugin.units.store import UnitStore
+from emoq_plugin.units.subwords import read_subwords
 
 EMOTIONS = ["angry", "happy", "neutral"]
 CARD = FeatureCard("fbank", [], 4, 50.0, 16000)
@@ -357,3 +358,30 @@ def test_a_wrong_option_is_explained(root, caplog, options, message):
     with pytest.raises(SystemExit):
         run_measure(root, *options, output="wrong")
     assert message in caplog.text
+
+
+def test_subwords_of_every_stream_are_learned_measured_and_packed(root, tmp_path):
+    output = tmp_path / "units"
+    options = (f"--quantizer_dir={root / 'quantizer'}", f"--output_dir={output}")
+    options += ("--systems", *SYSTEMS)
+    call(encode_units, root, *options, "--subwords=5")
+    for rate, system, n_units in (
+        ("4x1", "balanced", 4),
+        ("4x3", "specific-distortion", 12),
+        ("4x3", "specific-soft", 24),
+    ):
+        made = UnitStore(output / rate / system)
+        before = UnitStore(root / "units" / rate / system)
+        assert made.card["n_subwords"] == n_units + 5
+        read_subwords(made.directory / "subwords.model", n_units)
+        assert 0 < made.bitrate.pop("subwords") < np.inf
+        assert made.bitrate == before.bitrate
+        for utterance in made:
+            np.testing.assert_array_equal(made[utterance], before[utterance])
+    bank, model = root / "quantizer", output / "4x3/specific-distortion/subwords.model"
+    packed = tmp_path / "packed"
+    arguments = [f"--quantizer={bank}", "--rate=4x3", "--system=specific-distortion"]
+    pack.main([*arguments, f"--output_dir={packed}", f"--subwords={model}"])
+    assert (packed / "subwords.model").read_bytes() == model.read_bytes()
+    call(encode_units, root, *options)  # without: the old model is gone
+    assert not model.exists()

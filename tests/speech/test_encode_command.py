@@ -2,6 +2,7 @@
 
 import io
 import logging
+import shutil
 import sys
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from emoq_plugin.files import read_table
 from emoq_plugin.speech.recordings import each_recording, find_audio
 from emoq_plugin.units import formats
 from emoq_plugin.units.store import parse_route
+from emoq_plugin.units.subwords import learn_subwords, unit_text
 from tests.speech.tiny_bank import make_bank
 
 SYSTEM = "specific-distortion"
@@ -283,3 +285,34 @@ def test_the_mean_of_a_speaker_is_that_of_the_recordings_that_can_be_read(
         call(tmp_path / "quantizer", *audio, *options, system="balanced")
     assert capsys.readouterr().out == expected
     assert "1 of 3 recordings cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize("system", [SYSTEM, "balanced"])
+def test_subwords_of_the_artifact_lose_nothing_but_durations(folder, tmp_path, system):
+    made = tmp_path / "quantizer"
+    shutil.copytree(folder / "quantizer", made)
+    model = learn_subwords(["一丁丂" * 9], n_units=8 + 6, n_sequences=3)
+    (made / "subwords.model").write_bytes(model)
+    output = tmp_path / "bpe.txt"
+    options = ("--format", "bpe", "--output", output)
+    call(made, folder / "audio" / "a.wav", *options, system=system)
+    units = emoq_plugin.load(str(made), system=system).units(folder / "audio" / "a.wav")
+    [text] = read_table(output).values()
+    assert text.replace(" ", "") == unit_text(units.codes, [8, 6])
+    routed = (tmp_path / "bpe.txt.utt2route").exists()
+    assert routed is (system != "balanced")
+
+
+def test_subwords_are_refused_where_none_or_others_were_learned(
+    folder, tmp_path, caplog
+):
+    made = tmp_path / "quantizer"
+    shutil.copytree(folder / "quantizer", made)
+    audio = folder / "audio" / "a.wav"
+    with pytest.raises(SystemExit):
+        call(made, audio, "--format", "bpe")
+    assert "subwords.model is missing" in caplog.text
+    (made / "subwords.model").write_bytes(learn_subwords(["一丁"], 8 + 6, 1))
+    with pytest.raises(SystemExit):
+        call(made, audio, "--format", "bpe", "--n_levels", 1)
+    assert "alphabet of 14 units, the quantizer has 8" in caplog.text

@@ -47,6 +47,7 @@ systems+=" specific-calibrated specific-soft"
 systems+=" biased95-distortion capacity-distortion"
 systems+=" specific-oracle specific-random specific-wrong"
 route_depth=1    # levels that routers look at
+subwords=0       # stage 5: sequences of units that become subwords
 crossfit=0       # parts: training clips are routed by experts that did not see them
 learn_nodes=1    # nodes that share the frames of one job of stage 4 (slurm)
 learn_procs=1    # processes on each of them
@@ -125,7 +126,7 @@ packed_from=${expdir}/${tag}/fold${pack_fold}/quantizer
 checked=()
 for name in corpus stage stop_stage nj ngpu set_name first_fold last_fold sample_rate \
     min_seconds max_seconds on_error multi_channel feature_config model_dir \
-    quantizer_config rates systems route_depth crossfit learn_nodes learn_procs cmd_backend \
+    quantizer_config rates systems route_depth crossfit subwords learn_nodes learn_procs cmd_backend \
     train_on seed ser_backend probe_config ser_config ser_args espnet_rate espnet_systems \
     study_config alignments pack_rate pack_system pack_fold tag; do
     checked+=("--${name}=${!name}")
@@ -268,7 +269,7 @@ if runs 5; then
         ${python} -m emoq_plugin.bin.encode_units ${fold_opts} \
         --feature_dir "${features}" \
         --quantizer_dir "${exp}/foldJOB/quantizer" --rates ${rates} --systems ${systems} \
-        --route_depth "${route_depth}" --seed "${seed}" \
+        --route_depth "${route_depth}" --seed "${seed}" --subwords "${subwords}" \
         --output_dir "${units}/foldJOB/${set_name}"
 fi
 
@@ -358,7 +359,8 @@ if runs 9; then
     # shellcheck disable=SC2086
     run_job "${exp}/log/pack.log" \
         ${python} -m emoq_plugin.bin.pack --system "${pack_system}" --rate "${pack_rate}" \
-        --quantizer "${packed_from}" --output_dir "${packed}"
+        --quantizer "${packed_from}" --output_dir "${packed}" \
+        --subwords "${units}/fold${pack_fold}/${set_name}/${pack_rate}/${pack_system}/subwords.model"
 fi
 
 log "Successfully finished. [elapsed=${SECONDS}s]"

@@ -74,6 +74,7 @@ class RecipeOptions:
     systems: Words = None
     route_depth: MaybeCount = None
     crossfit: MaybeNatural = None
+    subwords: MaybeNatural = None
     learn_nodes: MaybeCount = None
     learn_procs: MaybeCount = None
     train_on: TrainOn | None = None

@@ -46,6 +46,8 @@ class EncodeUnitsOptions:
         Code sequences kept for a frame.
     seed : int
         Of the controls random and wrong.
+    subwords : int
+        Sequences of units that become subwords; none are learned for 0.
     output_dir : Path
         dump/units/<tag>/fold<n>/<set>.
     """
@@ -58,6 +60,7 @@ class EncodeUnitsOptions:
     route_depth: Count = 1
     beam: Count = 1
     seed: Natural = 0
+    subwords: Natural = 0
     output_dir: Path
 
     @property
@@ -72,6 +75,8 @@ class EncodeUnitsOptions:
             "beam": self.beam,
             "seed": self.seed,
         }
+        if self.subwords:
+            settings["subwords"] = self.subwords
         return Stage(
             output,
             inputs=[self.feature_dir, *self.inputs.files, *banks],
@@ -120,6 +125,7 @@ def encode_units(options: EncodeUnitsOptions) -> None:
             seed=options.seed,
             quantizer_dir=directory,
             output_dir=options.output_dir,
+            subwords=options.subwords,
         )
         for condition in missing.values():
             condition.finish()

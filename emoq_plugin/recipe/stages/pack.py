@@ -1,5 +1,6 @@
 """One system at one rate of one fold as an artifact that is ready to share."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class PackOptions:
         Levels to keep; all when left out.
     rate
         Instead: <K>x<L>, and --quantizer is exp/<tag>/fold<n>/quantizer.
+    subwords
+        Model of subwords, where stage 5 learned one; default: that of the quantizer.
     output_dir
         Directory of the artifact.
     """
@@ -32,22 +35,27 @@ class PackOptions:
     system: str
     n_levels: Count | None = None
     rate: Rate | None = None
+    subwords: Path | None = None
     output_dir: Path
 
 
 def pack(options: PackOptions) -> None:
     """Keep the experts of the system and the first levels, drop everything else."""
+    from emoq_plugin.core.artifact import SUBWORDS, local_directory
+
     source, n_levels = options.quantizer, options.n_levels
     if options.rate:
         n_levels = options.rate.n_levels
         source = find_bank(source, options.rate)
     if not source.is_dir():
-        from emoq_plugin.core.artifact import local_directory
-
         source = local_directory(source)
+    inputs = [source / name for name in ("config.json", "model.safetensors")]
+    subwords = options.subwords or source / SUBWORDS
+    if subwords.is_file():
+        inputs.append(subwords)
     stage = Stage(
         options.output_dir,
-        inputs=[source / name for name in ("config.json", "model.safetensors")],
+        inputs=inputs,
         settings={"system": options.system, "n_levels": n_levels},
         code=[routing],
     )
@@ -71,4 +79,7 @@ def pack(options: PackOptions) -> None:
     RoutedQuantizer(bank, options.system, depth=depth).save_pretrained(
         options.output_dir
     )
+    (options.output_dir / SUBWORDS).unlink(missing_ok=True)
+    if subwords.is_file():
+        shutil.copy(subwords, options.output_dir / SUBWORDS)
     stage.finish(experts=bank.experts, sizes=bank.sizes)
