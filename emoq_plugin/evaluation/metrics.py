@@ -335,8 +335,3 @@ SOFT_METRICS = {
     "top2_set": top2_set,
     "brier": brier,
 }
-HARD_METRICS = {
-    "macro_f1": macro_f1,
-    "uar": unweighted_average_recall,
-    "wa": weighted_accuracy,
-}

@@ -72,8 +72,6 @@ class Router(ABC):
         How readers see it, beside the name of the expert set.
     is_control : bool
         Looks at what no encoder knows (labels, names): never a result itself.
-    searches : bool
-        Asks for codes of every expert, so that cross-fitted experts matter to it.
     shared : bool
         Looks at features alone: it is fitted once for all banks of a fold.
     of_class : bool
@@ -87,7 +85,6 @@ class Router(ABC):
     name: ClassVar[str]
     title: ClassVar[str] = ""
     is_control: ClassVar[bool] = False
-    searches: ClassVar[bool] = False
     shared: ClassVar[bool] = False
     of_class: ClassVar[bool] = False
     n_streams: ClassVar[int] = 1

@@ -38,8 +38,8 @@ class EncodeOptions(RecordingOptions):
     n_levels
         Levels of the stream; all when left out.
     format
-        Lines of one level (pseudo_labels, cjk), subwords (bpe) or everything (jsonl: one JSON object
-        a line; npz: NumPy arrays).
+        Lines of one level (pseudo_labels, cjk), subwords of all levels (bpe), or
+        everything (jsonl: one JSON object a line; npz: NumPy arrays).
     level
         Of pseudo_labels and cjk, from 0.
     repeat

@@ -1,12 +1,9 @@
 """Text forms of codes: ESPnet's pseudo labels and CJK characters."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-
-from emoq_plugin.files import read_table
 
 # ESPnet's asr2 maps unit i to this character plus i; its alphabet holds this many.
 CJK_FIRST = 0x4E00
@@ -79,48 +76,3 @@ def escape_name(name: str) -> str:
     'a%20b/100%25'
     """
     return "".join(quote(c) if c.isspace() or c == "%" else c for c in name)
-
-
-def read_pseudo_labels(
-    directory: str | Path, size: int, *, n_levels: int = 1
-) -> dict[str, np.ndarray]:
-    """Read ESPnet's label files.
-
-    Parameters
-    ----------
-    directory : str or Path
-        Holds a file for each level, see `pseudo_label_file`.
-    size : int
-        Codewords of a codebook.
-    n_levels : int, default=1
-
-    Returns
-    -------
-    codes : dict of str to (T, L) int64 array
-
-    Raises
-    ------
-    ValueError
-        For ids that are no codeword, or levels of different utterances or lengths.
-    """
-    levels = []
-    for level in range(n_levels):
-        path = Path(directory) / pseudo_label_file(size, level, n_levels)
-        rows = {}
-        for number, (utterance, text) in enumerate(read_table(path).items(), 1):
-            ids = text.split()
-            bad = [i for i in ids if not i.isdecimal() or int(i) >= size]
-            if bad or not ids:
-                raise ValueError(
-                    f"{path}:{number}: found '{bad[0] if bad else ''}', expected "
-                    f"unit ids from 0 to {size - 1}"
-                )
-            rows[utterance] = np.array(ids, dtype=np.int64)
-        levels.append(rows)
-        for utterance in rows | levels[0]:
-            found, first = (len(r.get(utterance, ())) for r in (rows, levels[0]))
-            if found != first:
-                raise ValueError(
-                    f"{path}: '{utterance}' has {found} units, level 0 has {first}"
-                )
-    return {u: np.stack([rows[u] for rows in levels], axis=1) for u in levels[0]}

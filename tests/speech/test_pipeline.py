@@ -18,8 +18,6 @@ from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.speech.pipeline import SpeechToUnits, build_from_card
 from emoq_plugin.speech.streaming import StreamingEncoder
-from emoq_plugin.units.store import UnitWriter
-from emoq_plugin.units.text import read_pseudo_labels
 from tests.speech.tiny_bank import RATE, make_bank
 
 
@@ -324,30 +322,6 @@ def test_a_packed_system_encodes_as_the_bank_does(folder, quantizer, tmp_path, c
     with caplog.at_level("INFO"):
         pack.main(options)
     assert "nothing to do" in caplog.text
-
-
-# Labels of ESPnet.
-
-
-def test_pseudo_labels_come_back_as_they_were_written(folder, quantizer, tmp_path):
-    codes = quantizer.units(folder / "audio" / "a.wav").codes % 6
-    with UnitWriter(tmp_path, size=8, n_levels=2, routed=False) as writer:
-        writer.write("a", codes, {"balanced": 1.0})
-    found = read_pseudo_labels(tmp_path, 8, n_levels=2)
-    assert np.array_equal(found["a"], codes)
-
-
-def test_damaged_pseudo_labels_are_named(tmp_path):
-    first, second = (tmp_path / f"pseudo_labels_RVQ_{i}_km8.txt" for i in (0, 1))
-    first.write_text("a 1 2\nb 3\n")
-    for text, message in (
-        ("a 1 8\nb 3\n", "RVQ_1_km8.txt:1: found '8', expected unit ids from 0 to 7"),
-        ("a 1 2\nb x\n", "RVQ_1_km8.txt:2: found 'x'"),
-        ("a 1 2\n", "'b' has 0 units, level 0 has 1"),
-    ):
-        second.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            read_pseudo_labels(tmp_path, 8, n_levels=2)
 
 
 def test_a_copy_between_two_calls_has_an_encoder_of_its_own(folder, quantizer):

@@ -15,7 +15,6 @@ class CosineRouter(Router):
     """
 
     name = "cosine"
-    searches = True
 
     def choose(self, inputs: RoutingInputs, experts: Sequence[str]) -> Choice:
         """Take the largest cosine."""
@@ -31,7 +30,6 @@ class GainRouter(Router):
     """
 
     name = "gain"
-    searches = True
     also = (BALANCED,)
 
     def side_bits(self, n_experts: int) -> float:

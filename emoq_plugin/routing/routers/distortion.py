@@ -21,7 +21,6 @@ class DistortionRouter(Router):
     """
 
     name = "distortion"
-    searches = True
 
     def choose(self, inputs: RoutingInputs, experts: Sequence[str]) -> Choice:
         """Take the smallest distortion."""
@@ -37,7 +36,6 @@ class SoftRouter(Router):
 
     name = "soft"
     title = "soft mixture"
-    searches = True
     n_streams = 2
 
     def side_bits(self, n_experts: int) -> float:
