@@ -14,7 +14,7 @@ from emoq_plugin.data.folds import Fold
 from emoq_plugin.evaluation.predictions import Prediction
 from emoq_plugin.routing.base import Route
 from emoq_plugin.routing.pooled import PooledClassifier
-from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, WITH_ROUTE_OF
+from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, WITH
 from emoq_plugin.units.store import UnitStore
 
 # What a file of heads may say: options of `PooledClassifier`.
@@ -214,7 +214,7 @@ def probe_systems(
     """
     for rate in rates:
         for system in systems:
-            codes, plus, routed = system.partition(WITH_ROUTE_OF)
+            codes, plus, routed = system.partition(WITH)
             units = UnitStore(units_dir / rate / codes)
             pooled = decoded_pooled(bank, units, task.clips)
             bitrate = {k: v for k, v in units.bitrate.items() if np.isscalar(v)}

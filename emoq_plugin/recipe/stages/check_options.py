@@ -205,6 +205,7 @@ def _check_system(name: str) -> None:
     from emoq_plugin.routing.systems import CAPACITY, System
 
     system = System.parse(name)
+    system.check_frame_codes_alone("a recipe", "EmoQuantizer(clip_bits=...) in Python")
     if (system.expert_set == BALANCED) != (system.router is None):
         raise ValueError(
             f"'{name}' is no system, expected 'balanced' or <expert set>-<router>, "

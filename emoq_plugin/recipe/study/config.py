@@ -11,7 +11,7 @@ from emoq_plugin.recipe.stages.fold_inputs import TrainOn
 from emoq_plugin.routing.systems import (
     EMOQ,
     SPECIFIC,
-    WITH_ROUTE_OF,
+    WITH,
     System,
     is_control,
 )
@@ -100,8 +100,10 @@ class StudyConfig:
         for feature in self.features:
             for rate in self.rates_of(feature):
                 Rate.parse(rate)
+        instead = "EmoQuantizer(clip_bits=...) in Python"
         for name in (*self.systems, self.emoq):
-            for part in name.split(WITH_ROUTE_OF):
+            System.parse(name).check_frame_codes_alone("a study", instead)
+            for part in name.split(WITH):
                 System.parse(part)
                 if part not in self.systems:
                     raise ValueError(
@@ -141,7 +143,7 @@ class StudyConfig:
     @property
     def unit_systems(self) -> list[str]:
         """Systems that stage 5 encodes."""
-        return [system for system in self.systems if WITH_ROUTE_OF not in system]
+        return [system for system in self.systems if WITH not in system]
 
     @property
     def candidates(self) -> list[str]:
@@ -219,7 +221,7 @@ def merged_options(
     named = (
         System.parse(part).expert_set
         for system in systems
-        for part in system.split(WITH_ROUTE_OF)
+        for part in system.split(WITH)
     )
     own = {k: v for k, v in entry.items() if k not in ("base", "seeds")}
     learning = (base.get("learning") or {}) | own.get("learning", {})

@@ -24,7 +24,7 @@ from emoq_plugin.recipe.study.retained import controls, measure_conditions
 from emoq_plugin.routing.systems import (
     CAPACITY_CONTROL,
     CONTINUOUS,
-    WITH_ROUTE_OF,
+    WITH,
     is_control,
 )
 
@@ -141,7 +141,7 @@ def comparisons(experiment: Experiment, emoq: str) -> list[Comparison]:
     routed = [
         a for a in systems if a not in (BALANCED, CONTINUOUS) and not is_control(a)
     ]
-    beside = [system for system in systems if system.endswith(f"{WITH_ROUTE_OF}{emoq}")]
+    beside = [system for system in systems if system.endswith(f"{WITH}{emoq}")]
     plan = []
     for rate in rates:
         at_rate = f"{experiment.name}, {rate}: systems - "
