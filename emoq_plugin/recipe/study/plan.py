@@ -76,11 +76,10 @@ class Study:
         self.emotions = here / "emotions" if self.crosses else emotions
         self.folds = here / "folds" if self.crosses else folds
         for other in (*config.learn_on, *config.test_on):
-            if not (self.recipe(other)).is_dir():
+            if not (place := self.recipe(other)).is_dir():
                 recipes = sorted(p.parent.name for p in (root / "egs2").glob("*/ser2"))
                 raise ValueError(
-                    f"corpus '{other}' has no recipe {self.recipe(other)}, expected "
-                    f"one of {recipes}"
+                    f"corpus '{other}' has no recipe {place}, expected one of {recipes}"
                 )
         for entry in config.quantizers.items():
             self._base(*entry)
@@ -144,9 +143,8 @@ class Study:
                 f"{places[corpus]} has no finished result: run stages 1 to 3 of that "
                 "recipe, then this study again"
             )
-            logging.warning(
-                "test set %s is left out: %s", corpus, self.left_out[corpus]
-            )
+            why = self.left_out[corpus]
+            logging.warning("test set %s is left out: %s", corpus, why)
 
     # ------------------------------------------------------------------------ places
 
@@ -215,8 +213,7 @@ class Study:
     def source_dirs(self, corpus: str, feature: str) -> list[Path]:
         """Return the formatted set and features of a corpus, as stages 2-3 write."""
         dumpdir = self.recipe(corpus) / "dump" if self.crosses else self.dumpdir
-        names = ("raw", feature)
-        return [dumpdir / name / self.set_name for name in names]
+        return [dumpdir / name / self.set_name for name in ("raw", feature)]
 
     def why_missing(self, feature: str) -> str | None:
         """Say why no job can run with a feature, or None."""
@@ -254,14 +251,14 @@ class Study:
             If no name matches.
         """
         folds = self.fold_names()
-        expert_sets = [folds] if self.crosses else [(fold,) for fold in folds]
+        groups = [folds] if self.crosses else [(fold,) for fold in folds]
         corpus = JOINED if self.crosses else self.corpus
         jobs = [
-            Job(corpus, feature, quantizer, seed, expert_set)
+            Job(corpus, feature, quantizer, seed, group)
             for feature in self.config.features
             for quantizer, entry in self.config.quantizers.items()
             for seed in entry.get("seeds", [0])
-            for expert_set in expert_sets
+            for group in groups
         ]
         found = [job for job in jobs if fnmatch(job.name, f"*{pattern}*")]
         if not found:
@@ -322,8 +319,7 @@ class Study:
         FileNotFoundError
             If one of them, or of what they are made from, is not finished.
         """
-        # Inputs beside results: where they have changed since, the
-        # results wait to be done again.
+        # Where inputs have changed since, the results wait to be done again.
         files = [self.feature_dir(job.feature), self.data_dir, self.emotions]
         for fold in job.folds:
             place = self.fold_dir(job, fold)
@@ -332,11 +328,10 @@ class Study:
                 files.append(place / "select" / "ser")
             files += [self.folds / fold / part for part in ("train", "valid", "test")]
         marker = self.marker(job)
-        settings = self.settings(job)
         return Stage(
             marker.parent,
             inputs=files,
-            settings=settings,
+            settings=self.settings(job),
             code=[learning, routing, units, evaluation],
             marker=marker.name,
         )
@@ -345,9 +340,8 @@ class Study:
     def _alignments_sha256(self) -> str | None:
         if self.alignments is None:
             return None
-        files = alignment_files(self.alignments)
-        hashes = " ".join(sorted(sha256_of_file(path) for path in files))
-        return sha256(hashes.encode()).hexdigest()
+        hashes = sorted(map(sha256_of_file, alignment_files(self.alignments)))
+        return sha256(" ".join(hashes).encode()).hexdigest()
 
     # ------------------------------------------------------------------------- files
 
