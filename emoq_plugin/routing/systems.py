@@ -250,8 +250,8 @@ class System:
         has = f"a clip code of {found} bits" if found else "no clip code"
         codes = self._codes or BALANCED
         raise ValueError(
-            f"system '{self.name}', but the bank has {has}, which its frame codes were "
-            f"learned with: name system '{codes}{added}'"
+            f"system '{self.name}', but the bank has {has}, and its frame codes were "
+            f"learned so: name system '{codes}{added}'"
         )
 
     def check_frame_codes_alone(
