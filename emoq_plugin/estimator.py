@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
-from torch import Tensor
 
 from emoq_plugin.core.bank import BALANCED, CodebookBank
 from emoq_plugin.core.normalization import KINDS
@@ -20,7 +19,7 @@ from emoq_plugin.routing.head import fit_head
 from emoq_plugin.routing.learn import TrainingClips
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.routing.systems import SPECIFIC, System
-from emoq_plugin.speech.clips import open_clips
+from emoq_plugin.speech.clips import by_name, open_clips
 
 # The class of all clips where no label is given.
 UNLABELLED = "unlabelled"
@@ -302,7 +301,7 @@ class EmoQuantizer(BaseEstimator):
                     "shares for each clip, or router=None"
                 )
             return [UNLABELLED], np.ones((len(names), 1))
-        emotions = _by_name(emotions, names, "emotions")
+        emotions = by_name(emotions, names, "emotions")
         shares = np.asarray(emotions)
         if shares.ndim == 1:
             labels = [str(label) for label in shares.tolist()]
@@ -337,7 +336,7 @@ class EmoQuantizer(BaseEstimator):
                     self.router,
                 )
             return {name: name for name in names}
-        speakers = _by_name(speakers, names, "speakers")
+        speakers = by_name(speakers, names, "speakers")
         found = {name: str(who) for name, who in zip(names, speakers)}
         if self.router is not None and get_router(self.router).shared:
             count = len(set(found.values()))
@@ -393,19 +392,3 @@ class EmoQuantizer(BaseEstimator):
     def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
         """Upload the artifact to the Hugging Face hub; give the commit's address."""
         return self._fitted.push_to_hub(repo_id, private=private)
-
-
-def _by_name(values: Any, names: Sequence[str], what: str) -> Any:
-    """Put values in the order of the clips; as many as there are clips."""
-    if isinstance(values, Mapping):
-        if missing := [name for name in names if name not in values]:
-            raise ValueError(
-                f"{what} lack {len(missing)} of {len(names)} clips, such as "
-                f"'{missing[0]}'"
-            )
-        return [values[name] for name in names]
-    if isinstance(values, Tensor):
-        values = values.cpu().numpy()
-    if len(values) != len(names):
-        raise ValueError(f"{len(values)} {what} for {len(names)} clips")
-    return values

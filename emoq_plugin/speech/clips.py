@@ -1,7 +1,7 @@
 """Training clips in any form as a mapping that is read again in every pass."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,36 @@ def open_clips(features: Any) -> tuple[Mapping[str, np.ndarray], dict[str, int]]
     if not lengths:
         raise ValueError("found no clips, expected at least one")
     return clips, lengths
+
+
+def by_name(values: Any, names: Sequence[str], what: str) -> Any:
+    """Put values in the order of the clips; as many as there are clips.
+
+    Parameters
+    ----------
+    values : sequence or mapping by name
+    names : sequence of str
+        Of the clips.
+    what : str
+        For messages: ``speakers``.
+
+    Raises
+    ------
+    ValueError
+        For clips without a value, or another number of values, with both numbers.
+    """
+    if isinstance(values, Mapping):
+        if missing := [name for name in names if name not in values]:
+            raise ValueError(
+                f"{what} lack {len(missing)} of {len(names)} clips, such as "
+                f"'{missing[0]}'"
+            )
+        return [values[name] for name in names]
+    if isinstance(values, torch.Tensor):
+        values = values.cpu().numpy()
+    if len(values) != len(names):
+        raise ValueError(f"{len(values)} {what} for {len(names)} clips")
+    return values
 
 
 class ScpFeatures(Mapping[str, np.ndarray]):
