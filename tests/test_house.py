@@ -34,18 +34,9 @@ MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
 LONG_FILES = {
     "data.directory": 447,
     "espnet_adapters.units_frontend": 443,
-    "evaluation.measures": 542,
-    "evaluation.results": 621,
-    "recipe.report.answers": 420,
-    "recipe.report.task_sections": 680,
-    "recipe.study.plan": 609,
 }
 LONG_FUNCTIONS = {  # lines without the docstring
-    "learning.fit_bank.learn_bank": 65,
-    "recipe.report.task_sections.curves": 64,
-    "recipe.report.task_sections.emotions": 61,
-    "recipe.report.unit_sections.controls": 62,
-    "recipe.report.unit_sections.representation": 67,
+    "learning.fit_bank.learn_bank": 70,
 }
 
 # Modules of packages that are called otherwise.
