@@ -7,8 +7,7 @@ sheet, so that they follow light, dark and print.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from markupsafe import escape
+from html import escape
 
 from emoq_plugin.recipe.report.blocks import (
     Figure,
