@@ -259,7 +259,7 @@ def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=options.work_dir) as folder:
         work = Path(folder)
         quantizer = yaml.safe_load((ROOT / "conf/quantizer/level.yaml").read_text())
-        quantizer |= {"groups": ["balanced", "specific"]}
+        quantizer |= {"expert_sets": ["balanced", "specific"]}
         quantizer["learning"] |= LEARNING
         (work / "quantizer.yaml").write_text(yaml.safe_dump(quantizer))
         configs = {
