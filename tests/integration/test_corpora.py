@@ -1,5 +1,6 @@
 """Every corpus recipe, stages 1-6, on a miniature of the official tree."""
 
+import html
 import json
 import os
 import re
@@ -85,7 +86,9 @@ def test_the_papers_study_runs_over_the_corpora_that_are_there(
     assert all("neutral" not in s["metrics"]["recall"] for s in scores)
     assert {s["system"] for s in scores} >= set(values["systems"])
     page = (recipe / "exp/study_paper/report.html").read_text()
-    assert "all of test set emns" in page and "What the encoder was trained on" in page
+    assert "Missing: all of test set emns" in page and "Leaks and limits" in page
+    notes = [n for e in summary["experiments"] for n in e.get("leakage") or []]
+    assert all(html.escape(note, quote=False) in page for note in notes)
 
 
 def test_setup_makes_a_recipe_that_a_csv_file_drives(
