@@ -423,7 +423,7 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
 
 def write_data(task: Task) -> None:
     """Write the frames as an array and, where a line needs it, as an ark."""
-    from emoq_plugin.speech.encoders.encoder import FeatureCard
+    from emoq_plugin.speech.encoders.encoder import FeatureSpecification
     from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
     def clips(n_frames: int) -> Iterable[tuple[str, np.ndarray]]:
@@ -433,10 +433,12 @@ def write_data(task: Task) -> None:
         for _, frames in clips(task.n_frames):
             frames.tofile(out)
     if task.espnet or task.memory:
-        card = FeatureCard("benchmark", [], task.dimension, 50.0, 16000)
+        specification = FeatureSpecification(
+            "benchmark", [], task.dimension, 50.0, 16000
+        )
         n_frames = task.n_frames * (GROWTH if task.memory else 1)
         feature_dir(task).mkdir()
-        write_features(feature_dir(task), card, clips(n_frames))
+        write_features(feature_dir(task), specification, clips(n_frames))
         merge_feature_jobs(feature_dir(task), 1)
 
 

@@ -175,7 +175,7 @@ class EmoQuantizer(BaseEstimator):
         clips, lengths = open_clips(features)
         names = list(lengths)
         known, targets = self._targets(emotions, names)
-        card = getattr(clips, "card", None)
+        specification = getattr(clips, "specification", None)
         training = TrainingClips(
             clips,
             lengths,
@@ -184,13 +184,13 @@ class EmoQuantizer(BaseEstimator):
             known,
             self._speakers(speakers, names),
             config,
-            card.frame_rate_hz if card else self.frame_rate,
+            specification.frame_rate_hz if specification else self.frame_rate,
             card={"seed": self.seed, "route_depth": self.route_depth},
             device=self.device,
         )
-        if card:
-            training.card["feature"] = card.to_json()
-            training.card["feature_fingerprint"] = card.fingerprint()
+        if specification:
+            training.card["feature"] = specification.to_json()
+            training.card["feature_fingerprint"] = specification.fingerprint()
         depth = min(self.route_depth, len(sizes))
         clip_code = None
         if self.clip_bits is not None:

@@ -247,8 +247,10 @@ def _dump(
                 waves.append(resample(samples, rate, encoder.sample_rate))
             yield from zip(names, encoder(waves, utterances=names))
 
-    frames = progress(encoded(), len(audio.paths), f"{encoder.card.encoder} features")
-    write_features(folder, encoder.card, frames)
+    frames = progress(
+        encoded(), len(audio.paths), f"{encoder.specification.encoder} features"
+    )
+    write_features(folder, encoder.specification, frames)
     merge_feature_jobs(folder, 1)
     band: dict = {"sampling_rates_hz": dict(rates), "bands_hz": dict(bands)}
     if note := band_note(band, encoder.sample_rate):
@@ -261,7 +263,7 @@ class _Part(Mapping[str, np.ndarray]):
 
     def __init__(self, store: "FeatureStore", names: Sequence[str]):
         self._store = store
-        self.card = store.card
+        self.specification = store.specification
         self.lengths = {name: store.lengths[name] for name in names}
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -277,10 +279,10 @@ class _Part(Mapping[str, np.ndarray]):
 def _described(quantizer: "EmoQuantizer", store: "FeatureStore") -> str:
     """Return experts, sizes and rate in words."""
     routed = quantizer.quantizer_
-    seconds = sum(store.lengths.values()) / store.card.frame_rate_hz
+    seconds = sum(store.lengths.values()) / store.specification.frame_rate_hz
     frame_bits, clip_bits = routed.bits
     side = clip_bits * len(store) / seconds
-    rate = frame_bits * store.card.frame_rate_hz + side
+    rate = frame_bits * store.specification.frame_rate_hz + side
     return f"{routed}\n{rate:.1f} bit/s, {side:.1f} of them for the route"
 
 

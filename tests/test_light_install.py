@@ -42,7 +42,7 @@ for n in range(12):
     labels[f"u{{n:02}}"] = "sad" if n % 2 else "happy"
 encoder = build_encoder("fbank")
 frames = encoder(list(waves.values()))
-write_features(here, encoder.card, zip(waves, frames))
+write_features(here, encoder.specification, zip(waves, frames))
 merge_feature_jobs(here, 1)
 quantizer = emoq_plugin.EmoQuantizer(codebook_size=8, router="distortion")
 quantizer.fit(here / "feats.scp", labels)

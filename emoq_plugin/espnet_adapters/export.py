@@ -97,7 +97,7 @@ class ImportOptions:
         File km_<K>.mdl (levels: km_<K>_RVQ_<l>.mdl beside it).
     n_levels
         Levels of residual quantization.
-    feature_card
+    feature_specification
         Feature specification, feature.json of dump/<feature>/<set>.
     output_dir
         Directory of the artifact.
@@ -105,19 +105,21 @@ class ImportOptions:
 
     model: Annotated[Path, POSITIONAL]
     n_levels: Count = 1
-    feature_card: Path | None = None
+    feature_specification: Path | None = None
     output_dir: Path
 
 
 def import_kmeans(options: ImportOptions) -> None:
     """Read, check, save."""
     from emoq_plugin.espnet_adapters import kmeans_models
-    from emoq_plugin.speech.encoders.encoder import FeatureCard
+    from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 
     feature = None
-    if options.feature_card:
-        values = read_json(options.feature_card)
-        feature = FeatureCard.from_json(values, options.feature_card).to_json()
+    if options.feature_specification:
+        values = read_json(options.feature_specification)
+        feature = FeatureSpecification.from_json(
+            values, options.feature_specification
+        ).to_json()
     bank = kmeans_models.import_kmeans(
         options.model, n_levels=options.n_levels, feature=feature
     )

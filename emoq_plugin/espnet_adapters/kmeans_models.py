@@ -158,7 +158,8 @@ def import_kmeans(
     Raises
     ------
     ValueError
-        For objects that are no k-means model, or levels or a card of another dimension.
+        For objects that are no k-means model, or levels or features of another
+        dimension.
     """
     paths = model_paths(path, n_levels)
     levels = [read_centers(p) for p in paths]

@@ -10,7 +10,7 @@ from espnet2.train.class_choices import ClassChoices
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
 from emoq_plugin.speech.audio import resample, scale
-from emoq_plugin.speech.pipeline import build_from_card
+from emoq_plugin.speech.pipeline import build_from_specification
 
 NAME = "emoq_quantized"
 OUTPUTS = ("reconstruction", "embedding")
@@ -27,7 +27,7 @@ class CardFrontend(AbsFrontend):
     Parameters
     ----------
     feature : dict
-        Feature card.
+        Feature specification.
     device : str, default="cpu"
         Of an encoder that is a network.
     model_dir : str, optional
@@ -45,12 +45,14 @@ class CardFrontend(AbsFrontend):
         input_fs: int | None = None,
     ):
         super().__init__()
-        self.encoder = build_from_card(feature, device=device, model_dir=model_dir)
+        self.encoder = build_from_specification(
+            feature, device=device, model_dir=model_dir
+        )
         self.input_fs = input_fs or self.encoder.sample_rate
 
     def output_size(self) -> int:
         """Return the dimension of a frame."""
-        return self.encoder.card.dimension
+        return self.encoder.specification.dimension
 
     def forward(
         self, input: torch.Tensor, input_lengths: torch.Tensor

@@ -216,10 +216,10 @@ class ScpFeatures(Mapping[str, np.ndarray]):
 
 
 def _open_scp(path: Path) -> tuple[Mapping[str, np.ndarray], dict[str, int]]:
-    from emoq_plugin.speech.store import CARD, SCP, FeatureStore
+    from emoq_plugin.speech.store import SCP, SPECIFICATION, FeatureStore
 
     folder = path if path.is_dir() else path.parent
-    if path.name in (SCP, folder.name) and (folder / CARD).exists():
+    if path.name in (SCP, folder.name) and (folder / SPECIFICATION).exists():
         store = FeatureStore(folder)
         return store, dict(store.lengths)
     if not path.is_file():

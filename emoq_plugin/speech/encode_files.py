@@ -114,7 +114,7 @@ def encode(options: EncodeOptions) -> None:
             found,
             experts=quantizer.bank.experts,
             sizes=quantizer.bank.sizes[:width],
-            frame_rate_hz=speech.encoder.card.frame_rate_hz,
+            frame_rate_hz=speech.encoder.specification.frame_rate_hz,
             codebooks_sha256=quantizer.codebooks_sha256,
         )
     else:

@@ -21,7 +21,7 @@ class EncodedOnTheFly(Mapping[str, np.ndarray]):
 
     Attributes
     ----------
-    card : FeatureCard
+    specification : FeatureSpecification
     lengths : dict of str to int
         Frames of each utterance, from one pass over the audio when first asked for.
     utterances : list of str
@@ -30,7 +30,7 @@ class EncodedOnTheFly(Mapping[str, np.ndarray]):
     def __init__(self, data: DataDirectory, encoder: Encoder):
         self.data = data
         self.encoder = encoder
-        self.card = encoder.card
+        self.specification = encoder.specification
         self.utterances = list(data.utterances)
         self._lengths: dict[str, int] | None = None
 

@@ -21,7 +21,7 @@ from emoq_plugin.speech.audio import (
     scale,
 )
 from emoq_plugin.speech.band import band_of
-from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
+from emoq_plugin.speech.encoders.encoder import Encoder, FeatureSpecification
 from emoq_plugin.speech.encoders.registry import build_encoder, encoder_class
 from emoq_plugin.units.clip_units import Units
 
@@ -30,7 +30,7 @@ BATCH_FILES = 16
 NARROW = 0.85
 
 
-def build_from_card(
+def build_from_specification(
     feature: Mapping[str, Any], *, device: str = "cpu", model_dir: str | None = None
 ) -> Encoder:
     """Build the encoder that made the features of a quantizer.
@@ -52,26 +52,28 @@ def build_from_card(
     if not feature:
         raise ValueError(
             "this quantizer has no feature specification, so nobody knows its encoder: "
-            "give features instead of audio, or import it with --feature_card"
+            "give features instead of audio, or import it with --feature_specification"
         )
     if isinstance(feature, Mapping):
         feature = dict(feature)
-    card = FeatureCard.from_json(feature, "feature specification of the quantizer")
-    known = inspect.signature(encoder_class(card.encoder)).parameters
-    options = {k: v for k, v in card.settings.items() if k in known}
+    spec = FeatureSpecification.from_json(
+        feature, "feature specification of the quantizer"
+    )
+    known = inspect.signature(encoder_class(spec.encoder)).parameters
+    options = {k: v for k, v in spec.settings.items() if k in known}
     if "layers" in known:
-        options["layers"] = card.layers
+        options["layers"] = spec.layers
     if "model" in known:
-        options["model"] = model_dir or card.versions.get("model", "")
-    encoder = build_encoder(card.encoder, device=device, **options)
-    if encoder.card.fingerprint() != card.fingerprint():
-        found = encoder.card.to_json()
+        options["model"] = model_dir or spec.versions.get("model", "")
+    encoder = build_encoder(spec.encoder, device=device, **options)
+    if encoder.specification.fingerprint() != spec.fingerprint():
+        found = encoder.specification.to_json()
         differ = {
             key: f"{found[key]} instead of {value}"
-            for key, value in card.to_json().items()
+            for key, value in spec.to_json().items()
             if key != "versions" and found[key] != value
         }
-        raise ValueError(f"encoder '{card.encoder}' is not the one specified: {differ}")
+        raise ValueError(f"encoder '{spec.encoder}' is not the one specified: {differ}")
     return encoder
 
 
@@ -98,7 +100,7 @@ class SpeechToUnits:
     Examples
     --------
     >>> from emoq_plugin.core import CodebookBank, Normalization
-    >>> feature = build_encoder("fbank", num_mel_bins=12).card.to_json()
+    >>> feature = build_encoder("fbank", num_mel_bins=12).specification.to_json()
     >>> norm = Normalization("level", torch.zeros(12), torch.ones(12))
     >>> codebooks = [torch.eye(12)[None], -torch.eye(12)[None]]
     >>> bank = CodebookBank(
@@ -119,7 +121,9 @@ class SpeechToUnits:
         model_dir: str | None = None,
     ):
         feature = quantizer.bank.card.get("feature")
-        self.encoder = build_from_card(feature, device=device, model_dir=model_dir)
+        self.encoder = build_from_specification(
+            feature, device=device, model_dir=model_dir
+        )
         self.quantizer = quantizer.to(device)
         self.device = device
         learned = quantizer.bank.card.get("audio", {}).get("bands_hz", {})
@@ -228,7 +232,7 @@ class SpeechToUnits:
             sizes=self.quantizer.bank.sizes[: self.quantizer.n_levels],
             seconds=n_samples / self.encoder.sample_rate,
             bits=float(found.bits[0]),
-            frame_rate_hz=self.encoder.card.frame_rate_hz,
+            frame_rate_hz=self.encoder.specification.frame_rate_hz,
             clip_codes=None if code is None else clip_codes[0].cpu().numpy(),
             clip_sizes=[] if code is None else code.sizes,
         )

@@ -1,4 +1,4 @@
-"""Features on disk: Kaldi arks beside their card, written aside, checked when read."""
+"""Features on disk: Kaldi arks and what they are, written aside, checked when read."""
 
 import logging
 import re
@@ -17,9 +17,9 @@ from emoq_plugin.files import (
     write_json,
     write_table,
 )
-from emoq_plugin.speech.encoders.encoder import FeatureCard, first_bad_frame
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification, first_bad_frame
 
-CARD = "feature.json"
+SPECIFICATION = "feature.json"
 SCP = "feats.scp"
 LENGTHS = "utt2num_frames"
 # kaldiio would run a pickle that it finds in an ark: only this header is let through.
@@ -27,11 +27,11 @@ FLOAT_MATRIX = b"\0BFM "
 JOB_MARKERS = ".done.*.json"
 
 
-def _check(frames: np.ndarray, card: FeatureCard, where: str) -> None:
-    if frames.ndim != 2 or len(frames) == 0 or frames.shape[1] != card.dimension:
+def _check(frames: np.ndarray, spec: FeatureSpecification, where: str) -> None:
+    if frames.ndim != 2 or len(frames) == 0 or frames.shape[1] != spec.dimension:
         raise ValueError(
-            f"{where}: shape {frames.shape}, expected (T, {card.dimension}) with T > 0 "
-            f"as in {CARD} of encoder '{card.encoder}'"
+            f"{where}: shape {frames.shape}, expected (T, {spec.dimension}) with T > 0 "
+            f"as in {SPECIFICATION} of encoder '{spec.encoder}'"
         )
     if (bad := first_bad_frame(frames)) is not None:
         raise ValueError(f"{where}: the features hold NaN or infinity at frame {bad}")
@@ -39,7 +39,7 @@ def _check(frames: np.ndarray, card: FeatureCard, where: str) -> None:
 
 def write_features(
     directory: str | Path,
-    card: FeatureCard,
+    specification: FeatureSpecification,
     features: Iterable[tuple[str, np.ndarray]],
     *,
     job: int = 1,
@@ -49,7 +49,7 @@ def write_features(
     Parameters
     ----------
     directory : str or Path
-    card : FeatureCard
+    specification : FeatureSpecification
     features : iterable of (utterance, (T, D) float32 array)
         Consumed one by one, so it may be a generator.
     job : int, default=1
@@ -74,14 +74,14 @@ def write_features(
             where = f"{ark}: utterance '{utterance}'"
             if utterance in places:
                 raise ValueError(f"{where}: comes twice")
-            _check(frames, card, where)
+            _check(frames, specification, where)
             start = stream.tell() + len(utterance.encode()) + 1
             kaldiio.save_ark(stream, {utterance: frames.astype(np.float32, copy=False)})
             places[utterance] = f"{ark}:{start}"
             lengths[utterance] = len(frames)
     write_table(directory / f"feats.{job}.scp", places)
     write_table(directory / f"{LENGTHS}.{job}", lengths)
-    write_json(directory / f"feature.{job}.json", card.to_json())
+    write_json(directory / f"feature.{job}.json", specification.to_json())
     return lengths
 
 
@@ -108,10 +108,10 @@ def merge_feature_jobs(directory: str | Path, n_jobs: int) -> dict[str, int]:
         path = directory / f"feature.{job}.json"
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: job {job} of {n_jobs} failed")
-        card = FeatureCard.from_json(read_json(path), path)
-        first = first or card
-        if card.fingerprint() != first.fingerprint():
-            raise ValueError(f"{path}: not the encoder of job 1: {card} and {first}")
+        spec = FeatureSpecification.from_json(read_json(path), path)
+        first = first or spec
+        if spec.fingerprint() != first.fingerprint():
+            raise ValueError(f"{path}: not the encoder of job 1: {spec} and {first}")
         part = read_table(directory / f"feats.{job}.scp")
         twice = sorted(set(part) & set(places))
         if twice:
@@ -122,7 +122,7 @@ def merge_feature_jobs(directory: str | Path, n_jobs: int) -> dict[str, int]:
     if first is None:
         raise ValueError(f"{directory}: {n_jobs} jobs to merge, expected at least 1")
     write_table(directory / LENGTHS, lengths)
-    write_json(directory / CARD, first.to_json())
+    write_json(directory / SPECIFICATION, first.to_json())
     write_table(directory / SCP, places)
     return lengths
 
@@ -153,7 +153,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
     Attributes
     ----------
-    card : FeatureCard
+    specification : FeatureSpecification
     lengths : dict of str to int
         Frames in each utterance.
     utterances : list of str
@@ -170,13 +170,13 @@ class FeatureStore(Mapping[str, np.ndarray]):
 
     def __init__(self, directory: str | Path):
         self.directory = Path(directory)
-        for name in (SCP, LENGTHS, CARD):
+        for name in (SCP, LENGTHS, SPECIFICATION):
             if not (self.directory / name).exists():
                 raise FileNotFoundError(
                     f"{self.directory / name} is missing: run the feature stage first"
                 )
-        self.card = FeatureCard.from_json(
-            read_json(self.directory / CARD), self.directory / CARD
+        self.specification = FeatureSpecification.from_json(
+            read_json(self.directory / SPECIFICATION), self.directory / SPECIFICATION
         )
         self.lengths = self._read_lengths()
         self._places = read_places(self.directory / SCP)
@@ -216,7 +216,7 @@ class FeatureStore(Mapping[str, np.ndarray]):
                 f"{where}: the ark is truncated or garbled ({error}): remove "
                 f"{self.directory} and run the feature stage again"
             ) from error
-        _check(frames, self.card, where)
+        _check(frames, self.specification, where)
         if len(frames) != self.lengths[utterance]:
             raise ValueError(
                 f"{where}: {len(frames)} frames, expected {self.lengths[utterance]} "

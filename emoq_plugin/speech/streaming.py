@@ -50,8 +50,8 @@ class StreamingEncoder:
             )
         if not encoder.windowed:
             raise ValueError(
-                f"frames of encoder '{encoder.card.encoder}' depend on the whole "
-                "recording: stream with a windowed one, such as fbank"
+                f"frames of encoder '{encoder.specification.encoder}' depend on the "
+                "whole recording: stream with a windowed one, such as fbank"
             )
         if expert is None and quantizer.system.router is not None:
             raise ValueError(
@@ -62,7 +62,7 @@ class StreamingEncoder:
         self._expert = quantizer.bank.expert(expert or quantizer.bank.experts[0])
         self._speech = speech
         self._mean = speaker_mean
-        self._shift = round(encoder.sample_rate / encoder.card.frame_rate_hz)
+        self._shift = round(encoder.sample_rate / encoder.specification.frame_rate_hz)
         self._rest = np.zeros(0, np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:

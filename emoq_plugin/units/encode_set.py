@@ -135,7 +135,7 @@ def encode_conditions(
                         condition.counts[part].add(found, names)
     for condition in conditions:
         card, rates = _cards(
-            condition, bank, features.card.frame_rate_hz, quantizer_dir
+            condition, bank, features.specification.frame_rate_hz, quantizer_dir
         )
         write_cards(condition.writer.directory, card, rates)
         (condition.writer.directory / SUBWORDS).unlink(missing_ok=True)

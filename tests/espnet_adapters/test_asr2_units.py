@@ -28,7 +28,9 @@ SETS = {"train": 4, "dev": 2, "test": 2}
 
 def save_bank(path, *, seed=0, sizes=SIZES, norm="level"):
     random = torch.Generator().manual_seed(seed)
-    card = {"feature": build_encoder("fbank", num_mel_bins=BINS).card.to_json()}
+    card = {
+        "feature": build_encoder("fbank", num_mel_bins=BINS).specification.to_json()
+    }
     codebooks = [3 * torch.randn(3, k, BINS, generator=random) for k in sizes]
     # The experts of the emotions like rising and falling spectra.
     codebooks[0][1:] += torch.linspace(-6, 6, BINS) * torch.tensor([[[1.0]], [[-1.0]]])

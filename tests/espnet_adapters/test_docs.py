@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     experts = ["balanced", "specific/angry", "specific/sad"]
     codebooks = [torch.randn(3, 64, 80, generator=random) for _ in range(4)]
     norm = Normalization("level", torch.zeros(80), torch.ones(80))
-    card = {"feature": encoder.card.to_json()}
+    card = {"feature": encoder.specification.to_json()}
     bank = CodebookBank(experts, codebooks, norm, emotions=["angry", "sad"], card=card)
     bank.save_pretrained(path / "exp" / "quantizer" / "64x4")
     for name in ("a.wav", "b.flac"):

@@ -108,11 +108,11 @@ def test_a_normalisation_that_k_means_cannot_follow_is_refused(tmp_path, caplog)
     assert np.array_equal(centers, make_bank().codebooks[1][0].numpy())
 
 
-def test_the_feature_card_goes_along(frames, tmp_path):
+def test_the_feature_specification_goes_along(frames, tmp_path):
     joblib.dump(MiniBatchKMeans(8, n_init=1).fit(frames), tmp_path / "km_8.mdl")
     encoder = build_encoder("fbank", num_mel_bins=DIMENSION)
-    write_json(tmp_path / "feature.json", encoder.card.to_json())
-    options = ("--feature_card", tmp_path / "feature.json")
+    write_json(tmp_path / "feature.json", encoder.specification.to_json())
+    options = ("--feature_specification", tmp_path / "feature.json")
     run(
         import_kmeans, tmp_path / "km_8.mdl", *options, "--output_dir", tmp_path / "out"
     )

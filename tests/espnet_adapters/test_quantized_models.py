@@ -146,7 +146,7 @@ def test_the_encoder_of_the_quantizer_gives_the_units_of_the_toolkit(
     encoder = build_encoder("fbank", num_mel_bins=DIMENSION)
     norm = Normalization("level", torch.zeros(DIMENSION), torch.ones(DIMENSION))
     codebooks = [torch.randn(1, 6, DIMENSION)]
-    card = {"feature": encoder.card.to_json()}
+    card = {"feature": encoder.specification.to_json()}
     bank = CodebookBank(["balanced"], codebooks, norm, emotions=[], card=card)
     bank.save_pretrained(tmp_path)
     conf = {"path": str(tmp_path), "system": "balanced"}

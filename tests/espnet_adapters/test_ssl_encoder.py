@@ -45,7 +45,7 @@ def test_frames_of_the_ssl_task_are_those_of_espnet(tmp_path):
             )
         expected = torch.cat([*layers[:2], last], dim=-1)[0].numpy()
         np.testing.assert_allclose(encoder([wave])[0], expected, **CLOSE)
-    assert encoder.card.settings["encoder"] == "EBranchformerEncoder"
+    assert encoder.specification.settings["encoder"] == "EBranchformerEncoder"
 
 
 def test_frames_of_the_hubert_task_are_those_of_torchaudio(tmp_path):
@@ -73,8 +73,10 @@ def test_a_packed_model_is_found_by_its_meta_file(packed, tmp_path):
         "yaml_files": {"ssl_train_config": "exp/train/config.yaml"},
     }
     (packed / "meta.yaml").write_text(yaml.safe_dump(meta))
-    found = build_encoder(name, model=str(packed)).card
-    assert found.fingerprint() == build_encoder(name, **conf).card.fingerprint()
+    found = build_encoder(name, model=str(packed)).specification
+    assert (
+        found.fingerprint() == build_encoder(name, **conf).specification.fingerprint()
+    )
 
 
 def test_of_a_published_model_only_the_named_checkpoint_is_downloaded(
@@ -95,10 +97,13 @@ def test_of_a_published_model_only_the_named_checkpoint_is_downloaded(
     meta = {"files": {"m": "train.loss.best.pth"}, "yaml_files": {"c": "config.yaml"}}
     (tmp_path / "meta.yaml").write_text(yaml.safe_dump(meta))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    card = build_encoder(name, model="org/name").card
+    specification = build_encoder(name, model="org/name").specification
     assert asked == [("org/name", None), ("org/name", ["train.loss.best.pth"])]
-    assert card.fingerprint() == build_encoder(name, **conf).card.fingerprint()
-    assert card.versions["model"] == "org/name"
+    assert (
+        specification.fingerprint()
+        == build_encoder(name, **conf).specification.fingerprint()
+    )
+    assert specification.versions["model"] == "org/name"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def make_bank(seed=0):
         / (level + 1) ** 3
         for level, k in enumerate(SIZES)
     ]
-    experts, card = ["balanced", *EXPERTS], {"feature": encoder.card.to_json()}
+    experts, card = ["balanced", *EXPERTS], {"feature": encoder.specification.to_json()}
     return CodebookBank(experts, codebooks, norm, emotions=["angry", "sad"], card=card)
 
 

@@ -26,7 +26,7 @@ from emoq_plugin.evaluation.measures import (
 )
 from emoq_plugin.files import write_table
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.store import (
     FeatureStore,
     merge_feature_jobs,
@@ -36,7 +36,7 @@ from emoq_plugin.units.store import UnitStore
 from emoq_plugin.units.subwords import read_subwords
 
 EMOTIONS = ["angry", "happy", "neutral"]
-CARD = FeatureCard("fbank", [], 4, 50.0, 16000)
+SPECIFICATION = FeatureSpecification("fbank", [], 4, 50.0, 16000)
 QUANTIZER = (
     "norm: corpus\nexpert_sets: [balanced, specific]\nlearning: {max_iterations: 3}\n"
 )
@@ -66,7 +66,7 @@ def make_corpus(root):
         clips[u] = frames + 0.1 * int(u[1])
         for t, phone in enumerate(said):
             segments.append(f"{u} {t / 50:.2f} {(t + 1) / 50:.2f} {PHONES[phone]}\n")
-    write_features(root / "fbank", CARD, clips.items())
+    write_features(root / "fbank", SPECIFICATION, clips.items())
     merge_feature_jobs(root / "fbank", 1)
     Stage(root / "fbank").finish()
     (root / "utt2phones").write_text("".join(segments))

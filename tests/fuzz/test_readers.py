@@ -38,7 +38,7 @@ from emoq_plugin.files import read_json, read_options, read_places, read_table
 from emoq_plugin.learning.fit_bank import QuantizerConfig
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.audio import fits_as_it_is, read_audio, write_audio
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.encoders.registry import read_feature_config
 from emoq_plugin.speech.store import FeatureStore, merge_feature_jobs, write_features
 from emoq_plugin.units.rates import Rate
@@ -151,9 +151,9 @@ def read_sounds(folder):
 
 
 def make_features(folder):
-    card = FeatureCard("fbank", [], 3, 50.0, 16000)
+    specification = FeatureSpecification("fbank", [], 3, 50.0, 16000)
     frames = np.arange(12, dtype=np.float32).reshape(4, 3)
-    write_features(folder, card, [("a-1", frames), ("b-1", frames[:2])])
+    write_features(folder, specification, [("a-1", frames), ("b-1", frames[:2])])
     merge_feature_jobs(folder, 1)
     for path in folder.glob("*.1.*[!k]"):
         path.unlink()
@@ -162,7 +162,10 @@ def make_features(folder):
 def read_features(folder):
     store = FeatureStore(folder)
     for frames in store.values():
-        assert frames.shape[1] == store.card.dimension and np.isfinite(frames).all()
+        assert (
+            frames.shape[1] == store.specification.dimension
+            and np.isfinite(frames).all()
+        )
 
 
 def make_units(folder):

@@ -64,7 +64,7 @@ def write_bank(folder, recordings):
         list(levels),
         Normalization("level", torch.zeros(BINS), torch.ones(BINS)),
         emotions=["angry", "sad"],
-        card={"feature": encoder.card.to_json()},
+        card={"feature": encoder.specification.to_json()},
     ).save_pretrained(folder)
 
 

@@ -37,13 +37,13 @@ from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.audio import read_audio
 from emoq_plugin.speech.encoders.emotion2vec import read_checkpoint
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.encoders.registry import read_feature_config
 from emoq_plugin.speech.store import FeatureStore, merge_feature_jobs, write_features
 from emoq_plugin.units.store import UnitStore, UnitWriter, write_cards
 
 MEMORY = 256  # MiB that a refusal may take
-CARD = FeatureCard("fbank", [], 3, 50.0, 16000)
+SPECIFICATION = FeatureSpecification("fbank", [], 3, 50.0, 16000)
 DEEP = "[" * 100_000
 
 
@@ -171,7 +171,7 @@ def test_arks_are_read_beside_their_table_only(tmp_path, table, place):
 def make_features(root):
     folder = root / "features"
     frames = {name: np.ones((4, 3), np.float32) for name in "ab"}
-    write_features(folder, CARD, frames.items())
+    write_features(folder, SPECIFICATION, frames.items())
     merge_feature_jobs(folder, 1)
     return folder, FeatureStore
 
@@ -426,7 +426,7 @@ def make_artifact(folder, *, system=None):
     norm = Normalization("corpus", torch.zeros(3), torch.ones(3))
     codebooks = [torch.randn(1, 8, 3, generator=generator) for _ in range(2)]
     fbank = {"num_mel_bins": 3, "frame_length": 25.0, "frame_shift": 20.0}
-    card = {"feature": CARD.to_json() | {"settings": fbank}}
+    card = {"feature": SPECIFICATION.to_json() | {"settings": fbank}}
     bank = CodebookBank(["balanced"], codebooks, norm, emotions=["a", "b"], card=card)
     made = RoutedQuantizer(bank, system) if system else bank
     made.save_pretrained(folder)
@@ -547,20 +547,20 @@ def test_tensors_that_would_spoil_every_result_are_refused(
         "fbank",
         ["fbank"],
         {"encoder": "fbank"},
-        CARD.to_json() | {"encoder": "os:system"},
-        CARD.to_json() | {"encoder": ["fbank"]},
-        CARD.to_json() | {"dimension": -3},
-        CARD.to_json() | {"frame_rate_hz": 0},
-        CARD.to_json() | {"sample_rate": 1e400},
-        CARD.to_json() | {"settings": []},
-        CARD.to_json() | {"settings": {"num_mel_bins": "3"}},
+        SPECIFICATION.to_json() | {"encoder": "os:system"},
+        SPECIFICATION.to_json() | {"encoder": ["fbank"]},
+        SPECIFICATION.to_json() | {"dimension": -3},
+        SPECIFICATION.to_json() | {"frame_rate_hz": 0},
+        SPECIFICATION.to_json() | {"sample_rate": 1e400},
+        SPECIFICATION.to_json() | {"settings": []},
+        SPECIFICATION.to_json() | {"settings": {"num_mel_bins": "3"}},
     ],
 )
-def test_a_hostile_feature_card_builds_no_encoder(tmp_path, feature):
-    from emoq_plugin.speech.pipeline import build_from_card
+def test_a_hostile_feature_specification_builds_no_encoder(tmp_path, feature):
+    from emoq_plugin.speech.pipeline import build_from_specification
 
     with refused("specification|encoder"):
-        build_from_card(feature)
+        build_from_specification(feature)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from emoq_plugin.core.bank import CodebookBank
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
 EMOTIONS = ["angry", "happy", "sad"]
-CARD = FeatureCard("fbank", [], 3, 50.0, 16000)
+SPECIFICATION = FeatureSpecification("fbank", [], 3, 50.0, 16000)
 QUANTIZER = (
     "norm: level\nexpert_sets: [balanced, specific]\nlearning: {max_iterations: 2}\n"
 )
@@ -51,16 +51,19 @@ class Experiment:
     def write(self, name, text):
         (self.root / name).write_text(text)
 
-    def features(self, lengths, card=CARD):
+    def features(self, lengths, specification=SPECIFICATION):
         random = np.random.default_rng(0)
         folder = self.root / "dump/fbank/all"
         clips = {
-            u: random.normal(size=(t, card.dimension)) + len(u)
+            u: random.normal(size=(t, specification.dimension)) + len(u)
             for u, t in lengths.items()
         }
-        write_features(folder, card, clips.items())
+        write_features(folder, specification, clips.items())
         merge_feature_jobs(folder, 1)
-        Stage(folder, settings={"card": card.to_json(), "lengths": lengths}).finish()
+        Stage(
+            folder,
+            settings={"specification": specification.to_json(), "lengths": lengths},
+        ).finish()
 
     def call(self, command, *options):
         at = self.root
@@ -229,7 +232,7 @@ def test_a_mistyped_option_does_not_undo_what_is_finished(experiment, refused, c
 
 def test_codebooks_of_other_features(experiment, refused):
     names = (experiment.root / "dump/raw/all/utt2spk").read_text().split()[::2]
-    other = FeatureCard("opensmile", [], 4, 50.0, 16000)
+    other = FeatureSpecification("opensmile", [], 4, 50.0, 16000)
     experiment.features(dict.fromkeys(names, 6), other)
     message = refused(experiment.encode)
     assert "learned from other features (fbank, 3 dimensions)" in message

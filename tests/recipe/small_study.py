@@ -5,11 +5,11 @@ import numpy as np
 from emoq_plugin.data.folds import speaker_folds, write_folds
 from emoq_plugin.files import write_table
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
 EMOTIONS = ["angry", "neutral", "sad"]
-CARD = FeatureCard("fbank", [], 4, 50.0, 16000)
+SPECIFICATION = FeatureSpecification("fbank", [], 4, 50.0, 16000)
 QUANTIZER = "norm: corpus\nlearning: {max_iterations: 3}\n"
 STUDY = """
 features: [fbank]
@@ -47,6 +47,6 @@ def make_recipe(place, corpus, *, n_speakers=4, emotions=EMOTIONS, seed=0):
         + 0.5 * np.eye(4)[3] * int(speaker[u][-1])
         for u in speaker
     }
-    write_features(features, CARD, clips.items())
+    write_features(features, SPECIFICATION, clips.items())
     merge_feature_jobs(features, 1)
     Stage(features).finish()

@@ -51,7 +51,7 @@ def test_three_jobs_give_what_one_job_gives(data, config, tmp_path):
     _dump(data, tmp_path / "one", config)
     _dump(data, tmp_path / "three", config, n_jobs=3)
     one, three = FeatureStore(tmp_path / "one"), FeatureStore(tmp_path / "three")
-    assert one.card == three.card and one.lengths == three.lengths
+    assert one.specification == three.specification and one.lengths == three.lengths
     assert len(one) == 7
     encoder = build_encoder("fbank", num_mel_bins=8)
     for utterance, frames in three.items():
@@ -96,7 +96,7 @@ def test_other_options_make_the_features_anew(data, config, tmp_path):
     _dump(data, out, config, n_jobs=3)
     config.write_text("encoder: fbank\nconf: {num_mel_bins: 9}\n")
     _dump(data, out, config, n_jobs=2)
-    assert FeatureStore(out).card.dimension == 9
+    assert FeatureStore(out).specification.dimension == 9
     assert not (out / "feats.3.ark").exists()
     dict(FeatureStore(out).items())
 
@@ -187,7 +187,7 @@ def test_a_model_directory_replaces_the_name_and_its_weights_count(data, tmp_pat
         _dump(data, tmp_path / "out", yaml, 2, extra=["--model_dir", str(model)])
         store = FeatureStore(tmp_path / "out")
         assert store["u0"].shape[1] == 8
-        digests.append(store.card.weights_sha256)
+        digests.append(store.specification.weights_sha256)
     assert digests[0] != digests[1]
 
 

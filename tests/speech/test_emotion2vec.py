@@ -89,7 +89,7 @@ def test_frames_are_those_of_funasr(audio, tmp_path):
     save_emotion2vec(tmp_path, conf, model.state_dict())
     encoder = _ours(tmp_path)
     for wave in make_waves([4000, 3137, 650]):
-        expected = layers(wave)[:, : encoder.card.dimension]
+        expected = layers(wave)[:, : encoder.specification.dimension]
         np.testing.assert_allclose(encoder([wave])[0], expected, **CLOSE)
 
 

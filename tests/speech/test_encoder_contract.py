@@ -29,19 +29,19 @@ def test_every_encoder_is_under_this_contract():
     assert {name for name, _, _ in KINDS.values()} == set(ENCODERS)
 
 
-def test_frames_are_float32_of_the_cards_dimension_and_finite(encoder):
+def test_frames_are_float32_of_the_specifications_dimension_and_finite(encoder):
     waves = make_waves()
     before = [wave.copy() for wave in waves]
     for wave, kept, frames in zip(waves, before, encoder(waves), strict=True):
         assert frames.dtype == np.float32
-        assert frames.ndim == 2 and frames.shape[1] == encoder.card.dimension
+        assert frames.ndim == 2 and frames.shape[1] == encoder.specification.dimension
         assert np.isfinite(frames).all() and frames.std() > 0
         np.testing.assert_array_equal(wave, kept)
 
 
-def test_frames_come_at_the_cards_rate(encoder):
-    shift = encoder.sample_rate / encoder.card.frame_rate_hz
-    assert encoder.card.frame_rate_hz == 50 and shift == 320
+def test_frames_come_at_the_specifications_rate(encoder):
+    shift = encoder.sample_rate / encoder.specification.frame_rate_hz
+    assert encoder.specification.frame_rate_hz == 50 and shift == 320
     waves = make_waves([int(1600 + i * shift) for i in range(4)])
     lengths = [len(frames) for frames in encoder(waves)]
     assert np.diff(lengths).tolist() == [1, 1, 1]
@@ -83,7 +83,7 @@ def test_encoding_repeats_itself_to_the_bit(tiny, kind, encoder):
     for one, two, three in zip(encoder(waves), encoder(waves), again(waves)):
         np.testing.assert_array_equal(one, two)
         np.testing.assert_array_equal(one, three)
-    assert encoder.card.fingerprint() == again.card.fingerprint()
+    assert encoder.specification.fingerprint() == again.specification.fingerprint()
 
 
 def test_the_shortest_wave_gives_frames_and_a_shorter_one_an_error(encoder):
@@ -100,15 +100,15 @@ def test_layers_are_chosen_averaged_weighted_or_kept_in_one_pass(tiny, kind):
 
     def ours(**options):
         encoder = build_encoder(name, **conf, **options)
-        return encoder.card, encoder(waves)
+        return encoder.specification, encoder(waves)
 
     single = [ours(layers=layer) for layer in range(4)]
-    card, kept = ours(layers="all", layer_mode="concat")
-    assert card.layers == [0, 1, 2, 3]
-    assert card.dimension == 4 * single[0][0].dimension
+    specification, kept = ours(layers="all", layer_mode="concat")
+    assert specification.layers == [0, 1, 2, 3]
+    assert specification.dimension == 4 * single[0][0].dimension
     average = ours(layers=[1, -1])[1]
-    card, weighted = ours(layers=[0, 2], layer_weights=[1, 3])
-    assert card.settings["layer_weights"] == [0.25, 0.75]
+    specification, weighted = ours(layers=[0, 2], layer_weights=[1, 3])
+    assert specification.settings["layer_weights"] == [0.25, 0.75]
     for i in range(len(waves)):
         alone = [frames[i] for _, frames in single]
         np.testing.assert_allclose(kept[i], np.hstack(alone), **CLOSE)
@@ -116,21 +116,21 @@ def test_layers_are_chosen_averaged_weighted_or_kept_in_one_pass(tiny, kind):
         expected = 0.25 * alone[0] + 0.75 * alone[2]
         np.testing.assert_allclose(weighted[i], expected, **CLOSE)
         assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(alone, alone[1:]))
-    prints = {c.fingerprint() for c, _ in single} | {card.fingerprint()}
+    prints = {c.fingerprint() for c, _ in single} | {specification.fingerprint()}
     assert len(prints) == 5
     assert ours(layers=[-2])[0].fingerprint() == single[2][0].fingerprint()
 
 
 @pytest.mark.parametrize("kind", LAYERED)
-def test_the_card_follows_the_weights_and_not_the_place(tiny, kind, tmp_path):
+def test_the_specification_follows_the_weights_and_not_the_place(tiny, kind, tmp_path):
     name, conf = tiny(kind)
-    card = build_encoder(name, **conf).card
+    specification = build_encoder(name, **conf).specification
     moved = tmp_path / "moved"
     shutil.copytree(conf["model"], moved)
-    again = build_encoder(name, **conf | {"model": str(moved)}).card
-    assert again.fingerprint() == card.fingerprint()
-    assert len(card.weights_sha256) == 64
-    assert str(Path(conf["model"]).parent) not in str(card.to_json())
+    again = build_encoder(name, **conf | {"model": str(moved)}).specification
+    assert again.fingerprint() == specification.fingerprint()
+    assert len(specification.weights_sha256) == 64
+    assert str(Path(conf["model"]).parent) not in str(specification.to_json())
     files = encoder_class(name).input_files(model=str(moved))
     assert files and all(path.parent == moved for path in files)
 
@@ -158,6 +158,8 @@ def test_frames_that_are_no_numbers_are_named(encoder, monkeypatch):
         return frames
 
     monkeypatch.setattr(encoder, "encode", spoilt)
-    message = f"utterance 'b': encoder '{encoder.card.encoder}' gives .* at frame 2"
+    message = (
+        f"utterance 'b': encoder '{encoder.specification.encoder}' gives .* at frame 2"
+    )
     with pytest.raises(ValueError, match=message):
         encoder(make_waves([4000, 3000]), utterances=["a", "b"])

@@ -36,7 +36,10 @@ def test_fbank_is_kaldis_filter_bank_at_50_hz():
     )
     [frames] = encoder([wave])
     np.testing.assert_array_equal(frames, expected.numpy())
-    assert encoder.card.frame_rate_hz == 50 and encoder.card.dimension == 80
+    assert (
+        encoder.specification.frame_rate_hz == 50
+        and encoder.specification.dimension == 80
+    )
 
 
 @pytest.mark.parametrize("frames", [6, 7, 8, 20])
@@ -59,17 +62,17 @@ def test_fbank_of_a_long_wave_is_computed_in_pieces(monkeypatch, frames, options
     assert max(lengths) <= 7
 
 
-def test_fbank_options_change_the_frames_and_the_card():
+def test_fbank_options_change_the_frames_and_the_specification():
     wave = _wave(1.0)
     plain = build_encoder("fbank")
     assert build_encoder("fbank", num_mel_bins=23)([wave])[0].shape[1] == 23
     faster = build_encoder("fbank", frame_shift=10.0)
-    assert len(faster([wave])[0]) == 98 and faster.card.frame_rate_hz == 100
+    assert len(faster([wave])[0]) == 98 and faster.specification.frame_rate_hz == 100
     longer = build_encoder("fbank", frame_length=50.0)
     assert longer.minimum_samples == 800
     assert len(longer([wave])[0]) < len(plain([wave])[0])
     for other in (faster, longer):
-        assert other.card.fingerprint() != plain.card.fingerprint()
+        assert other.specification.fingerprint() != plain.specification.fingerprint()
     with pytest.raises(ValueError, match="frame_shift is 0"):
         build_encoder("fbank", frame_shift=0)
 
@@ -89,10 +92,13 @@ def test_bad_audio_is_named(wave, message):
 def test_opensmile_keeps_every_step_th_frame_and_repeats_itself():
     pytest.importorskip("opensmile")
     native, half = build_encoder("opensmile", step=1), build_encoder("opensmile")
-    assert (native.card.frame_rate_hz, half.card.frame_rate_hz) == (100, 50)
+    assert (native.specification.frame_rate_hz, half.specification.frame_rate_hz) == (
+        100,
+        50,
+    )
     waves = [_wave(0.5, 1), _wave(0.4, 2)]
     for fast, slow in zip(native(waves), half(waves)):
-        assert fast.shape[1] == half.card.dimension == 25
+        assert fast.shape[1] == half.specification.dimension == 25
         np.testing.assert_array_equal(fast[::2], slow)
     np.testing.assert_array_equal(half(waves)[1], half(waves[1:])[0])
     with pytest.raises(ValueError, match="step is 0"):

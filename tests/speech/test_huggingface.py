@@ -70,8 +70,12 @@ def test_a_batch_gives_what_every_utterance_gives_alone(models, kind):
         expected = _alone(directory, model, wave).numpy()
         assert frames.shape == expected.shape and frames.dtype == np.float32
         np.testing.assert_allclose(frames, expected, atol=2e-5, rtol=1e-4)
-    card = encoder.card
-    assert (card.dimension, card.frame_rate_hz, card.layers) == (16, 50.0, [3])
+    specification = encoder.specification
+    assert (
+        specification.dimension,
+        specification.frame_rate_hz,
+        specification.layers,
+    ) == (16, 50.0, [3])
 
 
 @pytest.mark.parametrize("kind", ["hubert-layer", "wavlm-layer", "wav2vec2-layer"])
@@ -106,7 +110,10 @@ def test_whisper_is_padded_inside_and_trimmed_outside(whisper):
             expected = model(mel).last_hidden_state[0, : len(wave) // 320].numpy()
         assert frames.shape == expected.shape
         np.testing.assert_allclose(frames, expected, atol=2e-5, rtol=1e-4)
-    assert encoder.card.frame_rate_hz == 50 and encoder.card.layers == [3]
+    assert (
+        encoder.specification.frame_rate_hz == 50
+        and encoder.specification.layers == [3]
+    )
     with pytest.raises(ValueError, match="319 samples, shorter than one frame"):
         encoder(make_waves([319]))
 
@@ -134,15 +141,15 @@ def test_another_weight_is_another_encoder(models, tmp_path):
     import shutil
 
     directory, model = models["hubert-group"]
-    card = build_encoder("huggingface", model=str(directory)).card
+    specification = build_encoder("huggingface", model=str(directory)).specification
     shutil.copytree(directory, tmp_path / "changed")
     changed = type(model)(model.config)
     changed.load_state_dict(model.state_dict())
     next(changed.parameters()).data.view(-1)[0] += 1
     changed.save_pretrained(tmp_path / "changed")
-    other = build_encoder("huggingface", model=str(tmp_path / "changed")).card
-    assert other.weights_sha256 != card.weights_sha256
-    assert "transformers" in card.versions
+    other = build_encoder("huggingface", model=str(tmp_path / "changed")).specification
+    assert other.weights_sha256 != specification.weights_sha256
+    assert "transformers" in specification.versions
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -152,7 +159,7 @@ def test_a_gpu_gives_what_the_cpu_gives(models, kind, precision):
     model = str(models[kind][0])
     close = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 0.15}[precision]
     gpu = build_encoder("huggingface", model=model, precision=precision, device="cuda")
-    assert gpu.card.versions["precision"] == precision
+    assert gpu.specification.versions["precision"] == precision
     for one, two in zip(
         gpu(make_waves()), build_encoder("huggingface", model=model)(make_waves())
     ):

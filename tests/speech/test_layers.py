@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emoq_plugin.speech.encoders.layers import cards_of_layers
+from emoq_plugin.speech.encoders.layers import specifications_of_layers
 from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
 from tests.speech.tiny_models import LENGTHS, make_espnet_ssl, make_waves
 
@@ -75,17 +75,19 @@ def test_half_precision_is_left_to_gpus(tiny, caplog):
     assert "bfloat16 is for GPUs" in caplog.text
     [one], [two] = (e(make_waves([2000])) for e in (half, build_encoder(name, **conf)))
     assert (one == two).all()
-    assert half.card.versions["precision"] == "float32"
+    assert half.specification.versions["precision"] == "float32"
 
 
-def test_layers_of_a_concatenation_have_the_cards_they_have_alone(tiny):
+def test_layers_of_a_concatenation_have_the_specifications_they_have_alone(tiny):
     name, conf = tiny("emotion2vec")
-    kept = build_encoder(name, **conf, layers=[1, 3], layer_mode="concat").card
-    for layer, card in zip((1, 3), cards_of_layers(kept), strict=True):
-        alone = build_encoder(name, **conf, layers=layer).card
-        assert card.fingerprint() == alone.fingerprint()
+    kept = build_encoder(name, **conf, layers=[1, 3], layer_mode="concat").specification
+    for layer, specification in zip(
+        (1, 3), specifications_of_layers(kept), strict=True
+    ):
+        alone = build_encoder(name, **conf, layers=layer).specification
+        assert specification.fingerprint() == alone.fingerprint()
         with pytest.raises(ValueError, match="expected layer_mode 'concat'"):
-            cards_of_layers(alone)
+            specifications_of_layers(alone)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 from emoq_plugin.speech.encoders.registry import read_feature_config
 
@@ -59,7 +59,9 @@ def test_names_of_s3prl_and_local_copies_are_known():
     assert len(tails) == 1 and "Libri-Light" in tails.pop()
 
 
-def test_a_card_gives_the_name():
-    card = FeatureCard("huggingface", [24], 8, 50.0, 16000, versions={"model": "a/b"})
-    assert encoder_id(card) == "a/b"
-    assert encoder_id(FeatureCard("fbank", [], 8, 50.0, 16000)) == "fbank"
+def test_a_specification_gives_the_name():
+    specification = FeatureSpecification(
+        "huggingface", [24], 8, 50.0, 16000, versions={"model": "a/b"}
+    )
+    assert encoder_id(specification) == "a/b"
+    assert encoder_id(FeatureSpecification("fbank", [], 8, 50.0, 16000)) == "fbank"

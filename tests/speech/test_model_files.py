@@ -129,7 +129,7 @@ def test_a_relative_directory_is_looked_up_where_the_user_stands(
     place = Path(conf["model"])
     monkeypatch.chdir(place.parent)
     found = build_encoder(name, **conf | {"model": place.name})
-    assert found.card.fingerprint() == expected.card.fingerprint()
+    assert found.specification.fingerprint() == expected.specification.fingerprint()
     assert (found(make_waves([2000]))[0] == expected(make_waves([2000]))[0]).all()
 
 

@@ -23,7 +23,7 @@ def test_reading_encodes_what_a_dump_would_hold(tmp_path):
     encoder = build_encoder("fbank")
     features = EncodedOnTheFly(DataDirectory.read(tmp_path, ["sad"]), encoder)
     assert list(features) == ["a", "b"] and len(features) == 2
-    assert features.card.fingerprint() == encoder.card.fingerprint()
+    assert features.specification.fingerprint() == encoder.specification.fingerprint()
     for name, wave in waves.items():
         expected = encoder([wave.astype(np.float32)])[0]
         np.testing.assert_array_equal(features[name], expected)

@@ -16,7 +16,7 @@ from emoq_plugin import EmoQuantizer
 from emoq_plugin.bin import encode, pack
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.encoders.registry import build_encoder
-from emoq_plugin.speech.pipeline import SpeechToUnits, build_from_card
+from emoq_plugin.speech.pipeline import SpeechToUnits, build_from_specification
 from emoq_plugin.speech.streaming import StreamingEncoder
 from tests.speech.tiny_bank import RATE, make_bank
 
@@ -102,7 +102,7 @@ def two_scale(**options):
     clips = encoder(waves)
     found = EmoQuantizer(8, router=None, norm="corpus", clip_bits=4, **options)
     quantizer = found.fit(clips).quantizer_
-    quantizer.bank.card["feature"] = encoder.card.to_json()
+    quantizer.bank.card["feature"] = encoder.specification.to_json()
     return quantizer
 
 
@@ -164,10 +164,10 @@ def test_what_cannot_be_encoded_is_told(folder, quantizer, tmp_path):
     with pytest.raises(ValueError, match="short.wav'.*shorter than one frame"):
         quantizer.units(short)
     with pytest.raises(ValueError, match="has no feature specification"):
-        build_from_card({})
-    card = make_bank().card["feature"] | {"weights_sha256": "abc"}
+        build_from_specification({})
+    specification = make_bank().card["feature"] | {"weights_sha256": "abc"}
     with pytest.raises(ValueError, match="not the one specified.*None instead of abc"):
-        build_from_card(card)
+        build_from_specification(specification)
     with pytest.raises(ValueError, match="is a control"):
         RoutedQuantizer(make_bank(), "specific-random").units(short)
     with pytest.raises(ValueError, match="give speaker_mean"):

@@ -28,23 +28,32 @@ def test_frames_are_those_of_s3prl(tiny):
             layers, _ = alone(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))
         expected = torch.cat(layers, dim=-1)[0].numpy()
         np.testing.assert_allclose(encoder([wave])[0], expected, atol=2e-5, rtol=1e-4)
-    assert encoder.card.settings["upstream"] == "hubert"
-    assert "espnet-s3prl" in encoder.card.versions or "s3prl" in encoder.card.versions
+    assert encoder.specification.settings["upstream"] == "hubert"
+    assert (
+        "espnet-s3prl" in encoder.specification.versions
+        or "s3prl" in encoder.specification.versions
+    )
 
 
 def test_a_file_and_its_directory_are_the_same_model(tiny):
     name, conf = tiny("s3prl")
     [path] = _files(conf["model"])
     by_file = build_encoder(name, **conf | {"model": str(path)})
-    assert by_file.card.fingerprint() == build_encoder(name, **conf).card.fingerprint()
+    assert (
+        by_file.specification.fingerprint()
+        == build_encoder(name, **conf).specification.fingerprint()
+    )
     assert _files(str(path)) == [path]
 
 
 def test_upstreams_without_weights_need_no_file():
     encoder = build_encoder("s3prl", model="fbank_no_cmvn")
-    assert encoder.card.layers == [0] and encoder.card.frame_rate_hz == 100
+    assert (
+        encoder.specification.layers == [0]
+        and encoder.specification.frame_rate_hz == 100
+    )
     [frames] = encoder(make_waves([1600]))
-    assert frames.shape == (10, encoder.card.dimension)
+    assert frames.shape == (10, encoder.specification.dimension)
 
 
 def test_unknown_names_and_kinds_are_answered_with_what_exists(tiny):

@@ -45,7 +45,7 @@ def test_each_layer_is_what_it_is_alone(dumped, tmp_path):
     for layer in (0, 2):
         alone = FeatureStore(dumped(f"alone{layer}", f"layers: [{layer}]"))
         found = FeatureStore(tmp_path / f"layer{layer}/all")
-        assert found.card.fingerprint() == alone.card.fingerprint()
+        assert found.specification.fingerprint() == alone.specification.fingerprint()
         assert found.lengths == alone.lengths
         for utterance, frames in alone.items():
             np.testing.assert_allclose(found[utterance], frames, atol=2e-5, rtol=1e-4)

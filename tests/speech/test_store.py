@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 from emoq_plugin.speech.store import (
     FeatureStore,
     merge_feature_jobs,
@@ -11,7 +11,9 @@ from emoq_plugin.speech.store import (
     write_features,
 )
 
-CARD = FeatureCard("fbank", [], 4, 50.0, 16000, versions={"torchaudio": "1"})
+SPECIFICATION = FeatureSpecification(
+    "fbank", [], 4, 50.0, 16000, versions={"torchaudio": "1"}
+)
 
 
 def _features(names, seed=0):
@@ -25,7 +27,7 @@ def stored(tmp_path):
     directory = tmp_path / "train"
     parts = [_features(["a", "c", "ü"], 1), _features(["b", "d"], 2)]
     for job, part in enumerate(parts, 1):
-        write_features(directory, CARD, part.items(), job=job)
+        write_features(directory, SPECIFICATION, part.items(), job=job)
     merge_feature_jobs(directory, 2)
     return directory, parts[0] | parts[1]
 
@@ -34,7 +36,7 @@ def test_features_come_back_bit_for_bit(stored):
     directory, truth = stored
     store = FeatureStore(directory)
     assert store.utterances == sorted(truth) and len(store) == 5
-    assert store.card == CARD
+    assert store.specification == SPECIFICATION
     assert store.lengths == {u: len(x) for u, x in truth.items()}
     for utterance in store:
         np.testing.assert_array_equal(store[utterance], truth[utterance])
@@ -117,39 +119,39 @@ def test_a_missing_ark_is_named(stored):
 )
 def test_bad_features_are_not_written(tmp_path, frames, message):
     with pytest.raises(ValueError, match=f"utterance 'x'.*{message}"):
-        write_features(tmp_path, CARD, [("x", frames.astype("f4"))])
+        write_features(tmp_path, SPECIFICATION, [("x", frames.astype("f4"))])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_utterance_written_twice_is_refused(tmp_path):
     twice = [("x", np.zeros((1, 4), "f4"))] * 2
     with pytest.raises(ValueError, match="'x': comes twice"):
-        write_features(tmp_path, CARD, twice)
+        write_features(tmp_path, SPECIFICATION, twice)
 
 
 def test_merge_refuses_a_missing_job_a_repeat_and_another_encoder(tmp_path):
-    write_features(tmp_path, CARD, _features(["a"]).items(), job=1)
+    write_features(tmp_path, SPECIFICATION, _features(["a"]).items(), job=1)
     with pytest.raises(FileNotFoundError, match="job 2 of 2"):
         merge_feature_jobs(tmp_path, 2)
-    write_features(tmp_path, CARD, _features(["a"]).items(), job=2)
+    write_features(tmp_path, SPECIFICATION, _features(["a"]).items(), job=2)
     with pytest.raises(ValueError, match="job 2 repeats utterance 'a'"):
         merge_feature_jobs(tmp_path, 2)
-    other = FeatureCard("fbank", [], 4, 100.0, 16000)
+    other = FeatureSpecification("fbank", [], 4, 100.0, 16000)
     write_features(tmp_path, other, _features(["b"]).items(), job=2)
     with pytest.raises(ValueError, match="not the encoder of job 1"):
         merge_feature_jobs(tmp_path, 2)
 
 
 def test_an_empty_job_merges(tmp_path):
-    write_features(tmp_path, CARD, _features(["a"]).items(), job=1)
-    write_features(tmp_path, CARD, [], job=2)
+    write_features(tmp_path, SPECIFICATION, _features(["a"]).items(), job=1)
+    write_features(tmp_path, SPECIFICATION, [], job=2)
     assert merge_feature_jobs(tmp_path, 2) == {"a": 3}
     assert FeatureStore(tmp_path).utterances == ["a"]
 
 
 def test_after_cleaning_only_the_documented_files_stay(stored):
     directory, _ = stored
-    write_features(directory, CARD, _features(["z"]).items(), job=3)
+    write_features(directory, SPECIFICATION, _features(["z"]).items(), job=3)
     remove_job_files(directory)
     assert sorted(p.name for p in directory.iterdir()) == [
         "feats.1.ark",
@@ -173,9 +175,12 @@ def test_unfinished_or_disagreeing_directories_are_refused(stored):
         FeatureStore(directory)
 
 
-def test_the_fingerprint_of_a_card_ignores_versions_only():
-    values = CARD.to_json()
-    assert FeatureCard(**values | {"versions": {}}).fingerprint() == CARD.fingerprint()
+def test_the_fingerprint_of_a_specification_ignores_versions_only():
+    values = SPECIFICATION.to_json()
+    assert (
+        FeatureSpecification(**values | {"versions": {}}).fingerprint()
+        == SPECIFICATION.fingerprint()
+    )
     for change in (
         {"encoder": "x"},
         {"layers": [1]},
@@ -185,11 +190,14 @@ def test_the_fingerprint_of_a_card_ignores_versions_only():
         {"settings": {"a": 1}},
         {"weights_sha256": "0"},
     ):
-        assert FeatureCard(**values | change).fingerprint() != CARD.fingerprint()
+        assert (
+            FeatureSpecification(**values | change).fingerprint()
+            != SPECIFICATION.fingerprint()
+        )
 
 
-def test_a_card_with_other_fields_is_refused():
+def test_a_specification_with_other_fields_is_refused():
     with pytest.raises(
         ValueError, match=r"feature\.json: not a feature specification.*'b'"
     ):
-        FeatureCard.from_json({"b": 1}, "feature.json")
+        FeatureSpecification.from_json({"b": 1}, "feature.json")

@@ -18,5 +18,5 @@ def make_bank(kind="level", **card):
     norm = fit_normalization(kind, [(frames, frames.mean(dim=0))], dimension=12)
     experts = ["balanced", "specific/angry", "specific/sad"]
     codebooks = [torch.randn(3, k, 12, generator=random) for k in (8, 6)]
-    card = {"feature": encoder.card.to_json(), "corpus": "tiny"} | card
+    card = {"feature": encoder.specification.to_json(), "corpus": "tiny"} | card
     return CodebookBank(experts, codebooks, norm, emotions=EMOTIONS, card=card)

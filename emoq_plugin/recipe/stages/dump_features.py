@@ -214,7 +214,7 @@ def _run_job(
     what = f"{name} job {options.job} of {options.nj}"
     features = progress(features, len(wav), what)
     lengths = write_features(
-        options.output_dir, encoder.card, features, job=options.job
+        options.output_dir, encoder.specification, features, job=options.job
     )
     stage.finish(
         utterances=len(lengths),

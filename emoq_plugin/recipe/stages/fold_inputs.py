@@ -126,13 +126,13 @@ class OpenFold:
 
         bank = CodebookBank.from_pretrained(directory)
         check_no_leak(bank.card, self.fold, self.data, str(directory))
-        card = self.features.card if self.features is not None else None
-        if card and bank.card["feature_fingerprint"] != card.fingerprint():
+        spec = self.features.specification if self.features is not None else None
+        if spec and bank.card["feature_fingerprint"] != spec.fingerprint():
             learned = bank.card["feature"]
             raise ValueError(
                 f"{directory} was learned from other features ({learned['encoder']}, "
                 f"{learned['dimension']} dimensions) than the set has "
-                f"({card.encoder}, {card.dimension} dimensions)"
+                f"({spec.encoder}, {spec.dimension} dimensions)"
             )
         return bank
 

@@ -203,17 +203,17 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
         emotions,
         data.speaker,
         config,
-        features.card.frame_rate_hz,
+        features.specification.frame_rate_hz,
         card={
             "corpus": options.corpus,
             "audio": band_facts(
-                data, utterances, sample_rate=features.card.sample_rate
+                data, utterances, sample_rate=features.specification.sample_rate
             ),
             "fold": fold.name,
             **({"tested": UNTESTED} if fold.name == ALL else {}),
             "seed": config.learning.get("seed", 0),
-            "feature": features.card.to_json(),
-            "feature_fingerprint": features.card.fingerprint(),
+            "feature": features.specification.to_json(),
+            "feature_fingerprint": features.specification.fingerprint(),
             "route_depth": options.route_depth,
             "train_on": options.train_on,
         },

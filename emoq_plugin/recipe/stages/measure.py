@@ -128,7 +128,7 @@ def _phone_labels(options: MeasureOptions, opened: OpenFold) -> dict[str, Any]:
     phones, labels = label_clips(
         read_alignments(options.alignments, opened.data.utterances),
         opened.features.lengths,
-        frame_rate_hz=opened.features.card.frame_rate_hz,
+        frame_rate_hz=opened.features.specification.frame_rate_hz,
         min_count=options.min_phone_count,
     )
     logging.info("%d phones in %d clips", len(phones), len(labels))

@@ -82,15 +82,15 @@ def environment() -> dict[str, str]:
 
 def _shown(options: ScoreOptions, data: "DataDirectory") -> dict[str, Any]:
     """Return what says how the numbers were made."""
-    from emoq_plugin.speech.encoders.encoder import FeatureCard
+    from emoq_plugin.speech.encoders.encoder import FeatureSpecification
     from emoq_plugin.speech.encoders.leakage import encoder_id, leakage_notes
 
     config, leakage = {}, []
     if options.feature_dir:
         path = options.feature_dir / "feature.json"
         config["feature"] = read_json(path)
-        card = FeatureCard.from_json(dict(config["feature"]), path)
-        leakage = leakage_notes(encoder_id(card), [options.corpus])
+        spec = FeatureSpecification.from_json(dict(config["feature"]), path)
+        leakage = leakage_notes(encoder_id(spec), [options.corpus])
     if options.quantizer_config:
         config["quantizer"] = read_yaml(options.quantizer_config)
     rate = config.get("feature", {}).get("sample_rate")

@@ -24,8 +24,8 @@ class SplitLayersOptions:
 
 
 def split_layers(options: SplitLayersOptions) -> None:
-    """Write the features of each layer, with the card that the layer has alone."""
-    from emoq_plugin.speech.encoders.layers import cards_of_layers
+    """Write the features of each layer, specified as if it were alone."""
+    from emoq_plugin.speech.encoders.layers import specifications_of_layers
     from emoq_plugin.speech.store import (
         FeatureStore,
         merge_feature_jobs,
@@ -36,16 +36,16 @@ def split_layers(options: SplitLayersOptions) -> None:
     if "{layer}" not in options.output_dir:
         raise ValueError(f"--output_dir {options.output_dir}, expected {{layer}} in it")
     store = FeatureStore(options.feature_dir)
-    for place, card in enumerate(cards_of_layers(store.card)):
-        [layer] = card.layers
+    for place, spec in enumerate(specifications_of_layers(store.specification)):
+        [layer] = spec.layers
         output = Path(options.output_dir.replace("{layer}", str(layer)))
         stage = Stage(output, inputs=[options.feature_dir], settings={"layer": layer})
         if stage.is_done():
             continue
         stage.start()
-        part = slice(place * card.dimension, (place + 1) * card.dimension)
+        part = slice(place * spec.dimension, (place + 1) * spec.dimension)
         items = progress(store.items(), len(store), f"layer {layer}")
-        write_features(output, card, ((utt, x[:, part]) for utt, x in items))
+        write_features(output, spec, ((utt, x[:, part]) for utt, x in items))
         lengths = merge_feature_jobs(output, 1)
         stage.finish(utterances=len(lengths), frames=sum(lengths.values()))
         remove_job_files(output)

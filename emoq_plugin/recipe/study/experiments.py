@@ -113,7 +113,7 @@ def _load(
     }
     job = next(iter(jobs.values()))
     corpus = list(study.config.test_on)[int(test_set) - 1] if test_set else job.corpus
-    card = FeatureStore(study.feature_dir(job.feature)).card
+    spec = FeatureStore(study.feature_dir(job.feature)).specification
     return Experiment.read(
         f"{corpus}-{job.feature}-{job.quantizer}",
         {
@@ -134,5 +134,5 @@ def _load(
             for place in found
             for line in read_lines(place / "measures/measures.jsonl")
         ],
-        leakage=leakage_notes(encoder_id(card), [corpus, *study.config.learn_on]),
+        leakage=leakage_notes(encoder_id(spec), [corpus, *study.config.learn_on]),
     )

@@ -11,7 +11,7 @@ from emoq_plugin.data.directory import DataDirectory, read_emotions, write_lines
 from emoq_plugin.data.folds import Fold, read_folds, write_folds
 from emoq_plugin.files import read_table, write_json, write_table
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.speech.store import CARD, LENGTHS, SCP, FeatureStore
+from emoq_plugin.speech.store import LENGTHS, SCP, SPECIFICATION, FeatureStore
 
 if TYPE_CHECKING:
     from emoq_plugin.recipe.study.plan import Study
@@ -184,13 +184,15 @@ def join_features(stores: Mapping[str, Path], data_dir: Path, output: Path) -> N
     if stage.is_done():
         return
     wanted = set(DataDirectory.read(data_dir).utterances)
-    places, lengths, card = {}, {}, None
+    places, lengths, spec = {}, {}, None
     stage.start()
     for corpus, place in stores.items():
         store = FeatureStore(place)
-        card = card or store.card
-        if store.card.fingerprint() != card.fingerprint():
-            raise ValueError(f"{place}: features of {store.card}, expected {card}")
+        spec = spec or store.specification
+        if store.specification.fingerprint() != spec.fingerprint():
+            raise ValueError(
+                f"{place}: features of {store.specification}, expected {spec}"
+            )
         for utterance, entry in read_table(place / SCP).items():
             if utterance in wanted:
                 ark, _, offset = entry.rpartition(":")
@@ -206,6 +208,6 @@ def join_features(stores: Mapping[str, Path], data_dir: Path, output: Path) -> N
             f"{output}: utterance '{absent[0]}' has no features in a store"
         )
     write_table(output / LENGTHS, lengths)
-    write_json(output / CARD, card.to_json())
+    write_json(output / SPECIFICATION, spec.to_json())
     write_table(output / SCP, places)
     stage.finish(utterances=len(places))

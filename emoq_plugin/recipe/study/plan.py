@@ -347,11 +347,11 @@ class Study:
 
     def cheap_rates(self, feature: str) -> list[str]:
         """Return the rates that may be chosen, at the frame rate of the features."""
-        from emoq_plugin.speech.encoders.encoder import FeatureCard
+        from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 
         path = self.feature_dir(feature) / "feature.json"
-        card = FeatureCard.from_json(read_json(path), path)
-        return self.config.cheap_rates(feature, card.frame_rate_hz)
+        spec = FeatureSpecification.from_json(read_json(path), path)
+        return self.config.cheap_rates(feature, spec.frame_rate_hz)
 
     def chooses_apart(self, job: Job) -> bool:
         """Return whether a job learns again without validation speakers, to choose.

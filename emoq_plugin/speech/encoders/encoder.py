@@ -1,4 +1,4 @@
-"""What an encoder is, and the card that says what its frames are."""
+"""What an encoder is, and what must be known of its frames."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ LOUDEST = 16.0
 
 
 @dataclass(frozen=True)
-class FeatureCard:
+class FeatureSpecification:
     """What a quantizer must know of the features that it was learned on.
 
     Parameters
@@ -46,8 +46,8 @@ class FeatureCard:
 
     Examples
     --------
-    >>> card = FeatureCard("fbank", [], 80, 50.0, 16000)
-    >>> FeatureCard.from_json(card.to_json()) == card
+    >>> specification = FeatureSpecification("fbank", [], 80, 50.0, 16000)
+    >>> FeatureSpecification.from_json(specification.to_json()) == specification
     True
     """
 
@@ -61,12 +61,12 @@ class FeatureCard:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the card as a dictionary that JSON can hold."""
+        """Return the specification as a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], where: str | Path = "card"):
-        """Make a card from what `to_json` gave.
+    def from_json(cls, values: dict[str, Any], where: str | Path = "specification"):
+        """Make a specification from what `to_json` gave.
 
         Raises
         ------
@@ -97,14 +97,14 @@ class FeatureCard:
 class Encoder(ABC):
     """Waves in, frames out; no wave depends on another.
 
-    A subclass sets `card` and `minimum_samples` (shortest wave that gives one frame) in
-    its constructor and defines `encode`. A constructor that names a `device` argument
-    is given the device to compute on.
+    A subclass sets `specification` and `minimum_samples` (shortest wave that gives one
+    frame) in its constructor and defines `encode`. A constructor that names a `device`
+    argument is given the device to compute on.
     """
 
     # Raised by an encoder whose frames come out otherwise than before.
     VERSION: int = 1
-    card: FeatureCard
+    specification: FeatureSpecification
     minimum_samples: int
     # Frame t depends on no samples but the `minimum_samples` from t times the shift on.
     windowed: bool = False
@@ -112,7 +112,7 @@ class Encoder(ABC):
     @property
     def sample_rate(self) -> int:
         """Rate of the waves, Hz."""
-        return self.card.sample_rate
+        return self.specification.sample_rate
 
     @classmethod
     def input_files(cls, **conf: Any) -> list[Path]:
@@ -153,8 +153,8 @@ class Encoder(ABC):
             if len(wave) < self.minimum_samples:
                 raise ValueError(
                     f"utterance '{name}': {len(wave)} samples, shorter than one frame "
-                    f"of {self.card.encoder} ({self.minimum_samples} samples at "
-                    f"{self.sample_rate} Hz): drop it or raise the minimum duration"
+                    f"of {self.specification.encoder} ({self.minimum_samples} samples "
+                    f"at {self.sample_rate} Hz): drop it or raise the minimum duration"
                 )
             if not np.isfinite(wave).all():
                 raise ValueError(f"utterance '{name}': the audio holds NaN or infinity")
@@ -165,9 +165,10 @@ class Encoder(ABC):
         for name, frames in zip(names, encoded, strict=True):
             if (bad := first_bad_frame(frames)) is not None:
                 raise ValueError(
-                    f"utterance '{name}': encoder '{self.card.encoder}' gives NaN or "
-                    f"infinity at frame {bad}: its weights are damaged, or a precision "
-                    "of float16 is too small for it (bfloat16 or float32 are not)"
+                    f"utterance '{name}': encoder '{self.specification.encoder}' gives "
+                    f"NaN or infinity at frame {bad}: its weights are damaged, or a "
+                    "precision of float16 is too small for it (bfloat16 or float32 "
+                    "are not)"
                 )
         return encoded
 

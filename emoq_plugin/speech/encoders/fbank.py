@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
+from emoq_plugin.speech.encoders.encoder import Encoder, FeatureSpecification
 
 SAMPLE_RATE = 16000
 INT16_SCALE = 32768  # Kaldi's filter bank takes waves in the range of 16-bit integers
@@ -47,7 +47,7 @@ class Fbank(Encoder):
         # Rounded as torchaudio does.
         self.minimum_samples = int(SAMPLE_RATE * frame_length * 0.001)
         self._shift = int(SAMPLE_RATE * frame_shift * 0.001)
-        self.card = FeatureCard(
+        self.specification = FeatureSpecification(
             encoder="fbank",
             layers=[],
             dimension=num_mel_bins,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from emoq_plugin.optional import needs
-from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
+from emoq_plugin.speech.encoders.encoder import Encoder, FeatureSpecification
 from emoq_plugin.speech.encoders.model_files import how_to_bring
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Network:
     settings : dict
         Settings that change what a frame means.
     package : str, default="torch"
-        Package that computes the frames, for the card.
+        Package that computes the frames, for the specification.
     """
 
     module: "torch.nn.Module"
@@ -121,14 +121,16 @@ class LayeredEncoder(Encoder):
         if precision != "float32" and not device.startswith("cuda"):
             logging.info("precision %s is for GPUs: %s uses float32", precision, device)
             self._precision = "float32"
-        self.card = self._make_card(network, digest, model)
+        self.specification = self._make_specification(network, digest, model)
 
-    def _make_card(self, network: Network, digest: str, model: str) -> FeatureCard:
+    def _make_specification(
+        self, network: Network, digest: str, model: str
+    ) -> FeatureSpecification:
         settings = network.settings | {"layer_mode": self._layer_mode}
         if self.layer_weights is not None:
             settings["layer_weights"] = self.layer_weights
         copies = len(self.layers) if self._layer_mode == "concat" else 1
-        return FeatureCard(
+        return FeatureSpecification(
             encoder=self.name,
             layers=self.layers,
             dimension=self._width * copies,
@@ -217,25 +219,27 @@ class LayeredEncoder(Encoder):
         return combined.cpu().numpy()
 
 
-def cards_of_layers(card: FeatureCard) -> list[FeatureCard]:
-    """Return the cards that the layers of a concatenation have when chosen alone.
+def specifications_of_layers(
+    spec: FeatureSpecification,
+) -> list[FeatureSpecification]:
+    """Specify the features that the layers of a concatenation have when alone.
 
     Raises
     ------
     ValueError
         If the frames are no concatenation of layers.
     """
-    if len(card.layers) < 2 or card.settings.get("layer_mode") != "concat":
+    if len(spec.layers) < 2 or spec.settings.get("layer_mode") != "concat":
         raise ValueError(
-            f"features of encoder '{card.encoder}' with layers {card.layers}, mode "
-            f"{card.settings.get('layer_mode')}: expected layer_mode 'concat' of "
-            "several layers"
+            f"features of encoder '{spec.encoder}' with layers "
+            f"{spec.layers}, mode {spec.settings.get('layer_mode')}: expected "
+            "layer_mode 'concat' of several layers"
         )
-    dimension = card.dimension // len(card.layers)
-    settings = card.settings | {"layer_mode": "mean"}
+    dimension = spec.dimension // len(spec.layers)
+    settings = spec.settings | {"layer_mode": "mean"}
     return [
-        replace(card, layers=[layer], dimension=dimension, settings=settings)
-        for layer in card.layers
+        replace(spec, layers=[layer], dimension=dimension, settings=settings)
+        for layer in spec.layers
     ]
 
 

@@ -5,15 +5,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from emoq_plugin.speech.encoders.encoder import FeatureCard
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 
 # Encoders without weights.
 UNTRAINED = ("fbank", "opensmile")
 
 
-def encoder_id(card: FeatureCard) -> str:
+def encoder_id(specification: FeatureSpecification) -> str:
     """Return the name under which `leakage_notes` looks an encoder up."""
-    return card.versions.get("model", card.encoder)
+    return specification.versions.get("model", specification.encoder)
 
 
 def leakage_notes(encoder: str, corpora: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import numpy as np
 
 from emoq_plugin.optional import needs
-from emoq_plugin.speech.encoders.encoder import Encoder, FeatureCard
+from emoq_plugin.speech.encoders.encoder import Encoder, FeatureSpecification
 
 SAMPLE_RATE = 16000
 NATIVE_RATE_HZ = 100
@@ -44,7 +44,7 @@ class OpenSmile(Encoder):
             feature_level=opensmile.FeatureLevel.LowLevelDescriptors,
         )
         self.minimum_samples = round(PITCH_WINDOW_SECONDS * SAMPLE_RATE)
-        self.card = FeatureCard(
+        self.specification = FeatureSpecification(
             encoder="opensmile",
             layers=[],
             dimension=DIMENSION,

@@ -61,7 +61,7 @@ def build_encoder(name: str, *, device: str = "cpu", **conf: Any) -> Encoder:
     >>> import numpy as np
     >>> encoder = build_encoder("fbank", num_mel_bins=40)
     >>> [frames] = encoder([np.zeros(16000, np.float32)])
-    >>> frames.shape, encoder.card.frame_rate_hz
+    >>> frames.shape, encoder.specification.frame_rate_hz
     ((49, 40), 50.0)
     """
     found = encoder_class(name, **conf)
