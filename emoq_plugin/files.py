@@ -5,6 +5,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import reprlib
@@ -55,6 +56,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, path)
+        logging.debug("wrote %s", path)
     except OSError as error:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)

@@ -1,6 +1,7 @@
 """Files of conf/, found by a path or by the name of a preset."""
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ def find_config(
         tried += [presets / name, presets / f"{name}.yaml"]
     for path in tried:
         if path.is_file():
+            logging.debug("--%s %s: %s", kind, name, path)
             return path
     known = " ".join(sorted(path.stem for path in presets.glob("*.yaml")))
     seen_from = ", ".join(dict.fromkeys(os.path.abspath(p) for p in (*places, ROOT)))

@@ -9,7 +9,10 @@ from tqdm import tqdm
 
 
 def progress[Item](items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Yield `items` and show how many of `total` are done."""
+    """Yield `items` and show how many of `total` are done, unless `--quiet` is set."""
+    if not logging.getLogger().isEnabledFor(logging.INFO):  # --quiet
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what)
         return

@@ -15,6 +15,13 @@ from emoq_plugin.errors import DEBUG, debugging, explain
 from emoq_plugin.options import str2bool as str2bool
 from emoq_plugin.recipe.stage import FinishedMeanwhile
 
+# How much is logged: an option, of which the second and third sign are its short form.
+VERBOSITY = (
+    ("--quiet", logging.WARNING, "log only warnings and errors, show no progress"),
+    ("--verbose", logging.DEBUG, "log also which files are read and written"),
+)
+LEVEL = "logging_level"  # where parsed options keep it
+
 
 def run_command(
     get_parser: Callable[[], argparse.ArgumentParser],
@@ -29,15 +36,19 @@ def run_command(
     with exit status 1; `--debug`, or `EMOQ_DEBUG=1`, shows its traceback too. Any other
     error is a fault of Emo-Q and keeps its traceback. Work that another process has
     finished while this one waited for it is done, and so is work whose reader (`| head
-    -1`) wants no more. A command that `passes_on` options finds those that are not its
-    own in `options.others`.
+    -1`) wants no more. `--quiet` leaves only warnings and errors on standard error,
+    `--verbose` adds what is read and written. A command that `passes_on` options finds
+    those that are not its own in `options.others`.
     """
+    handler = logging.StreamHandler()
+    handler.addFilter(_is_ours)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s",
+        handlers=[handler],
     )
     parser, own = get_parser(), Path(work.__code__.co_filename).parent
-    with readers_may_leave():
+    with readers_may_leave(), _same_level_afterwards():
         start = time.monotonic()
         try:
             work(_parse(parser, arguments, passes_on=passes_on))
@@ -55,15 +66,25 @@ def run_command(
         logging.info("%s: %.1f s, peak memory %.2f GiB", parser.prog, seconds, peak)
 
 
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command."""
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of every error"
+    )
+    how_much = parser.add_mutually_exclusive_group()
+    for name, level, text in VERBOSITY:
+        how_much.add_argument(
+            name[1:3], name, dest=LEVEL, action="store_const", const=level, help=text
+        )
+
+
 def _parse(
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
     *,
     passes_on: bool,
 ) -> argparse.Namespace:
-    parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of every error"
-    )
+    add_common(parser)
     if passes_on:
         options, others = parser.parse_known_args(arguments)
         options.others = others
@@ -73,7 +94,25 @@ def _parse(
     # have it from the environment.
     if vars(options).pop("debug"):
         os.environ[DEBUG] = "1"
+    if level := vars(options).pop(LEVEL):
+        logging.getLogger().setLevel(level)
     return options
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Keep what other packages say only to their developers out of `--verbose`."""
+    return record.levelno > logging.DEBUG or record.name == "root"
+
+
+@contextlib.contextmanager
+def _same_level_afterwards() -> Iterator[None]:
+    """Let `--quiet` and `--verbose` end with the command that has them."""
+    root = logging.getLogger()
+    before = root.level
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 # ------------------------------------------------------------------- standard output

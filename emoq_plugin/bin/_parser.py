@@ -13,9 +13,32 @@ from emoq_plugin.bin._command import run_command
 from emoq_plugin.options import PASSED_ON, POSITIONAL, REPEATED, SWITCH, str2bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """The `main` of a command that only parses.
+
+    Attributes
+    ----------
+    get_parser : callable
+        Makes the parser, without the options that every command has.
+    work : callable
+        Called with what was parsed.
+    passes_on : bool
+        See `run_command`.
+    """
+
+    get_parser: Callable[[], argparse.ArgumentParser]
+    work: Callable[[argparse.Namespace], None]
+    passes_on: bool = False
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> None:
+        """Run the command."""
+        run_command(self.get_parser, self.work, arguments, passes_on=self.passes_on)
+
+
 def command(
     options: type, work: Callable[[Any], Any], description: str | None
-) -> Callable[[Sequence[str] | None], None]:
+) -> Command:
     """Return the `main` of a command that only parses.
 
     Parameters
@@ -25,7 +48,7 @@ def command(
     work : callable
         Called with an instance of it; its name is that of the command.
     description : str, optional
-        For `--help`.
+        For `--help`; ends with an example.
     """
     passes_on = any(PASSED_ON in _marks(hint) for _, hint, _ in _fields(options))
 
@@ -34,20 +57,11 @@ def command(
             options,
             prog=f"emoq {work.__name__.replace('_', '-')}",
             description=description,
-            # Descriptions end with an example.
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Formatter,
             allow_abbrev=not passes_on,
         )
 
-    def main(arguments: Sequence[str] | None = None) -> None:
-        run_command(
-            get_parser,
-            lambda parsed: work(made(options, parsed)),
-            arguments,
-            passes_on=passes_on,
-        )
-
-    return main
+    return Command(get_parser, lambda parsed: work(made(options, parsed)), passes_on)
 
 
 def parser_of(options: type, **settings: Any) -> argparse.ArgumentParser:
@@ -89,6 +103,10 @@ def parser_of(options: type, **settings: Any) -> argparse.ArgumentParser:
         if PASSED_ON not in _marks(hint):
             _add(parser, field, hint, text)
     return parser
+
+
+# Keeps the lines of a description, which ends with an example.
+Formatter = argparse.RawDescriptionHelpFormatter
 
 
 def made(options: type, parsed: argparse.Namespace) -> Any:
@@ -166,6 +184,8 @@ def _add(
     if how.get("action") != "store_true":
         kind = str2bool if hint is bool else hint
         how.setdefault("type", _reader(getattr(kind, "parse", kind)))
+        if hint is bool:
+            how["metavar"] = "{true,false}"
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()

@@ -3,6 +3,8 @@
 Writes `<dumpdir>/raw/<set>` for every set, and into the model's directory the packed
 quantizer, `emoq_units.json` (the card) and `asr2.options` (the options of asr2.sh that
 enter it at stage 7, one argument a line).
+
+emoq asr2-units --quantizer mine --sets train dev test --asr_exp exp/asr_emoq
 """
 
 from emoq_plugin.bin._parser import command

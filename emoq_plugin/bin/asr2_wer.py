@@ -1,6 +1,8 @@
 """Word error rate of what asr2.sh decoded (stage 14), by jiwer, without sclite.
 
 Reads `<asr_exp>/<inference>/<set>/text` and writes `wer.json` beside it.
+
+emoq asr2-wer --asr_exp exp/asr_emoq --sets test
 """
 
 from emoq_plugin.bin._parser import command

@@ -10,7 +10,7 @@ from emoq_plugin.recipe.stages.data_from_csv import (
     data_from_csv,
 )
 
-main = command(DataFromCsvOptions, data_from_csv, f"{__doc__} {COLUMNS}")
+main = command(DataFromCsvOptions, data_from_csv, f"{__doc__}\n{COLUMNS}")
 
 if __name__ == "__main__":
     main()

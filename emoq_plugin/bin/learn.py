@@ -6,7 +6,7 @@ emoq learn recordings labels.csv --output mine
 from emoq_plugin.bin._parser import command
 from emoq_plugin.learn_files import COLUMNS, LearnOptions, learn
 
-main = command(LearnOptions, learn, f"{__doc__} {COLUMNS}")
+main = command(LearnOptions, learn, f"{__doc__}\n{COLUMNS}")
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ from emoq_plugin.bin._command import readers_may_leave
 # What users call themselves; the stages of a recipe call the others.
 FOR_USERS = ("learn", "encode", "transcribe", "export", "import_kmeans", "pack")
 FOR_USERS += ("data_from_csv", "validate_data_dir", "asr2_units", "asr2_wer")
+FOR_USERS += ("completion",)
 
 
 def verbs() -> list[str]:
@@ -28,15 +29,16 @@ def usage() -> str:
     stages = [name for name in verbs() if name not in FOR_USERS]
     for title, names in (("commands", FOR_USERS), ("stages of recipes", stages)):
         lines += ["", f"{title}:"]
-        lines += [f"  {_spelled(name):18} {_summary(name)}" for name in names]
+        lines += [f"  {spelled(name):18} {summary(name)}" for name in names]
     return "\n".join(lines)
 
 
-def _spelled(verb: str) -> str:
+def spelled(verb: str) -> str:
+    """Return a verb as users write it."""
     return verb.replace("_", "-")
 
 
-def _summary(verb: str) -> str:
+def summary(verb: str) -> str:
     """Return the first line of a command's docstring, without importing it."""
     source = (Path(commands.__path__[0]) / f"{verb}.py").read_text("utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
@@ -58,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         verb, used = two, 2
     if verb not in known:
         alike = difflib.get_close_matches(verb, known, 1)
-        hint = f"did you mean '{_spelled(alike[0])}'? " if alike else ""
+        hint = f"did you mean '{spelled(alike[0])}'? " if alike else ""
         print(
             f"emoq: unknown verb '{first}': {hint}`emoq --help` lists all",
             file=sys.stderr,

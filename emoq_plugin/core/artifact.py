@@ -1,6 +1,7 @@
 """Artifacts: a directory with safetensors and JSON, local or on the hub."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,7 @@ class Artifact:
                 f"{CONFIG} says {expected}: the file was changed or damaged, "
                 "get it again"
             )
+        logging.debug("read %s", directory)
         return loaded
 
     def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:

@@ -1,5 +1,6 @@
 """Reading audio: mono float32 samples, every unusable recording refused by name."""
 
+import logging
 import math
 from io import BytesIO
 from os.path import isfile
@@ -121,6 +122,7 @@ class Recording:
         check_samples(mono, entry)
         if subtype in FLOATS:
             check_range(mono, MAX_PEAK, entry)
+        logging.debug("read %s: %.3f s at %d Hz", entry, len(mono) / rate, rate)
         return np.ascontiguousarray(np.clip(mono, -1.0, 1.0), dtype=np.float32), rate
 
     def _samples(

@@ -103,12 +103,14 @@ def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _listed() -> Iterator[tuple[str, str]]:
     """Read the list on standard input."""
+    if sys.stdin.isatty():
+        logging.warning("type a path a line, then Ctrl-D; `ls *.wav | emoq ... -` does")
     try:
         text = sys.stdin.read()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"the list on standard input is not UTF-8 ({error}): convert it, for "
-            "example by iconv"
+            "example by iconv; if it is audio, give a file instead, - takes paths"
         ) from error
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if line := line.strip():

@@ -1,11 +1,14 @@
 """The wrapper of every command: messages, tracebacks, standard output that ends."""
 
 import argparse
+import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,9 +18,10 @@ import torch
 import yaml
 
 from emoq_plugin.bin._command import run_command
-from emoq_plugin.bin.main import verbs
+from emoq_plugin.bin.main import FOR_USERS, spelled, verbs
 from emoq_plugin.errors import DEBUG, explain
 from emoq_plugin.files import read_json
+from emoq_plugin.progress import progress
 
 TOO_MUCH = 2**60  # bytes
 
@@ -147,13 +151,62 @@ def test_the_flag_is_no_option_of_the_work_but_of_the_processes_that_it_starts()
     assert seen == [({}, "1")]
 
 
-def test_every_command_has_the_flag(capsys):
-    from importlib import import_module
+@pytest.mark.parametrize("verb", verbs())
+def test_every_command_has_the_flags_and_one_kind_of_help(capsys, verb):
+    with pytest.raises(SystemExit, match="0"):
+        import_module(f"emoq_plugin.bin.{verb}").main(["--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: emoq {spelled(verb)} ")
+    for flag in ("--debug", "-q, --quiet", "-v, --verbose"):
+        assert flag in text
+    if verb in FOR_USERS:  # with an example in a line of its own
+        assert re.search(rf"^emoq {spelled(verb).replace('-', '[- ]')} ", text, re.M)
 
-    for verb in verbs():
-        with pytest.raises(SystemExit, match="0"):
-            import_module(f"emoq_plugin.bin.{verb}").main(["--help"])
-        assert "--debug" in capsys.readouterr().out, verb
+
+def talk(_=None):
+    logging.debug("detail")
+    logging.getLogger("of.a.package").debug("inner life")
+    logging.info("news")
+    logging.warning("trouble")
+    list(progress(range(10), 10, "work"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "heard"),
+    [
+        ((), {"news", "trouble", "work"}),
+        (("-q",), {"trouble"}),
+        (("--quiet",), {"trouble"}),
+        (("-v",), {"detail", "news", "trouble", "work"}),
+    ],
+)
+def test_how_much_is_logged_is_chosen(flag, heard):
+    script = (
+        "import argparse, sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "from emoq_plugin.bin._command import run_command\n"
+        "from tests.bin.test_command import talk\n"
+        "run_command(argparse.ArgumentParser, talk, sys.argv[1:])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script, root, *flag],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    words = ("detail", "inner life", "news", "trouble", "work")
+    assert {word for word in words if word in done.stderr} == heard
+    assert ("peak memory" in done.stderr) == ("news" in heard)
+
+
+def test_the_level_of_a_command_ends_with_it():
+    before = logging.getLogger().level
+    call(lambda _: None, "-v")
+    assert logging.getLogger().level == before
+
+
+def test_quiet_and_verbose_exclude_each_other(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        call(talk, "-q", "-v")
+    assert "not allowed with" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------- standard output

@@ -1,6 +1,7 @@
 """`emoq`: its verbs, its version, what it says to a wrong one."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,28 @@ def test_what_is_like_no_verb_gets_none(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["xyz"])
     assert "did you mean" not in capsys.readouterr().err
+
+
+def test_completion_knows_verbs_options_and_choices():
+    """In a real bash, as a user who presses the tabulator."""
+    script = subprocess.run(
+        [sys.executable, "-m", "emoq_plugin.bin.main", "completion", "bash"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    pressed = """
+    COMP_WORDS=({words}) COMP_CWORD=$(({n} - 1)); _shtab_emoq; echo "${{COMPREPLY[*]}}"
+    """
+    for words, expected in (
+        ("emoq enc", "encode encode-units"),
+        ("emoq encode --form", "--format"),
+        ("emoq encode --format js", "jsonl"),
+        ("emoq import-kmeans --quie", "--quiet"),
+    ):
+        ask = pressed.format(words=words, n=len(words.split()))
+        found = subprocess.run(
+            ["bash", "-c", script + ask], capture_output=True, text=True, check=True
+        )
+        assert set(expected.split()) <= set(found.stdout.split()), words
 
 
 def test_the_script_at_the_root_runs_from_anywhere(tmp_path):
