@@ -16,11 +16,13 @@ import numpy as np
 from emoq_plugin.data.corpora.corpus import Clip
 from emoq_plugin.data.corpora.finding import GENDERS
 from emoq_plugin.data.corpora.tables import DELIMITERS, given, read_text, rows
+from emoq_plugin.data.ratings import DIMENSIONS, Scale, mean_ratings, read_ratings
 from emoq_plugin.data.votes import majority
+from emoq_plugin.files import errors_of
 
 VOTES = "votes_"
 NEEDED = ("file", "speaker")
-OPTIONAL = ("emotion", "text", "gender", "group", "part", "id")
+OPTIONAL = ("emotion", *DIMENSIONS, "text", "gender", "group", "part", "id")
 PARTS = {
     "train": ("train", "training", "trn"),
     "valid": ("valid", "val", "validation", "dev", "development"),
@@ -41,6 +43,7 @@ class ClipTable:
     one_row_per : {"clip", "rater"}
     folds : {"speakers", "groups", "parts"}
         What the columns allow.
+    rating_scale : (float, float), optional
     clips : list of Clip
         In the order of their first rows. Audio is not looked at.
     lines : list of int
@@ -54,6 +57,7 @@ class ClipTable:
     passed_over: list[str]
     one_row_per: str = "clip"
     folds: str = "speakers"
+    rating_scale: Scale | None = None
     clips: list[Clip] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     n_rows: int = 0
@@ -78,6 +82,7 @@ def read_clips(
     encoding: str = "",
     audio_dir: Path | None = None,
     needed: Sequence[str] = NEEDED,
+    rating_scale: Scale | None = None,
 ) -> ClipTable:
     """Read a table of clips.
 
@@ -95,6 +100,8 @@ def read_clips(
         Where files are; beside the table when None.
     needed : sequence of str, default=("file", "speaker")
         Columns without which the table is refused.
+    rating_scale : (float, float), optional
+        Of the columns arousal, valence and dominance, which are passed over without.
 
     Raises
     ------
@@ -115,9 +122,12 @@ def read_clips(
     table.n_rows = len(found)
     if not found:
         raise ValueError(f"{path}: no row below the header")
+    table.rating_scale = rating_scale
+    _pass_over(table, () if rating_scale else DIMENSIONS)
     _choose_folds(table, [row for _, row in found])
     first: dict[str, int] = {}  # row of `table.clips` by file
     labels: set[str] = set()
+    rated: list[list[Mapping[str, float]]] = []  # of each clip, a row a rater
     for line, row in found:
         where = f"{path}:{line}"
         votes = _votes(row, where)
@@ -130,11 +140,16 @@ def read_clips(
         file = os.path.abspath(clip.audio)
         if file in first:
             _add_rater(table, first[file], clip, where)
+            rated[first[file]].append(clip.ratings)
             continue
         first[file] = len(table.clips)
         table.clips.append(clip)
         table.lines.append(line)
-    table.clips = [replace(c, label=c.label or _leader(c.votes)) for c in table.clips]
+        rated.append([clip.ratings])
+    table.clips = [
+        replace(c, label=c.label or _leader(c.votes), ratings=mean_ratings(r))
+        for c, r in zip(table.clips, rated)
+    ]
     if wrong := sorted(set(renamed) - labels):
         known = " ".join(sorted(labels))
         raise ValueError(f"--map {wrong[0]}: no such label, found: {known}")
@@ -226,8 +241,13 @@ def _choose_folds(table: ClipTable, found: Sequence[Mapping[str, str]]) -> None:
         if column in filled[:1]:
             table.folds = f"{column}s"
         else:
-            table.used.remove(column)
-            table.passed_over.append(column)
+            _pass_over(table, [column])
+
+
+def _pass_over(table: ClipTable, columns: Iterable[str]) -> None:
+    for column in [name for name in columns if name in table.used]:
+        table.used.remove(column)
+        table.passed_over.append(column)
 
 
 def _known(name: str) -> str:
@@ -254,6 +274,11 @@ def _clip(
         counted[renamed.get(name, name)] += count
     if table.one_row_per == "rater":
         label, counted = "", Counter({label: 1.0})
+    ratings: dict[str, float] = {}
+    if table.rating_scale:
+        texts = {name: given(row.get(name, "")) for name in DIMENSIONS}
+        with errors_of(where):
+            ratings = read_ratings(texts, table.rating_scale)
     name = given(row.get("id", ""))
     if name != _as_name(name):
         raise ValueError(
@@ -265,6 +290,7 @@ def _clip(
         _as_name(row.get("speaker", "")),
         label,
         votes=dict(counted),
+        ratings=ratings,
         text=row.get("text", ""),
         gender=given(row.get("gender", "")),
         group=_group(row, where, table.folds),
@@ -336,7 +362,7 @@ def _add_rater(table: ClipTable, n: int, clip: Clip, where: str) -> None:
         if here != there:
             raise ValueError(
                 f"{where}: {name} '{here}' of '{clip.audio}', but '{there}' in line "
-                f"{line}: only the emotion may differ between raters"
+                f"{line}: only emotion and ratings may differ between raters"
             )
     votes = Counter(known.votes)
     votes.update(clip.votes)

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from emoq_plugin.data.names import emotion_fault, further_tables, id_fault
-from emoq_plugin.data.votes import format_votes, parse_votes
-from emoq_plugin.files import (
-    atomic_write,
-    read_text,
-    unmarked,
-    write_table,
+from emoq_plugin.data.ratings import (
+    RATINGS,
+    SCALE,
+    Scale,
+    as_scale,
+    format_ratings,
+    parse_ratings,
 )
+from emoq_plugin.data.raw_tables import parse_segment, read_lines, require_tables
+from emoq_plugin.data.votes import format_votes, parse_votes
+from emoq_plugin.files import atomic_write, errors_of, read_text, write_table
 from emoq_plugin.speech.pipes import is_pipe
 
 # Table name -> attribute; further utt2* tables are kept as they are, in `extra`.
@@ -24,6 +28,7 @@ TABLES = {
     "utt2spk": "speaker",
     "utt2emo": "emotion",
     "utt2votes": "votes",
+    RATINGS: "ratings",
     "segments": "segments",
     "text": "text",
 }
@@ -67,6 +72,10 @@ class DataDirectory:
         By utterance; `emotion` lacks an utterance whose votes have no unique majority.
     votes : dict of str to (C,) float64 array
         Counts in the order of `emotions`; empty where the set has none.
+    ratings : dict of str to (3,) float64 array
+        Arousal, valence, dominance, NaN where unknown; lacks clips without ratings.
+    rating_scale : (float, float), optional
+        Ends of the scale of `ratings`.
     segments : dict of str to (recording, start, end)
         In seconds.
     emotions : list of str
@@ -90,6 +99,8 @@ class DataDirectory:
     speaker: dict[str, str]
     emotion: dict[str, str]
     votes: dict[str, np.ndarray] = field(default_factory=dict)
+    ratings: dict[str, np.ndarray] = field(default_factory=dict)
+    rating_scale: Scale | None = None
     segments: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
     emotions: list[str] = field(default_factory=list)
@@ -192,6 +203,8 @@ class DataDirectory:
             speaker=cut(self.speaker),
             emotion=cut(self.emotion),
             votes=cut(self.votes),
+            ratings=cut(self.ratings),
+            rating_scale=self.rating_scale,
             segments=segments,
             text=cut(self.text),
             emotions=list(self.emotions),
@@ -213,6 +226,7 @@ class DataDirectory:
         tables["utt2votes"] = {
             u: format_votes(votes, self.emotions) for u, votes in self.votes.items()
         }
+        tables[RATINGS] = {u: format_ratings(r) for u, r in self.ratings.items()}
         tables["segments"] = {
             u: f"{recording} {start:.10g} {end:.10g}"
             for u, (recording, start, end) in self.segments.items()
@@ -222,6 +236,11 @@ class DataDirectory:
                 write_table(path / name, table)
             else:
                 (path / name).unlink(missing_ok=True)
+        if self.ratings:
+            low, high = as_scale(self.rating_scale or ())
+            write_lines(path / SCALE, [f"{low:.12g} {high:.12g}"])
+        else:
+            (path / SCALE).unlink(missing_ok=True)
         spoken: dict[str, list[str]] = {}
         for utterance in self.utterances:
             spoken.setdefault(self.speaker[utterance], []).append(utterance)
@@ -241,13 +260,13 @@ def parse(
         `<file>:<line>: <what>`.
     """
     path = Path(path)
-    _require_tables(path)
+    require_tables(path)
     faults: list[str] = []
     lines: Lines = {}
     tables: dict[str, dict[str, str]] = {}
     extra = set(further_tables(path, "utt2")) - set(TABLES)
     for name in [*TABLES, "spk2utt", *sorted(extra)]:
-        tables[name], lines[name] = _read_lines(path / name, faults)
+        tables[name], lines[name] = read_lines(path / name, faults)
     if emotions is None:
         found = re.findall(r"(\S+)=", " ".join(tables["utt2votes"].values()))
         emotions = sorted(set(found))
@@ -262,10 +281,19 @@ def parse(
         extra={name: tables[name] for name in sorted(extra)},
         lines=lines,
     )
-    for name, target, read in (
+    readers = [
         ("utt2votes", data.votes, lambda text: parse_votes(text, data.emotions)),
-        ("segments", data.segments, _parse_segment),
-    ):
+        ("segments", data.segments, parse_segment),
+    ]
+    if tables[RATINGS]:
+        try:
+            scale = data.rating_scale = _read_scale(path)
+            readers.append(
+                (RATINGS, data.ratings, lambda text: parse_ratings(text, scale))
+            )
+        except ValueError as error:
+            faults.append(str(error))
+    for name, target, read in readers:
         for key, value in tables[name].items():
             try:
                 target[key] = read(value)
@@ -286,6 +314,7 @@ def table_faults(data: DataDirectory, emotions: Sequence[str] | None) -> list[st
         "utt2spk": data.speaker,
         "utt2emo": data.emotion,
         "utt2votes": data.votes,
+        RATINGS: data.ratings,
         "text": data.text,
         **data.extra,
     }.items():
@@ -375,59 +404,14 @@ def _refuse(where: Path, faults: Sequence[str]) -> None:
         raise ValueError(fault_report(where, faults))
 
 
-def _require_tables(path: Path) -> None:
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such data directory")
-    missing = [name for name in ("wav.scp", "utt2spk") if not (path / name).is_file()]
-    if not any((path / name).is_file() for name in ("utt2emo", "utt2votes")):
-        missing.append("utt2emo (or utt2votes)")
-    if missing:
-        raise FileNotFoundError(f"{path}: missing {', '.join(missing)}")
-
-
-def _read_lines(path: Path, faults: list[str]) -> tuple[dict[str, str], dict[str, int]]:
-    """Read a table with line numbers; unlike `read_table`, go on after a fault."""
-    table: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    if not path.is_file():
-        return table, lines
-    try:
-        content = unmarked(path.read_bytes(), path).removesuffix(b"\n")
-    except ValueError as error:
-        faults.append(str(error))
-        return table, lines
-    for number, raw in enumerate(content.split(b"\n") if content else (), 1):
-        try:
-            line = raw.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            faults.append(f"{path}:{number}: not UTF-8: {error}")
-            continue
-        if not line:
-            faults.append(f"{path}:{number}: empty line, expected '<id> <value>'")
-            continue
-        key, *value = line.split(maxsplit=1)
-        if key in table:
-            faults.append(
-                f"{path}:{number}: duplicate id '{key}', it is in line "
-                f"{lines[key]} too"
-            )
-            continue
-        table[key], lines[key] = (value or [""])[0], number
-    return table, lines
-
-
-def _parse_segment(text: str) -> tuple[str, float, float]:
-    fields = text.split()
-    try:
-        recording, start, end = fields[0], float(fields[1]), float(fields[2])
-    except (IndexError, ValueError):
-        recording, start, end = "", 0.0, 0.0
-    if len(fields) != 3 or not 0 <= start < end < float("inf"):
+def _read_scale(path: Path) -> Scale:
+    if not (path / SCALE).is_file():
         raise ValueError(
-            f"segment '{text}', expected '<recording> <start> <end>' in seconds "
-            "with 0 <= start < end"
+            f"{path / RATINGS}: no {SCALE} beside it, expected the two ends of the "
+            "scale of the ratings in that file, for example '1 5'"
         )
-    return recording, start, end
+    with errors_of(f"{path / SCALE}:1"):
+        return as_scale(read_text(path / SCALE).split())
 
 
 def _speaker_faults(data: DataDirectory, spk2utt: dict[str, str]) -> list[str]:

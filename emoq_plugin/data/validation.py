@@ -106,12 +106,13 @@ def validate_data_dir(options: ValidateOptions) -> None:
         raise ValueError(fault_report(options.data_dir, faults))
     counts = Counter(data.emotion.values())
     logging.info(
-        "%s is valid: %d utterances, %d speakers, %s, votes for %d",
+        "%s is valid: %d utterances, %d speakers, %s, votes for %d, ratings for %d",
         options.data_dir,
         len(data.utterances),
         len(set(data.speaker.values())),
         ", ".join(f"{e} {counts[e]}" for e in emotions),
         len(data.votes),
+        len(data.ratings),
     )
     unused = listed(
         {

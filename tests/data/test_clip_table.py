@@ -266,6 +266,59 @@ def test_speakers_that_differ_only_in_case_are_told(run, caplog):
     assert "speakers Anna, anna differ only in case: they count as 2" in caplog.text
 
 
+RATED = "file,speaker,emotion,Arousal,valence"
+SCALE = ("--rating_scale", "1", "7")
+
+
+def test_ratings_are_read_on_their_scale_and_written_with_it(run):
+    table = lines(RATED, "{s}_{e}.wav,{s},{e},{a},{v}",
+                  a=lambda s, e: "6.5" if e == "angry" else "2",
+                  v=lambda s, e: "-" if s == "ben" else "1")  # fmt: skip
+    data = run(table, *SCALE)
+    assert data.rating_scale == (1, 7) and len(data.ratings) == len(data.utterances)
+    by_clip = {u.split("-")[-1]: row for u, row in data.ratings.items()}
+    np.testing.assert_array_equal(by_clip["anna_angry"], [6.5, 1, np.nan])
+    np.testing.assert_array_equal(by_clip["ben_sad"], [2, np.nan, np.nan])
+
+
+def test_ratings_of_raters_are_averaged(run):
+    table = [RATED]
+    for n, e in enumerate(EMOTIONS):
+        table += [f"{s}_{e}.wav,{s},{e},{a},{n + 1}" for s in SPEAKERS for a in (2, 5)]
+    data = run(table, "--one_row_per", "rater", *SCALE)
+    for u, row in data.ratings.items():
+        valence = 1 if u.endswith("angry") else 2
+        np.testing.assert_array_equal(row, [3.5, valence, np.nan])
+
+
+@pytest.mark.parametrize(
+    "value, why",
+    [
+        ("0.5", "arousal 0.5 is outside the scale, expected 1 to 7"),
+        ("7.5", "arousal 7.5 is outside the scale"),
+        ("inf", "arousal inf is outside the scale"),
+        ("high", "arousal 'high', expected a number"),
+    ],
+)
+def test_a_rating_that_is_none_is_refused_with_its_line(refusal, value, why):
+    table = lines(RATED, "{s}_{e}.wav,{s},{e},{a},4",
+                  a=lambda s, e: value if (s, e) == ("anna", "sad") else 3)  # fmt: skip
+    message = refusal(table, *SCALE)
+    assert "clips.csv:3: " in message and why in message
+
+
+def test_ratings_without_a_scale_are_passed_over_and_that_is_said(run, caplog):
+    data = run(lines(RATED, "{s}_{e}.wav,{s},{e},9,high"))
+    assert not data.ratings and data.rating_scale is None
+    assert "ratings of arousal, valence are passed over" in caplog.text
+
+
+@pytest.mark.parametrize("ends", [("1",), ("5", "1"), ("1", "nan"), ("1", "3", "5")])
+def test_what_is_no_scale_is_refused(refusal, ends):
+    message = refusal(lines(), "--rating_scale", *ends)
+    assert "--rating_scale: rating scale '" in message and "two ends" in message
+
+
 def test_genders_that_are_not_mixed_are_told(run, caplog):
     table = lines("file,speaker,emotion,gender", "{s}_{e}.wav,{s},{e},{g}",
                   g=lambda s, e: "" if s == "dan" else "f")  # fmt: skip

@@ -37,6 +37,31 @@ def test_iemocap_takes_external_raters_unless_told_otherwise(miniature, caplog):
     assert everyone[turn].votes == {"ang": 2.5, "oth": 0.5, "sur": 1.0}
 
 
+def test_iemocap_ratings_are_read_in_its_order_and_odd_ones_reported(copy, caplog):
+    place = copy("iemocap")
+    table = place / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    text = table.read_text().replace("[2.5000, 2.5000, 2.5000]", "[1.5, 4.0, 2.0]", 1)
+    table.write_text(text.replace("[2.5000, 2.5000, 2.5000]", "[5.5, 3.0]", 1))
+    found = {c.name: c.ratings for c in clips_of("iemocap", place).values()}
+    first = {"arousal": 4.0, "valence": 1.5, "dominance": 2.0}
+    assert found["Ses01F_impro01_F000"] == first
+    assert found["Ses01F_impro01_M000"] == {"arousal": 3.0}
+    assert found["Ses01F_impro01_F001"] == dict.fromkeys(first, 2.5)
+    assert "valence 5.5 is outside the scale, expected 1 to 5" in caplog.text
+    assert f"{table.name}:10: " in caplog.text
+
+
+def test_msp_podcast_ratings_are_read_and_odd_ones_reported(copy, caplog):
+    place = copy("msp_podcast")
+    table = place / "Labels/labels_consensus.csv"
+    table.write_text(table.read_text().replace("4.2,3.1,4.4", "7.2,-,1", 1))
+    found = clips_of("msp_podcast", place)
+    assert found.pop("MSP-PODCAST_0000_0000").ratings == {"dominance": 1.0}
+    ratings = {"arousal": 4.2, "valence": 3.1, "dominance": 4.4}
+    assert all(clip.ratings == ratings for clip in found.values())
+    assert "labels_consensus.csv:2: arousal 7.2 is outside the scale" in caplog.text
+
+
 def test_iemocap_without_agreement_is_left_out_or_kept_with_votes(copy):
     place = copy("iemocap")
     table = place / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"

@@ -16,19 +16,69 @@ EMOTIONS = ["angry", "happy", "sad"]
 def test_writing_and_reading_again_gives_the_same(corpus, tmp_path):
     corpus.table("utt2votes", [f"{u} angry=1 sad=2.5" for u in corpus.utterances])
     corpus.table("utt2agreement", [f"{u} 0.9" for u in corpus.utterances])
+    corpus.table("utt2avd", [f"{u} valence=2.5" for u in corpus.utterances[1:]])
+    corpus.table("avd_scale", ["1 5"])
     corpus.table("segments", [f"{u} {u} 0.1 0.25" for u in corpus.utterances])
     corpus.table("text", [f"{u} some words" for u in corpus.utterances])
     data = DataDirectory.read(corpus.path, EMOTIONS)
     data.write(tmp_path / "copy")
     again = DataDirectory.read(tmp_path / "copy", EMOTIONS)
     again.path = data.path
-    votes, votes_again = data.votes, again.votes
-    data.votes = again.votes = {}
-    assert again == data
-    for u in corpus.utterances:
-        np.testing.assert_array_equal(votes_again[u], votes[u])
+    tables = [(data.votes, again.votes), (data.ratings, again.ratings)]
+    data.votes = again.votes = data.ratings = again.ratings = {}
+    assert again == data and again.rating_scale == (1, 5)
+    for before, after in tables:
+        assert list(after) == list(before)
+        for u in before:
+            np.testing.assert_array_equal(after[u], before[u])
     spoken = (tmp_path / "copy" / "spk2utt").read_text().splitlines()
     assert spoken[0] == "s0 s0-u0 s0-u1"
+
+
+def test_a_part_keeps_its_ratings_and_no_ratings_leave_no_scale(corpus, tmp_path):
+    first, second, *_ = corpus.utterances
+    corpus.table("utt2avd", [f"{first} arousal=-1 dominance=0.5"])
+    corpus.table("avd_scale", ["-1 1"])
+    data = DataDirectory.read(corpus.path, EMOTIONS)
+    rated = data.subset([first])
+    np.testing.assert_array_equal(rated.ratings[first], [-1, np.nan, 0.5])
+    rated.write(tmp_path / "part")
+    assert (tmp_path / "part" / "avd_scale").read_text() == "-1 1\n"
+    data.subset([second]).write(tmp_path / "part")
+    left = {path.name for path in (tmp_path / "part").iterdir()}
+    assert not left & {"utt2avd", "avd_scale"}
+
+
+@pytest.mark.parametrize(
+    "rating, fault",
+    [
+        ("arousal=0.9", "arousal 0.9 is outside the scale, expected 1 to 5"),
+        ("valence=5.1", "valence 5.1 is outside the scale"),
+        ("valence=nan", "valence nan is outside the scale"),
+        ("valence=two", "valence 'two', expected a number"),
+        ("anger=2", "rating 'anger=2', expected some of: arousal=<number> valence"),
+        ("3 2 4", "rating '3', expected some of"),
+        ("arousal=1 arousal=2", "arousal is rated twice"),
+        ("", "ratings '', expected at least one"),
+    ],
+)
+def test_a_rating_that_is_none_is_a_fault_with_its_line(corpus, rating, fault):
+    first, second, *_ = corpus.utterances
+    corpus.table("utt2avd", [f"{first} arousal=1 valence=5", f"{second} {rating}"])
+    corpus.table("avd_scale", ["1 5"])
+    with pytest.raises(ValueError) as caught:
+        DataDirectory.read(corpus.path, EMOTIONS)
+    assert f"utt2avd:2: {second}: {fault}" in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [None, "5 1", "1", "1 high", ""])
+def test_ratings_need_a_scale(corpus, scale):
+    corpus.table("utt2avd", [f"{corpus.utterances[0]} arousal=1"])
+    if scale is not None:
+        corpus.table("avd_scale", [scale])
+    found = "no avd_scale beside it" if scale is None else "avd_scale:1: rating scale '"
+    with pytest.raises(ValueError, match=f"{found}.*two ends"):
+        DataDirectory.read(corpus.path, EMOTIONS)
 
 
 def test_targets_are_vote_shares_where_votes_exist_else_one_hot(corpus):

@@ -13,6 +13,7 @@ import numpy as np
 from emoq_plugin.data.corpora.download import Download, pointed
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, speaker_folds
+from emoq_plugin.data.ratings import Scale, as_row
 
 # What libsndfile reads; everything else goes through ffmpeg.
 READABLE = (".wav", ".flac", ".ogg", ".mp3")
@@ -36,6 +37,8 @@ class Clip:
         As written in the corpus; empty or `-` where raters did not agree.
     votes : mapping of str to float
         Rater votes by label as written in the corpus.
+    ratings : mapping of str to float
+        Means over the raters by dimension, see `data.ratings`.
     text, gender : str
         Empty or `-` where unknown.
     group : str
@@ -51,6 +54,7 @@ class Clip:
     speaker: str
     label: str = ""
     votes: Mapping[str, float] = field(default_factory=dict)
+    ratings: Mapping[str, float] = field(default_factory=dict)
     text: str = ""
     gender: str = ""
     group: str = ""
@@ -116,6 +120,8 @@ class Corpus:
         Deal speakers; leave one group out; the official partition.
     n_folds, n_valid_speakers : int
         For `speakers`.
+    rating_scale : (float, float), optional
+        Ends of the scale of ratings.
     note : str
         A warning that belongs to every use.
     download : Download, optional
@@ -136,6 +142,7 @@ class Corpus:
     folds: str = "speakers"
     n_folds: int = 5
     n_valid_speakers: int = 2
+    rating_scale: Scale | None = None
     note: str = ""
     download: Download | None = None
     whole_tree: bool = True
@@ -206,11 +213,14 @@ def build(
             data.emotion[utterance] = table[clip.label]
         if votes.any():
             data.votes[utterance] = votes
+        if clip.ratings:
+            data.ratings[utterance] = as_row(clip.ratings)
         if clip.text:
             data.text[utterance] = " ".join(clip.text.split())
         for table_name, value in clip.extra.items():
             data.extra.setdefault(table_name, {})[utterance] = value
     data.utterances = sorted(data.wav)
+    data.rating_scale = corpus.rating_scale
     if left_out:
         listed = ", ".join(f"{label} {n}" for label, n in sorted(left_out.items()))
         logging.info("left out, not among the classes '%s': %s", class_set, listed)

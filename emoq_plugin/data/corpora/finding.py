@@ -76,7 +76,8 @@ def find_clips(corpus: Corpus, directory: Path, **options: str) -> list[Clip]:
 
 def _known(clip: Clip) -> list[str]:
     """Name what is known of a clip."""
-    return [*(name for name in REPORTED if getattr(clip, name)), *clip.extra]
+    rated = ["ratings"] if clip.ratings else []
+    return [*(name for name in REPORTED if getattr(clip, name)), *rated, *clip.extra]
 
 
 def _identity(clip: Clip) -> tuple[str, str, str]:
@@ -108,7 +109,7 @@ def _normalized(clip: Clip) -> Clip:
 
 def _refuse_unlike(first: Clip, other: Clip, utterance: str) -> None:
     """Refuse two clips of one id, unless they say and hold the same."""
-    for name in ("label", "votes", "speaker", "group", "text", "gender"):
+    for name in ("label", "votes", "ratings", "speaker", "group", "text", "gender"):
         values = getattr(first, name), getattr(other, name)
         if values[0] != values[1]:
             raise ValueError(

@@ -10,13 +10,19 @@ Layout: `Session<n>/sentences/wav/<dialogue>/<turn>.wav`,
 lines below it the raters: `C-E2: Neutral;  ()` is an external one, `C-F1` and `C-M1`
 are the actors themselves. A rater may name several emotions: one vote is shared.
 The agreed label rests on external raters, and so do the votes (`raters external`).
+The three numbers are valence, arousal (activation) and dominance from 1 to 5, means
+over the raters.
 """
 
+import logging
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published
 from emoq_plugin.data.corpora.tables import files, read_text, read_texts
+from emoq_plugin.data.ratings import published_ratings
+from emoq_plugin.data.tree import listed
 
 PAPER4 = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral"}
 PAPER4["sad"] = "sad"
@@ -48,9 +54,20 @@ RATED = {
     "disgusted": "dis",
     "other": "oth",
 }
-TURN = re.compile(r"\[\d[\d.]* - [\d.]+\]\s+(\S+)\s+(\w{3})\s+\[")
+TURN = re.compile(r"\[\d[\d.]* - [\d.]+\]\s+(\S+)\s+(\w{3})\s+\[([^\]]*)")
+RATED_IN_ORDER = ("valence", "arousal", "dominance")
+SCALE = (1.0, 5.0)
 RATER = re.compile(r"C-([EFM])\w*:\s*(.*)")
 NAME = r"((Ses(\d\d))[FM]_(?:script|impro)\w*?)_([FM])\w*"
+
+
+@dataclass
+class Evaluation:
+    """What EmoEvaluation says of a turn."""
+
+    label: str
+    ratings: dict[str, float]
+    votes: dict[str, float] = field(default_factory=dict)
 
 
 def find(directory: Path, *, raters: str = "external") -> list[Clip]:
@@ -59,13 +76,14 @@ def find(directory: Path, *, raters: str = "external") -> list[Clip]:
     for path, _ in files(directory, NAME + r"\.wav"):
         audio.setdefault(path.stem, []).append(path)
     clips = []
+    strange: list[str] = []
     tables = [path for path, _ in files(directory, r"Ses\d\d[FM]_\w+\.txt")]
     tables = [path for path in tables if path.parent.name == "EmoEvaluation"]
     scripts = read_texts({str(path): _script(path) for path in tables}, "cp1252")
     for table in tables:
         session = table.parents[2]
         texts = _texts(scripts.get(str(table), ""))
-        for turn, (label, votes) in _evaluations(table, raters).items():
+        for turn, said in _evaluations(table, raters, strange).items():
             match = re.fullmatch(NAME, turn)
             if not match:
                 raise ValueError(
@@ -77,28 +95,33 @@ def find(directory: Path, *, raters: str = "external") -> list[Clip]:
                     turn,
                     path,
                     match[2] + match[4],
-                    "" if label == "xxx" else label,
-                    votes=votes,
+                    "" if said.label == "xxx" else said.label,
+                    votes=said.votes,
+                    ratings=said.ratings,
                     text=texts.get(turn, ""),
                     gender=match[4].lower(),
                     group=match[2],
                 )
                 for path in audio.get(turn, [place])
             ]
+    if strange:
+        logging.warning("not read: %s", listed({"ratings": strange}))
     return clips
 
 
-def _evaluations(table: Path, raters: str) -> dict[str, tuple[str, dict[str, float]]]:
-    """Return label and votes by turn."""
-    found: dict[str, tuple[str, dict[str, float]]] = {}
+def _evaluations(table: Path, raters: str, strange: list[str]) -> dict[str, Evaluation]:
+    """Return label, ratings and votes by turn."""
+    found: dict[str, Evaluation] = {}
     votes: dict[str, float] = {}
     # Comments of raters may hold any byte.
     for number, line in enumerate(read_text(table, "iso-8859-1").splitlines(), 1):
         if turn := TURN.match(line):
             if turn[1] in found:
                 raise ValueError(f"{table}:{number}: turn '{turn[1]}' occurs twice")
-            votes = {}
-            found[turn[1]] = turn[2].lower(), votes
+            rated = dict(zip(RATED_IN_ORDER, map(str.strip, turn[3].split(","))))
+            ratings = published_ratings(rated, SCALE, f"{table}:{number}", strange)
+            found[turn[1]] = Evaluation(turn[2].lower(), ratings)
+            votes = found[turn[1]].votes
             continue
         rater = RATER.match(line)
         if rater and (rater[1] == "E" or raters == "all"):
@@ -162,5 +185,6 @@ CORPUS = Corpus(
         },
     ),
     options={"raters": ("external", "all")},
+    rating_scale=SCALE,
     folds="groups",
 )

@@ -4,9 +4,10 @@ Lotfian, Busso: IEEE Transactions on Affective Computing 10(4), 2019, and later
 releases. 16 kHz; at least five raters a clip.
 
 Layout: `Audios/MSP-PODCAST_0001_0008.wav`, `Labels/labels_consensus.csv` (FileName,
-EmoClass, SpkrID, Gender, Split_Set), `Labels/labels_detailed.csv` (one row a rater:
-FileName and either EmoDetail, `WORKER1; Angry; Annoyed,Frustrated; A:5; V:2; D:5;`, or
-EmoClass_Major and EmoClass_Second) and `Transcripts/<clip>.txt`. Earlier releases call
+EmoClass, SpkrID, Gender, Split_Set; ratings EmoAct, EmoVal, EmoDom from 1 to 7),
+`Labels/labels_detailed.csv` (one row a rater: FileName and either EmoDetail,
+`WORKER1; Angry; Annoyed,Frustrated; A:5; V:2; D:5;`, or EmoClass_Major and
+EmoClass_Second) and `Transcripts/<clip>.txt`. Earlier releases call
 them `labels_concensus`, `Audio`, `Validation`; both tables also come as JSON.
 
 Folds are the official partition: one for each Test part, train and validation the same.
@@ -30,6 +31,7 @@ from emoq_plugin.data.corpora.tables import (
     read_texts,
     rows,
 )
+from emoq_plugin.data.ratings import published_ratings
 from emoq_plugin.data.tree import listed
 from emoq_plugin.files import read_json
 
@@ -50,6 +52,8 @@ RATED = {
     "disgust": "D",
     "contempt": "C",
 }
+RATINGS = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
+SCALE = (1.0, 7.0)
 PARTS = {"train": "train", "development": "valid", "validation": "valid"}
 
 
@@ -62,6 +66,7 @@ def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
     names = [Path(name).stem for _, name, _ in table]
     texts = read_texts({n: directory / "Transcripts" / f"{n}.txt" for n in names})
     clips = []
+    strange: list[str] = []
     for where, name, row in table:
         stem, speaker = Path(name).stem, given(row["SpkrID"])
         clips.append(
@@ -71,11 +76,17 @@ def find(directory: Path, *, votes: str = "primary") -> list[Clip]:
                 f"Unknown{stem}" if speaker.lower() in ("unknown", "") else speaker,
                 "" if row["EmoClass"] == "X" else row["EmoClass"],
                 votes=counts.get(name, {}),
+                ratings=published_ratings(
+                    {d: given(row.get(column, "")) for d, column in RATINGS.items()},
+                    *(SCALE, where, strange),
+                ),
                 text=texts.get(stem, ""),
                 gender=row.get("Gender", ""),
                 group=_part(where, row["Split_Set"]),
             )
         )
+    if strange:
+        logging.warning("not read: %s", listed({"ratings": strange}))
     return clips
 
 
@@ -183,5 +194,6 @@ CORPUS = Corpus(
         "releases 1.11 (151,654 clips) and 2.0 (264,705)", clips=(151654, 264705)
     ),
     options={"votes": ("primary", "primary+secondary")},
+    rating_scale=SCALE,
     folds="parts",
 )

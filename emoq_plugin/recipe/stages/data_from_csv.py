@@ -17,15 +17,17 @@ from emoq_plugin.data.clip_table import (
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, utterance_id
 from emoq_plugin.data.corpora.finding import find_clips
 from emoq_plugin.data.names import emotion_fault, id_fault
+from emoq_plugin.data.ratings import DIMENSIONS, Scale, as_scale
+from emoq_plugin.files import errors_of
 from emoq_plugin.options import REPEATED, Count, Natural
 from emoq_plugin.recipe.stages.prepare_corpus import NoMajority, write
 
 COLUMNS = """Columns, in any case: file (relative to the CSV file), speaker, emotion,
-and if you have them text, gender, votes_<emotion> (how many raters heard it), group
-(sessions: leave one out), part (train; valid, val or dev; test..., eval...: your own
-split), id (instead of a name made of file). With votes emotion may be empty: it becomes
-their unique majority. Other columns are passed over. Commas, semicolons, tabs or | may
-divide them."""
+and if you have them text, gender, votes_<emotion> (how many raters heard it),
+arousal, valence, dominance (see --rating_scale), group (sessions: leave one out), part
+(train; valid, val or dev; test..., eval...: your own split), id (instead of a name made
+of file). With votes emotion may be empty: it becomes their unique majority. Other
+columns are passed over. Commas, semicolons, tabs or | may divide them."""
 
 
 def known_encoding(text: str) -> str:
@@ -64,6 +66,9 @@ class DataFromCsvOptions:
         'very sad=sad'.
     no_majority
         Clips whose raters do not agree: keep gives them votes and no label.
+    rating_scale
+        Lowest and highest rating of arousal, valence and dominance that raters could
+        give, for example 1 7; without it these columns are passed over.
     n_folds
         Default: 5, or as many as there are speakers.
     n_valid_speakers
@@ -79,6 +84,7 @@ class DataFromCsvOptions:
     classes: tuple[str, ...] = ()
     map: Annotated[tuple[str, ...], REPEATED] = ()
     no_majority: NoMajority = "drop"
+    rating_scale: tuple[float, ...] = ()
     n_folds: Count | None = None
     n_valid_speakers: Natural = 1
 
@@ -92,11 +98,25 @@ def data_from_csv(options: DataFromCsvOptions) -> None:
         renaming(options.map),
         one_row_per=options.one_row_per,
         encoding=options.encoding or "",
+        rating_scale=_scale(options),
     )
     corpus = describe(table, options)
     logging.info("%s", table.found())
+    if unread := [name for name in table.passed_over if name in DIMENSIONS]:
+        logging.warning(
+            "%s: ratings of %s are passed over: say which scale they are on with "
+            "--rating_scale <lowest> <highest>",
+            *(table.path, ", ".join(unread)),
+        )
     clips = find_clips(corpus, options.csv.parent)
     write(corpus, clips, options, class_set="csv")
+
+
+def _scale(options: DataFromCsvOptions) -> Scale | None:
+    if not options.rating_scale:
+        return None
+    with errors_of("--rating_scale"):
+        return as_scale(options.rating_scale)
 
 
 def renaming(pairs: Sequence[str]) -> dict[str, str]:
@@ -172,6 +192,7 @@ def describe(table: ClipTable, options: DataFromCsvOptions) -> Corpus:
         published=Published(""),
         folds=table.folds,
         n_folds=min(5, n_speakers),
+        rating_scale=table.rating_scale,
         whole_tree=False,
     )
     _check_ids(corpus, table)
