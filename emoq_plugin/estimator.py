@@ -50,7 +50,7 @@ class EmoQuantizer(BaseEstimator):
         Seconds, at least 0.5, after which another clip code is sent; one a clip when
         None.
     clip_aware : bool, default=True
-        Spend its bits on what tells the emotions apart, where there are labels.
+        Spend its bits on what separates the emotions, where there are labels.
     clip_code : dict, optional
         Fields of `emoq_plugin.learning.clip_code.ClipCodeSettings` that differ.
     classes : sequence of str, optional

@@ -40,10 +40,10 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises
     ------
     OSError
-        Naming `path`, for example when the disk is full; what stood there stays.
+        Naming `path`, for example when the disk is full; what was there stays.
     """
     path = Path(path)
-    if path.is_dir():  # told before the work, not after it
+    if path.is_dir():  # reported before the work, not after it
         raise IsADirectoryError(
             errno.EISDIR, "is a directory, expected a file", str(path)
         )
@@ -67,7 +67,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextlib.contextmanager
 def reading(path: str | Path, remedy: str) -> Iterator[None]:
-    """Name the file where a library raises whatever it likes on what stands in it.
+    """Name the file where a library raises whatever it likes on what is in it.
 
     Parameters
     ----------
@@ -159,14 +159,14 @@ def missing_config(path: str | Path) -> str:
     path = Path(path)
     own = Path(__file__).parents[1] / "conf"
     places = {path.parent.resolve(), *(p for p in own.glob("*") if p.is_dir())}
-    told = [
+    found = [
         f"{place} has {' '.join(names)}"
         for place in sorted(places)
         if place.name == path.parent.name or path.parent.resolve() == place
         if (names := sorted(p.name for p in place.glob("*.yaml")))
     ]
     return f"{path} is missing: no such config; " + (
-        "; ".join(told) or f"examples are in {own}"
+        "; ".join(found) or f"examples are in {own}"
     )
 
 
@@ -349,7 +349,7 @@ def read_table(path: str | Path, *, unique: bool = True) -> dict[str, str]:
 
 
 def read_places(path: str | Path) -> dict[str, tuple[Path, int]]:
-    """Read an scp file whose arks stand beside it; nothing else is ever opened.
+    """Read an scp file whose arks are beside it; nothing else is ever opened.
 
     Returns
     -------

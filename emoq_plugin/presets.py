@@ -56,7 +56,7 @@ def find_config(
 def config_of(kind: str) -> Callable[[str], Path]:
     """Return the type of an option: a file of `conf/<kind>`, see `find_config`.
 
-    For `argparse`, so that a wrong one is told before any work.
+    For `argparse`, so that a wrong one is reported before any work.
     """
     return functools.partial(find_config, kind=kind)
 
@@ -64,11 +64,11 @@ def config_of(kind: str) -> Callable[[str], Path]:
 def main(kind: str, name: str) -> None:
     """Print the absolute path of a file of options, for scripts.
 
-    What called a script (`called_from`) is where its user stands.
+    What called a script (`called_from`) is the user's directory.
     """
-    stands = os.environ.get("called_from", ".")  # noqa: SIM112
+    called_from = os.environ.get("called_from", ".")  # noqa: SIM112
     try:
-        print(os.path.abspath(find_config(name, kind, places=[stands, "."])))
+        print(os.path.abspath(find_config(name, kind, places=[called_from, "."])))
     except FileNotFoundError as error:
         sys.exit(f"Error: {error}")
 

@@ -25,7 +25,7 @@ BESIDE = {"data", "speech"}
 # What `import emoq_plugin` gives: lazy, so that all may ask it for the version.
 FACADE = {"emoq_plugin", "emoq_plugin.estimator"}
 
-# The reason stands beside each; who mends one strikes it out.
+# The reason is beside each; who mends one strikes it out.
 UPWARD = {
     # `quantizer.units(audio)` is a shorthand of the class above it.
     ("routing.quantizer", "speech.pipeline"),

@@ -1,4 +1,4 @@
-"""Files of options: by a path, from where the user stands, or by a preset's name."""
+"""Files of options: by a path, from where the user is, or by a preset's name."""
 
 import subprocess
 import sys
@@ -39,11 +39,13 @@ def test_what_is_nowhere_is_refused_with_what_exists(tmp_path, monkeypatch, capl
     arguments = ["--data_dir", "x", "--output_dir", "y", "--config", "wavlm"]
     with pytest.raises(SystemExit, match="1"):
         dump_features.main(arguments)
-    told = caplog.text
-    assert str(tmp_path) in told and "fbank" in told and "wavlm_large" in told
+    reported = caplog.text
+    assert (
+        str(tmp_path) in reported and "fbank" in reported and "wavlm_large" in reported
+    )
 
 
-def test_scripts_get_absolute_paths_from_where_their_user_stands(tmp_path):
+def test_scripts_get_absolute_paths_from_where_their_user_is(tmp_path):
     (tmp_path / "conf").mkdir()
     (tmp_path / "here").mkdir()
     mine = tmp_path / "conf" / "mine.yaml"

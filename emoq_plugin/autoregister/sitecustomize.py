@@ -1,4 +1,4 @@
-"""Imported by Python at its start when this directory stands in PYTHONPATH."""
+"""Imported by Python at its start when this directory is in PYTHONPATH."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def register() -> None:
-    """Register with ESPnet if EMOQ_AUTOREGISTER is 1; what is wrong is only told."""
+    """Register with ESPnet if EMOQ_AUTOREGISTER is 1; a fault is only reported."""
     if os.environ.get("EMOQ_AUTOREGISTER") != "1":
         return
     try:

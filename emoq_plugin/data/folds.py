@@ -85,7 +85,7 @@ def read_fold(path: str | Path, name: str, data: "DataDirectory") -> Fold:
     Raises
     ------
     ValueError
-        If there is no such fold or a speaker stands in two parts of it.
+        If there is no such fold or a speaker is in two parts of it.
     """
     folds = {fold.name: fold for fold in read_folds(path)}
     if name == ALL:

@@ -130,7 +130,7 @@ def find_decoded(asr_exp: Path, name: str) -> Path:
 
 
 def asr2_wer(options: Asr2WerOptions) -> None:
-    """Score every set; `wer.json` stands beside what was decoded."""
+    """Score every set; `wer.json` is beside what was decoded."""
     for name in options.sets:
         decoded = find_decoded(options.asr_exp, name)
         try:

@@ -44,7 +44,7 @@ def model_paths(path: str | Path, n_levels: int) -> list[Path]:
 
 
 class _Kept:
-    """Stands for an object of a class that this scikit-learn lacks: its attributes."""
+    """Attributes of an object of a class that this scikit-learn lacks."""
 
 
 @contextlib.contextmanager

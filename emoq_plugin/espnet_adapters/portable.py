@@ -36,7 +36,7 @@ class PortableQuantizer(torch.nn.Module):
         What the user wrote: ``path`` (directory or hub name), ``system`` for a bank of
         experts, optionally ``codebooks_sha256``. Shapes and the SHA-256 are added to
         it: ESPnet hands nested mappings on as they are and writes `config.yaml` after
-        the model is built, so they stand in the saved configuration.
+        the model is built, so the saved configuration has them.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class PortableQuantizer(torch.nn.Module):
             raise ValueError("quantizer: found no 'path', expected a directory or name")
         if self.routed.bank.normalization.kind == "speaker":
             raise ValueError(
-                "this quantizer removes the speaker's mean frame, but ESPnet tells a "
+                "this quantizer removes the speaker's mean frame, but ESPnet gives a "
                 "frontend no speaker: learn one with corpus, clip or level"
             )
         self.sha256 = conf.setdefault("codebooks_sha256", self.routed.codebooks_sha256)

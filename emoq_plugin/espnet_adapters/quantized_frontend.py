@@ -271,5 +271,5 @@ class QuantizedFrontend(AbsFrontend):
 
 def frontend_of(choices: ClassChoices) -> type[QuantizedFrontend]:
     """Make the frontend of a task: its upstreams are the task's frontends."""
-    facts = {"upstreams": choices, "__module__": __name__}
-    return type("QuantizedFrontend", (QuantizedFrontend,), facts)
+    attributes = {"upstreams": choices, "__module__": __name__}
+    return type("QuantizedFrontend", (QuantizedFrontend,), attributes)

@@ -12,7 +12,7 @@ from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 class TokenizerQuantizer(AbsSpeechTokenizerQuantizer):
     """Assign frames to the first-level codewords of the expert that is routed to.
 
-    The interface has one stream, so a token is ``expert * K + code`` and tells the
+    The interface has one stream, so a token is ``expert * K + code`` and holds the
     route. `quantized_features` is the reconstruction from `n_levels`. The codebooks
     stay as they are; gradients reach the frontend through soft assignments and
     straight through the reconstruction.

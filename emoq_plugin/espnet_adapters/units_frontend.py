@@ -91,7 +91,7 @@ class UnitsFrontend(AbsFrontend):
     """Embed unit ids by the vectors of the codebooks that made them.
 
     The codebooks are buffers: no optimiser and no `init` touches them. Their SHA-256
-    stands in the configuration and is compared after every `load_state_dict`, so a
+    is in the configuration and is compared after every `load_state_dict`, so a
     checkpoint that lacks them or holds others is refused even with `strict=False`.
 
     Parameters

@@ -11,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 16, 52, 44  # px around the plot
 STEPS = (5, 10, 20)  # % between lines, of which there are at most MOST
 MOST = 6
 GAP = 10  # px between systems of one rate
-# Told apart by shape as well as by colour; ColorBrewer's Dark2.
+# Distinguished by shape as well as by colour; ColorBrewer's Dark2.
 STYLES = dict(
     zip(ROLES, [("#666666", "circle"), ("#1b9e77", "square"), ("#7570b3", "diamond"),
                 ("#d95f02", "triangle")])  # fmt: skip

@@ -1,8 +1,8 @@
 """Learning of clip codes: which directions of the statistics are worth how many bits.
 
 Without labels the directions of largest variance are (principal components). With
-labels or votes, the directions along which a logistic regression tells the classes
-apart are stretched first: one metric decides what is near for the token, where the
+labels or votes, the directions along which a logistic regression separates the classes
+are stretched first: one metric decides what is near for the token, where the
 components point and which of them get bits. A class that nothing was learned from is
 kept by what it shares with the others, and by the variance that is coded after them.
 """

@@ -132,12 +132,12 @@ class Stage:
             self.settings["code"] = versions
         # Of paths only the name counts, so that a moved experiment stays valid.
         named = [[Path(path).name, str(v)] for path, v in self.inputs.items()]
-        facts = [sorted(named), self.settings]
-        text = json.dumps(facts, sort_keys=True, default=str)
+        content = [sorted(named), self.settings]
+        text = json.dumps(content, sort_keys=True, default=str)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def is_done(self) -> bool:
-        """Return whether the result stands, made from these inputs and settings."""
+        """Return whether the result exists, made from these inputs and settings."""
         self._stale = True
         if not self.marker.exists():
             return False
@@ -223,8 +223,8 @@ class Stage:
             note = f"process {os.getpid()} on {socket.gethostname()}"
             os.pwrite(lock, note.encode(), 0)
 
-    def finish(self, **facts: Any) -> None:
-        """Write the marker; `facts` (counts, seconds) are kept in it for the reader.
+    def finish(self, **notes: Any) -> None:
+        """Write the marker; `notes` (counts, seconds) are kept in it for the reader.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class Stage:
                 "fingerprint": self.fingerprint,
                 "inputs": self.inputs,
                 "settings": self.settings,
-                **facts,
+                **notes,
             },
         )
         lock = _open_locks.pop(self.output.resolve() / LOCK, None)

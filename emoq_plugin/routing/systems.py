@@ -18,7 +18,7 @@ WITH = "+"
 CLIP = "clip"  # before the bits of a clip code
 EMOQ = f"{SPECIFIC}-distortion"
 CAPACITY_CONTROL = f"{CAPACITY}-distortion"
-# Kinds of systems that stand beside each other at a rate.
+# Kinds of systems that are compared at a rate.
 EMOQ_ROLE, TWO_SCALE, CONTROL = "emoq", "two_scale", "control"
 ROLES = {
     BALANCED: "balanced RVQ",

@@ -242,7 +242,7 @@ def scale(samples: np.ndarray, where: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        For another shape, or a type that tells no scale.
+        For another shape, or a type without a full scale.
 
     Examples
     --------
@@ -260,7 +260,7 @@ def scale(samples: np.ndarray, where: str) -> np.ndarray:
         full = -float(np.iinfo(samples.dtype).min)
         return (samples / full).astype(np.float32)
     raise ValueError(
-        f"{where}: samples of type {samples.dtype} tell no full scale: give float in "
+        f"{where}: samples of type {samples.dtype} have no full scale: give float in "
         "-1 .. 1, int16, int32 or uint8"
     )
 
@@ -289,7 +289,7 @@ def resample(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
 def write_audio(
     path: str | Path, samples: np.ndarray, rate: int, *, comment: str = ""
 ) -> None:
-    """Write 16-bit audio, atomically; the suffix tells the format.
+    """Write 16-bit audio, atomically; the suffix gives the format.
 
     Parameters
     ----------

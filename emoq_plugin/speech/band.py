@@ -47,7 +47,7 @@ def band_of(samples: np.ndarray, rate: int, sample_rate: int) -> int:
     return TELEPHONE_HZ if power[above].sum() < _LEAST_SHARE * power.sum() else top
 
 
-def band_facts(
+def band_metadata(
     data: "DataDirectory",
     utterances: Iterable[str] | None = None,
     *,
@@ -73,24 +73,24 @@ def band_facts(
     chosen = list(data.utterances if utterances is None else utterances)
     if not {RATES, BANDS} <= set(data.extra):
         return {}
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         name: dict(sorted(Counter(known[u] for u in chosen if u in known).items()))
         for name, known in (
             ("sampling_rates_hz", data.extra[RATES]),
             ("bands_hz", data.extra[BANDS]),
         )
     }
-    note = band_note(facts, sample_rate)
-    return facts | ({"note": note} if note else {})
+    note = band_note(metadata, sample_rate)
+    return metadata | ({"note": note} if note else {})
 
 
-def band_note(facts: Mapping[str, Any], sample_rate: int | None) -> str:
+def band_note(metadata: Mapping[str, Any], sample_rate: int | None) -> str:
     """Say that recordings are of several rates or of a narrow band.
 
     Parameters
     ----------
-    facts : mapping
-        From `band_facts`.
+    metadata : mapping
+        From `band_metadata`.
     sample_rate : int, Hz, or None
         Of the features; None where unknown: twice the widest band.
 
@@ -101,11 +101,11 @@ def band_note(facts: Mapping[str, Any], sample_rate: int | None) -> str:
 
     Examples
     --------
-    >>> facts = {"sampling_rates_hz": {"16000": 2}, "bands_hz": {"8000": 2}}
-    >>> band_note(facts, 16000)
+    >>> metadata = {"sampling_rates_hz": {"16000": 2}, "bands_hz": {"8000": 2}}
+    >>> band_note(metadata, 16000)
     ''
     """
-    rates, bands = facts.get("sampling_rates_hz", {}), facts.get("bands_hz", {})
+    rates, bands = metadata.get("sampling_rates_hz", {}), metadata.get("bands_hz", {})
     top = sample_rate // 2 if sample_rate else max(map(int, bands), default=0)
     notes = []
     if len(rates) > 1:

@@ -69,7 +69,7 @@ def _uncounted(stream: soundfile.SoundFile, log: str) -> str:
         return ""
     return (
         f"its header counts {stream.frames * frame} bytes of audio, {rest} others "
-        "stand in the file"
+        "are in the file"
     )
 
 

@@ -89,7 +89,7 @@ def count_frames(data: bytes) -> tuple[bytes, str]:
 
 
 def _after_id3(data: bytes) -> int:
-    """Return the place after tags that stand in front; sizes have seven bits a byte."""
+    """Return the place after tags in front; sizes have seven bits a byte."""
     at = 0
     while data[at : at + 3] == b"ID3" and len(data) > at + _ID3_HEADER:
         a, b, c, d = data[at + 6 : at + _ID3_HEADER]

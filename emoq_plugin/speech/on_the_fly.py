@@ -11,7 +11,7 @@ from emoq_plugin.speech.encoders.encoder import Encoder
 
 
 class EncodedOnTheFly(Mapping[str, np.ndarray]):
-    """Stands where a `FeatureStore` stands, for corpora too large to dump.
+    """Takes the place of a `FeatureStore`, for corpora too large to dump.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def _listed() -> Iterator[tuple[str, str]]:
 
 
 def _name_and_path(line: str, number: int) -> tuple[str, str]:
-    """Tell '<name> <path>' from a path with blanks: the one of both that exists."""
+    """Return '<name> <path>', or a path with blanks: the one of both that exists."""
     name, *rest = line.split(maxsplit=1)
     if not rest:
         return Path(line).stem, line

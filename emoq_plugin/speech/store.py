@@ -136,7 +136,7 @@ def remove_job_files(directory: str | Path) -> None:
         if path.name not in kept:
             logging.info("%s is left from an earlier run: removed", path)
             path.unlink()
-    # The markers go last: where they stand, this has not come to its end.
+    # The markers go last: where they exist, this has not come to its end.
     for pattern in (f"{LENGTHS}.*", "feature.*.json", "feats.*.scp", JOB_MARKERS):
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from emoq_plugin.units.subwords import add_subwords
 
 
 @dataclass(frozen=True)
-class ClipFacts:
+class ClipMetadata:
     """What is known of the clips of a set beside their features.
 
     Attributes
@@ -72,7 +72,7 @@ class Condition:
 def encode_conditions(
     bank: CodebookBank,
     features: FeatureStore,
-    facts: ClipFacts,
+    metadata: ClipMetadata,
     *,
     pairs: Sequence[tuple[Rate, System]],
     routing_banks: Mapping[str, CodebookBank],
@@ -89,7 +89,7 @@ def encode_conditions(
     ----------
     bank : CodebookBank
     features : FeatureStore
-    facts : ClipFacts
+    metadata : ClipMetadata
     pairs : sequence of (Rate, System)
         The bank serves the rate.
     routing_banks : mapping of str to CodebookBank
@@ -120,7 +120,7 @@ def encode_conditions(
         lengths = ((u, features.lengths[u]) for u in features.utterances)
         what = f"encoding {quantizer_dir.name}"
         for batch in in_batches(progress(lengths, len(features), what)):
-            clips = _Clips.read(batch, bank, routing_banks, features, facts)
+            clips = _Clips.read(batch, bank, routing_banks, features, metadata)
             for condition in conditions:
                 route, weights = clips.route(condition, route_depth, seed)
                 codes = clips.encoding.codes(
@@ -131,7 +131,7 @@ def encode_conditions(
                     found = codes[row, : features.lengths[utterance]].numpy()
                     named = dict(zip(names, weights[row].tolist()))
                     condition.writer.write(utterance, found, named)
-                    if part := facts.part.get(utterance):
+                    if part := metadata.part.get(utterance):
                         condition.counts[part].add(found, names)
     for condition in conditions:
         card, rates = _cards(
@@ -141,7 +141,7 @@ def encode_conditions(
         (condition.writer.directory / SUBWORDS).unlink(missing_ok=True)
         if subwords:
             clips = {
-                part: [u for u in features.utterances if facts.part.get(u) == part]
+                part: [u for u in features.utterances if metadata.part.get(u) == part]
                 for part in ("train", "test")
             }
             rates["subwords"], card["n_subwords"] = add_subwords(
@@ -161,7 +161,7 @@ class _Clips:
     encoding: BatchEncoding
     routed_by: list[tuple[torch.Tensor, BatchEncoding]]  # rows of the batch
     utterances: list[str]
-    facts: ClipFacts
+    metadata: ClipMetadata
 
     @classmethod
     def read(
@@ -170,15 +170,15 @@ class _Clips:
         bank: CodebookBank,
         routing_banks: Mapping[str, CodebookBank],
         features: FeatureStore,
-        facts: ClipFacts,
+        metadata: ClipMetadata,
     ) -> "_Clips":
         frames = [torch.from_numpy(features[u]) for u in batch]
         x = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
         lengths = torch.tensor([len(f) for f in frames])
-        speakers = [facts.speaker[u] for u in batch]
+        speakers = [metadata.speaker[u] for u in batch]
         means = None
-        if facts.speaker_means:
-            means = torch.stack([facts.speaker_means[s] for s in speakers])
+        if metadata.speaker_means:
+            means = torch.stack([metadata.speaker_means[s] for s in speakers])
 
         def under(by: CodebookBank, rows: torch.Tensor) -> BatchEncoding:
             mean = None if means is None else means[rows]
@@ -196,7 +196,7 @@ class _Clips:
                 (torch.tensor(r), under(banks[r[0]], torch.tensor(r)))
                 for r in rows.values()
             ]
-        return cls(encoding, routed_by, batch, facts)
+        return cls(encoding, routed_by, batch, metadata)
 
     def route(
         self, condition: Condition, route_depth: int, seed: int
@@ -210,7 +210,7 @@ class _Clips:
                 clips,
                 depth=min(route_depth, condition.writer.n_levels),
                 utterances=names,
-                emotions=[self.facts.emotion[name] for name in names],
+                emotions=[self.metadata.emotion[name] for name in names],
                 seed=seed,
                 held_out=self._held_out(names),
             )
@@ -220,7 +220,7 @@ class _Clips:
     def _held_out(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """Stack the speaker-held-out posteriors by router, NaN where there are none."""
         found = {}
-        for router, table in self.facts.held_out.items():
+        for router, table in self.metadata.held_out.items():
             missing = np.full_like(next(iter(table.values())), np.nan)
             rows = np.stack([table.get(name, missing) for name in names])
             found[router] = torch.from_numpy(rows)

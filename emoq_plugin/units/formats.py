@@ -64,7 +64,7 @@ def _check_members(names: set[str]) -> None:
     for name in names:
         # Asked for 'a.npy', `numpy.load` gives the array called 'a'.
         if f"{name}.npy" in names:
-            fault = f"'{name}' and '{name}.npy' cannot be told apart in an npz file"
+            fault = f"'{name}' and '{name}.npy' are one name in an npz file"
         elif name.startswith(f"{MEANING}/"):
             fault = f"'{name}': names below '{MEANING}/' are taken in an npz file"
         else:
@@ -125,7 +125,7 @@ class LineWriter:
         if beside and routed:
             write_table(beside, routes)
         elif beside:
-            beside.unlink(missing_ok=True)  # of units that stood here before
+            beside.unlink(missing_ok=True)  # of units that were here before
 
     def line(self, name: str, units: "Units") -> str:
         """Return the line of one recording."""

@@ -174,7 +174,7 @@ class Subwords:
 
 
 def read_subwords(path: str | Path, n_units: int) -> Subwords:
-    """Read the model that stands beside units or in an artifact.
+    """Read the model beside units or in an artifact.
 
     Raises
     ------

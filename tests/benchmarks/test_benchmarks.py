@@ -64,7 +64,7 @@ def test_a_contender_alone_in_its_process_has_its_own_peak_memory(tmp_path):
     assert hoard[-1]
 
 
-def test_a_wrong_code_is_told_from_a_tie():
+def test_a_wrong_code_is_distinguished_from_a_tie():
     tables = np.zeros((1, 3, 2), dtype=np.float32)
     tables[0] = [[1, 0], [-1, 0], [0, 5]]
     frame = np.array([0.0, 0.3], dtype=np.float32)
@@ -81,7 +81,7 @@ def test_fewer_frames_are_the_beginning_of_the_same_stream():
         np.testing.assert_array_equal(frames, long[name][: len(frames)])
 
 
-def test_initial_codebooks_of_a_wrong_size_are_told():
+def test_initial_codebooks_of_a_wrong_size_are_reported():
     frames = np.random.default_rng(0).standard_normal((20, 2), dtype=np.float32)
     first = [torch.zeros((1, 3, 2))]
     with pytest.raises(ValueError, match=r"\(1, 3\).*expected \[\(1, 4\)\]"):

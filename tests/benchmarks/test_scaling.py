@@ -62,15 +62,15 @@ def test_no_other_length_of_jobs_loses_much_less(start, mean_time):
     assert loss(best / 5) - 1 > 2 * (loss(best) - 1) < loss(best * 5) - 1
 
 
-def test_costs_are_told_from_starts():
+def test_costs_are_separated_from_starts():
     def taken(hours):
         # 5 s to start, 100 s an hour, half of them waiting; in stage 4 beside them two
         # passes of 30 s an hour.
-        facts = {"wall": 10 + 100 * hours, "cpu": 5 + 50 * hours, "peak_mb": 700.0}
-        learn = facts | {"wall": 10 + 160 * hours, "cpu": 5 + 80 * hours}
+        metadata = {"wall": 10 + 100 * hours, "cpu": 5 + 50 * hours, "peak_mb": 700.0}
+        learn = metadata | {"wall": 10 + 160 * hours, "cpu": 5 + 80 * hours}
         names = ("format", "dump", "learn", "units", "probe")
         return {
-            **dict.fromkeys(names, facts),
+            **dict.fromkeys(names, metadata),
             "learn": learn,
             "passes": [30 * hours] * 2,
             "hours": hours,
@@ -93,7 +93,7 @@ def test_a_plan_adds_up():
     small = scaling.steps(dict.fromkeys(scaling.STAGES, hour), 10, given)
     assert len(small) == 6  # all hours are learned from
     table = scaling.steps(dict.fromkeys(scaling.STAGES, hour), 100, given)
-    assert [round(facts["core_hours"], 6) for facts in table.values()] == [
+    assert [round(metadata["core_hours"], 6) for metadata in table.values()] == [
         *(1, 1),
         1 + 10,
         0.5 + 5,

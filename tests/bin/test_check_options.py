@@ -1,4 +1,4 @@
-"""Options of a recipe: what later stages refuse is told before the first one."""
+"""Options of a recipe: what later stages refuse is reported before the first one."""
 
 import logging
 
@@ -49,7 +49,7 @@ DEFAULTS = {
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, caplog, capsys):
-    """Return what the check says of some options; they stand in an empty recipe."""
+    """Return what the check says of some options; in an empty recipe."""
     (tmp_path / "conf").symlink_to(
         check_options.__file__.rpartition("/emoq")[0] + "/conf"
     )
@@ -74,7 +74,7 @@ def test_the_defaults_of_the_recipes_are_right(call):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "reported"),
     [
         ("stage", "six", "--stage: 'six', expected a whole number"),
         ("stop_stage", "3.5", "--stop_stage: '3.5', expected a whole number"),
@@ -124,13 +124,15 @@ def test_the_defaults_of_the_recipes_are_right(call):
         ("tag", "x" * 200, "at most 150 letters"),
     ],
 )
-def test_what_a_later_stage_would_refuse_is_told_at_once(call, option, value, told):
+def test_what_a_later_stage_would_refuse_is_reported_at_once(
+    call, option, value, reported
+):
     more = {"last_fold": "2"} if option == "first_fold" else {}
-    assert told in call(**{option: value}, **more)
+    assert reported in call(**{option: value}, **more)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ({"pack_rate": "8x1"}, "--pack_rate 8x1 is not learned at --rates 2x4 16x1"),
         ({"pack_rate": "16x2"}, "--pack_rate 16x2 is not learned"),
@@ -141,8 +143,8 @@ def test_what_a_later_stage_would_refuse_is_told_at_once(call, option, value, to
         ({"alignments": "nowhere"}, "--alignments nowhere: no such directory or file"),
     ],
 )
-def test_stages_7_and_9_are_checked_when_they_run(call, options, told):
-    assert told in call(stop_stage="9", **options)
+def test_stages_7_and_9_are_checked_when_they_run(call, options, reported):
+    assert reported in call(stop_stage="9", **options)
     assert call(**options) == ""
 
 
@@ -177,7 +179,7 @@ def test_a_quantizer_that_is_there_says_what_can_be_packed(call, tmp_path):
     assert "'capacity-cosine' needs the experts 'capacity', learned are only" in said
 
 
-def test_folds_that_do_not_exist_are_told_once_they_are_made(call, tmp_path):
+def test_folds_that_do_not_exist_are_reported_once_they_are_made(call, tmp_path):
     for fold in "123":
         (tmp_path / "data" / "folds" / fold).mkdir(parents=True)
     assert call(stage="2", last_fold="3") == ""
@@ -227,7 +229,7 @@ def test_numbers_of_the_commands_have_bounds(command, option, value, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (["--speed_perturb_factors", "0.9", "fast"], "'fast', expected such as 0.9"),
         (["--speed_perturb_factors", "0.0"], "'0.0', expected such as 0.9"),
@@ -235,9 +237,9 @@ def test_numbers_of_the_commands_have_bounds(command, option, value, capsys):
         (["--asr_config", "conf/no.yaml"], "conf/no.yaml is missing: no such config"),
     ],
 )
-def test_options_of_asr2_are_told_before_the_quantizer_is_read(
-    options, told, caplog, capsys
+def test_options_of_asr2_are_reported_before_the_quantizer_is_read(
+    options, reported, caplog, capsys
 ):
     with pytest.raises(SystemExit):
         asr2_units.main(["--quantizer", "none", "--sets", "train", *options])
-    assert told in caplog.text + capsys.readouterr().err
+    assert reported in caplog.text + capsys.readouterr().err

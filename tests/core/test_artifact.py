@@ -1,4 +1,4 @@
-"""Banks on disk: what is saved is what is loaded, and damage is told."""
+"""Banks on disk: what is saved is what is loaded, and damage is reported."""
 
 import json
 import shutil
@@ -54,10 +54,10 @@ def test_a_bank_comes_back_as_it_was_saved(saved):
         )
 
 
-def test_the_card_tells_what_the_bank_is(saved):
+def test_the_card_says_what_the_bank_is(saved):
     text = (saved / "README.md").read_text()
-    for fact in ("specific/angry", "| corpus | tiny |", "level", "4 3"):
-        assert fact in text
+    for part in ("specific/angry", "| corpus | tiny |", "level", "4 3"):
+        assert part in text
 
 
 def test_saving_again_replaces_the_artifact(saved):
@@ -170,8 +170,8 @@ def test_what_goes_to_the_hub_comes_back_with_its_card(tmp_path, monkeypatch):
     assert loaded.codebooks_sha256 == quantizer.codebooks_sha256
     _, metadata, card = (tmp_path / "me/units/README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(metadata)["library_name"] == "emoq"
-    for fact in ("specific-distortion, 1 level", " 100 bit/s", loaded.codebooks_sha256):
-        assert fact in card
+    for part in ("specific-distortion, 1 level", " 100 bit/s", loaded.codebooks_sha256):
+        assert part in card
 
 
 @pytest.mark.parametrize("n_levels", [0, 3, -1])

@@ -92,7 +92,7 @@ def test_long_clips_are_encoded_as_short_ones():
 
 @cases
 @given(seeds, st.integers(1, 9), st.integers(1, 20))
-def test_scores_tell_the_squared_distance_to_the_winner(seed, size, n_frames):
+def test_scores_give_the_squared_distance_to_the_winner(seed, size, n_frames):
     frames, (codebook,) = make(seed, [size], n_frames, 4)
     codes, scores = nearest_codewords(frames, codebook)
     assert torch.equal(codes[:, None], encode_frames(frames, [codebook]))

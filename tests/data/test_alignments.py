@@ -93,7 +93,7 @@ def test_of_two_spellings_of_a_label_file_that_of_the_corpus_counts(
     assert "1 phones not asked for (14b09Ea.lablaut)" in caplog.text
 
 
-def test_how_many_utterances_have_phones_is_told(lablaut, tmp_path, caplog):
+def test_how_many_utterances_have_phones_is_reported(lablaut, tmp_path, caplog):
     caplog.set_level("INFO")
     for name in ("03a01Faxx.lablaut", "03a02Faxx.lablaut"):
         lablaut(HEADER + LABELS, name)
@@ -143,7 +143,7 @@ def test_a_faulty_table_is_named_with_its_line(tmp_path, text, message):
         read_segments(path)
 
 
-def test_a_missing_place_says_what_could_stand_there(tmp_path):
+def test_a_missing_place_says_what_could_be_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is missing: give a directory"):
         read_alignments(tmp_path / "nowhere", ["u"])
 

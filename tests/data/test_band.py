@@ -1,4 +1,4 @@
-"""Speech of a narrow band is told from speech of a wide one, and said wherever used."""
+"""Speech of a narrow band is recognised, and reported wherever it is used."""
 
 import logging
 
@@ -69,7 +69,7 @@ def test_stage_2_notes_rates_and_bands_and_says_when_they_differ(
     assert "4000 Hz 2, 8000 Hz 6" in caplog.text
 
 
-def test_a_file_of_an_interrupted_run_tells_what_it_was_made_of(corpus):
+def test_a_file_of_an_interrupted_run_says_what_it_was_made_of(corpus):
     first, *_ = corpus.utterances
     corpus.samples(first, speech(44100), 44100)
     options = FormatDataOptions(
@@ -84,12 +84,12 @@ def test_a_file_of_an_interrupted_run_tells_what_it_was_made_of(corpus):
     assert made == again and (made[0].rate, made[0].band) == (44100, 8000)
 
 
-def test_rates_that_only_lie_above_are_told_without_a_band():
-    facts = {
+def test_rates_that_only_lie_above_are_reported_without_a_band():
+    metadata = {
         "sampling_rates_hz": {"16000": 3, "44100": 2},
         "bands_hz": {"8000": 5},
     }
-    assert band_note(facts, RATE) == (
+    assert band_note(metadata, RATE) == (
         "the recordings are of several sampling rates: 16000 Hz 3, 44100 Hz 2"
     )
     assert band_note({}, RATE) == ""

@@ -260,7 +260,7 @@ def test_two_speakers_never_become_one(run, refusal):
     assert "clips.csv:3: gender 'sad' of speaker 'anna'" in refusal(gender)
 
 
-def test_speakers_that_differ_only_in_case_are_told(run, caplog):
+def test_speakers_that_differ_only_in_case_are_reported(run, caplog):
     odd = lines(row="{s}_{e}.wav,{x},{e}", x=lambda s, e: {"ben": "Anna"}.get(s, s))
     assert len(set(run(odd).speaker.values())) == 4
     assert "speakers Anna, anna differ only in case: they count as 2" in caplog.text
@@ -319,7 +319,7 @@ def test_what_is_no_scale_is_refused(refusal, ends):
     assert "--rating_scale: rating scale '" in message and "two ends" in message
 
 
-def test_genders_that_are_not_mixed_are_told(run, caplog):
+def test_genders_that_are_not_mixed_are_reported(run, caplog):
     table = lines("file,speaker,emotion,gender", "{s}_{e}.wav,{s},{e},{g}",
                   g=lambda s, e: "" if s == "dan" else "f")  # fmt: skip
     run(table)

@@ -103,7 +103,7 @@ def test_clips_without_votes_are_not_clips_without_majority(copy, caplog):
 # ------------------------------------------------------------------------- one to one
 
 
-def test_two_recordings_of_one_id_are_refused_by_name_and_same_ones_are_told(
+def test_two_recordings_of_one_id_are_refused_by_name_and_same_ones_are_reported(
     copy, caplog
 ):
     place = copy("enterface")
@@ -138,9 +138,14 @@ def test_what_cannot_be_an_id_is_refused(tmp_path, speaker):
 def test_a_speaker_of_several_genders_has_none_and_a_dash_is_no_gender(
     tmp_path, caplog
 ):
-    told = {"a": ("Female", "f"), "b": ("male", "female"), "c": ("-", "M"), "d": ("-",)}
+    said = {
+        "a": ("Female", "f"),
+        "b": ("male", "female"),
+        "c": ("-", "M"),
+        "d": ("-",),
+    }
     clips = []
-    for speaker, words in told.items():
+    for speaker, words in said.items():
         for n, gender in enumerate(words):
             path = tmp_path / f"{speaker}{n}.wav"
             path.touch()
@@ -212,7 +217,7 @@ def test_msp_podcast_refuses_a_part_that_it_does_not_know(copy, part):
         ('{"a.wav": {"W1": {"EmoAct": 3}}}', "a.wav: W1: no EmoClass_Major"),
     ],
 )
-def test_msp_podcast_votes_in_json_of_another_form_are_told(
+def test_msp_podcast_votes_in_json_of_another_form_are_reported(
     copy, caplog, detailed, message
 ):
     labels = copy("msp_podcast") / "Labels"
@@ -222,7 +227,7 @@ def test_msp_podcast_votes_in_json_of_another_form_are_told(
     assert "no votes are read: " in caplog.text and message in caplog.text
 
 
-def test_msp_podcast_tells_ratings_that_it_counts_as_other(copy, caplog):
+def test_msp_podcast_reports_ratings_that_it_counts_as_other(copy, caplog):
     table = copy("msp_podcast") / "Labels" / "labels_detailed.csv"
     table.write_text(table.read_text().replace("; Angry;", "; Angyr;", 1))
     find("msp_podcast", table.parents[1])
@@ -245,7 +250,7 @@ def test_iemocap_lines_of_another_form_are_refused(copy, old, new, message):
         find("iemocap", table.parents[3])
 
 
-def test_meld_names_that_are_spelled_in_two_ways_are_told(copy, caplog):
+def test_meld_names_that_are_spelled_in_two_ways_are_reported(copy, caplog):
     place = copy("meld")
     table = place / "dev_sent_emo.csv"
     text = table.read_bytes().replace(b",Dr. Franzblau,", b",Dr.Franzblau,", 1)

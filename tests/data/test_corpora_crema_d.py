@@ -64,7 +64,7 @@ def test_the_five_speaker_ranges_are_the_folds(votes, tmp_path):
 def test_soft_labels_come_from_the_voice_alone(miniature):
     corpus = corpora.load("crema_d")
     clips = {c.name: c for c in find_clips(corpus, miniature("crema_d"))}
-    # Rows of face and both stand in the table with other counts.
+    # Rows of face and both are in the table with other counts.
     angry = clips["1019_IEO_ANG_HI"]
     assert angry.votes["ANG"] == 8 and angry.votes["NEU"] == 2
     assert clips["1001_IEO_HAP_HI"].label == ""  # a tie

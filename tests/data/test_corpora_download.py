@@ -29,7 +29,7 @@ def server():
     """Serve `files`, by default CONTENT, with ranges; `asked` lists the Range headers.
 
     Attributes that tests set: ranges are not known; the connection breaks after so
-    many bytes; the length is not told (as archives of a commit are sent).
+    many bytes; the length is not sent (as archives of a commit are sent).
     """
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -26,7 +26,7 @@ def test_esd_reads_both_releases_and_takes_a_duplicate_once(miniature, caplog):
     assert {c.speaker for c in mandarin.values()} == {"0001"}
 
 
-def test_iemocap_takes_external_raters_unless_told_otherwise(miniature, caplog):
+def test_iemocap_takes_external_raters_unless_chosen_otherwise(miniature, caplog):
     clips = clips_of("iemocap", miniature("iemocap"))
     assert "1 without their audio file" in caplog.text
     turn = "Ses01F_impro01_M000"

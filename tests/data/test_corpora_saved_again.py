@@ -117,7 +117,7 @@ def test_esd_mandarin_is_read_as_its_own_8_bit_encoding(copy, caplog):
         (None, "found no"),
     ],
 )
-def test_esd_texts_that_cannot_be_read_are_told_and_stop_nothing(
+def test_esd_texts_that_cannot_be_read_are_reported_and_stop_nothing(
     copy, caplog, content, message
 ):
     place = copy("esd")
@@ -144,7 +144,7 @@ def test_esd_texts_that_cannot_be_read_are_told_and_stop_nothing(
         (lambda t: t + t.splitlines()[1].replace("62", "63"), 0, "two shares of 03a01"),
     ],
 )
-def test_emodb_shares_are_read_line_by_line_and_what_lacks_is_told(
+def test_emodb_shares_are_read_line_by_line_and_what_lacks_is_reported(
     copy, caplog, change, n_shares, message
 ):
     place = copy("emodb")

@@ -217,7 +217,7 @@ def test_validation_collects_faults_of_tables_folds_and_audio(corpus, caplog):
         assert expected in message
 
 
-def test_validation_tells_what_is_not_used(corpus, caplog):
+def test_validation_reports_what_is_not_used(corpus, caplog):
     u = corpus.utterances
     corpus.table("segments", [f"{x} {x} 0.1 0.35" for x in u[:-1]])
     for name in ("utt2spk", "utt2emo"):

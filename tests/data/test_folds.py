@@ -124,7 +124,7 @@ def test_a_faulty_list_is_refused_with_its_line(tmp_path, test, message):
         read_folds(tmp_path)
 
 
-def test_folders_that_are_no_folds_are_told(tmp_path, caplog):
+def test_folders_that_are_no_folds_are_reported(tmp_path, caplog):
     fold = Fold("1", ("a",), (), ("b",))
     write_folds(tmp_path, [fold])
     for name in ("1.bak", "01", ".hidden"):

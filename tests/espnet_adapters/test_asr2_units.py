@@ -89,8 +89,8 @@ def expected(name, *, n_levels, system="specific-distortion"):
 
 
 def test_single_stream_is_one_character_for_expert_and_code_without_repetition(recipe):
-    told = bridge()
-    table = read_table(f"{told['--dumpdir']}/raw/train/text.rm.{told['--src_lang']}")
+    given = bridge()
+    table = read_table(f"{given['--dumpdir']}/raw/train/text.rm.{given['--src_lang']}")
     quantizer, units = expected("train", n_levels=1)
     for u, found in units.items():
         place = quantizer.bank.experts.index(next(iter(found.route)))
@@ -103,10 +103,10 @@ def test_single_stream_is_one_character_for_expert_and_code_without_repetition(r
 
 
 def test_multi_stream_is_flat_ids_that_fill_the_token_list_of_the_frontend(recipe):
-    told = bridge("--asr_config", "train.yaml", n_levels=2)
-    raw = Path(told["--dumpdir"], "raw")
+    given = bridge("--asr_config", "train.yaml", n_levels=2)
+    raw = Path(given["--dumpdir"], "raw")
     quantizer, units = expected("dev", n_levels=2)
-    table = read_table(raw / f"dev/text.ts.{told['--src_lang']}")
+    table = read_table(raw / f"dev/text.ts.{given['--src_lang']}")
     n_ids = 2 + 2 * sum(SIZES)
     for u, found in units.items():
         ids = kaldiio.load_mat(table[u])
@@ -120,8 +120,8 @@ def test_multi_stream_is_flat_ids_that_fill_the_token_list_of_the_frontend(recip
 
 
 def test_frontend_and_patch_size_are_written_into_the_users_configuration(recipe):
-    told = bridge("--asr_config", "train.yaml", n_levels=2)
-    config = yaml.safe_load(Path(told["--asr_config"]).read_text())
+    given = bridge("--asr_config", "train.yaml", n_levels=2)
+    config = yaml.safe_load(Path(given["--asr_config"]).read_text())
     assert config["frontend"] == "emoq_units" and config["model"] == "discrete_asr"
     assert config["model_conf"]["patch_size"] == 2
     conf = config["frontend_conf"]
@@ -130,29 +130,29 @@ def test_frontend_and_patch_size_are_written_into_the_users_configuration(recipe
 
 
 def test_card_and_quantizer_beside_the_model_give_the_same_ids(recipe):
-    told = bridge()
+    given = bridge()
     card = Asr2Units.read("exp/asr")
     quantizer = emoq_plugin.load(f"exp/asr/{card.quantizer}")
     assert card.codebooks_sha256 == quantizer.codebooks_sha256
-    table = read_table(f"{told['--dumpdir']}/raw/test/text.rm.{told['--src_lang']}")
+    table = read_table(f"{given['--dumpdir']}/raw/test/text.rm.{given['--src_lang']}")
     for u, text in table.items():
         found = quantizer.units(f"{u}.wav")
         assert card.text(card.source(found.codes, found.route)) == text
     assert Path("exp/asr", card.src_bpemodel).resolve().parent.parent == (
-        recipe / "data" / f"{told['--src_lang']}_token_list"
+        recipe / "data" / f"{given['--src_lang']}_token_list"
     )
 
 
 def test_stale_map_of_fewer_clusters_is_not_read(recipe):
     Path("exp/kmeans").mkdir(parents=True)
     Path("exp/kmeans/distinct_cjk_token_lists").write_text("0 一\n")
-    told = bridge()
-    assert int(told["--stage"]) > 5, "stage 5 of asr2.sh reads it"
-    facts = json.loads(Path(told["--dumpdir"], "raw/train/units.json").read_text())
-    table = read_table(f"{told['--dumpdir']}/raw/train/text.rm.{told['--src_lang']}")
+    given = bridge()
+    assert int(given["--stage"]) > 5, "stage 5 of asr2.sh reads it"
+    metadata = json.loads(Path(given["--dumpdir"], "raw/train/units.json").read_text())
+    table = read_table(f"{given['--dumpdir']}/raw/train/text.rm.{given['--src_lang']}")
     characters = {c for text in table.values() for c in text}
-    assert len(characters) == facts["different_ids"] > 1
-    assert sum(map(len, table.values())) == facts["ids"]
+    assert len(characters) == metadata["different_ids"] > 1
+    assert sum(map(len, table.values())) == metadata["ids"]
 
 
 def test_units_of_another_quantizer_replace_the_old_ones(recipe):
@@ -190,9 +190,9 @@ def test_training_leaves_out_what_stage_4_of_asr2_leaves_out(recipe, norm):
     for name, utterance in (("train", "b-train1"), ("dev", "a-dev0")):
         text = read_table(f"data/{name}/text")
         write_table(f"data/{name}/text", text | {utterance: ""})
-    told = bridge("--max_wav_duration", "0.62")  # b-train3 has 0.65 s
-    raw = Path(told["--dumpdir"], "raw")
-    for table in (f"text.rm.{told['--src_lang']}", "text.ts.en", "utt2spk"):
+    given = bridge("--max_wav_duration", "0.62")  # b-train3 has 0.65 s
+    raw = Path(given["--dumpdir"], "raw")
+    for table in (f"text.rm.{given['--src_lang']}", "text.ts.en", "utt2spk"):
         assert list(read_table(raw / "train" / table)) == ["a-train2"]
         assert len(read_table(raw / "dev" / table)) == SETS["dev"]
     assert json.loads((raw / "train/units.json").read_text())["left_out"] == 3
@@ -209,11 +209,11 @@ def test_model_of_other_units_is_not_resumed(recipe):
 
 
 def test_speed_perturbation_adds_recordings_of_other_speakers_and_lengths(recipe):
-    told = bridge("--speed_perturb_factors", "0.5", "1.0", "--deduplicate", "false")
-    raw = Path(told["--dumpdir"], "raw/train_sp")
-    assert told["--speed_perturb_factors"] == "0.5 1.0"
-    assert Path(told["--src_bpe_train_text"]).parent == raw
-    table = read_table(raw / f"text.ts.{told['--src_lang']}")
+    given = bridge("--speed_perturb_factors", "0.5", "1.0", "--deduplicate", "false")
+    raw = Path(given["--dumpdir"], "raw/train_sp")
+    assert given["--speed_perturb_factors"] == "0.5 1.0"
+    assert Path(given["--src_bpe_train_text"]).parent == raw
+    table = read_table(raw / f"text.ts.{given['--src_lang']}")
     speakers = read_table(raw / "utt2spk")
     assert len(table) == 2 * SETS["train"] and set(table) == set(speakers)
     for u in read_table("data/train/text"):
@@ -224,13 +224,13 @@ def test_speed_perturbation_adds_recordings_of_other_speakers_and_lengths(recipe
 @pytest.mark.parametrize("norm", ["level", "speaker"])
 def test_processes_do_not_change_the_units(recipe, norm):
     save_bank(Path("bank"), norm=norm)
-    told = bridge("--src_lang", "one")
+    given = bridge("--src_lang", "one")
     bridge("--src_lang", "two", "--nj", "2")
     one, two = (
         Path(f"dump/{name}/raw/train/text.rm.{name}").read_text()
         for name in ("one", "two")
     )
-    assert one == two and told["--src_lang"] == "one"
+    assert one == two and given["--src_lang"] == "one"
 
 
 @pytest.mark.parametrize("norm", ["level", "speaker"])
@@ -244,26 +244,26 @@ def test_a_command_runs_once_for_its_segments_at_every_speed(recipe, norm):
         write_table(f"data/train/{table}", values)
     write_table("data/train/utt2spk", {u: u[0] for u in parts})
     options = ["--speed_perturb_factors", "0.9", "1.0"]
-    told = bridge(*options, "--src_lang", "piped", "--allow_pipe", "true")
+    given = bridge(*options, "--src_lang", "piped", "--allow_pipe", "true")
     assert Path("count").read_text() == "x\n" * len(names)
     write_table("data/train/wav.scp", {u: f"{u}.wav" for u in names})
     plain = bridge(*options, "--src_lang", "plain")
     piped, files = (
         read_table(f"{t['--dumpdir']}/raw/train_sp/text.rm.{t['--src_lang']}")
-        for t in (told, plain)
+        for t in (given, plain)
     )
     assert piped == files and len(files) == 2 * len(parts)
 
 
 def test_segments_are_cut(recipe):
-    told = bridge("--deduplicate", "false")
-    [(u, whole), *_] = read_table(told["--src_bpe_train_text"]).items()
+    given = bridge("--deduplicate", "false")
+    [(u, whole), *_] = read_table(given["--src_bpe_train_text"]).items()
     wav = read_table("data/train/wav.scp")
     names = read_table("data/train/text")
     write_table("data/train/segments", {n: f"{n} 0.0 0.2" for n in names})
     write_table("data/train/wav.scp", wav)
     bridge("--deduplicate", "false")
-    assert len(read_table(told["--src_bpe_train_text"])[u]) < len(whole) / 2
+    assert len(read_table(given["--src_bpe_train_text"])[u]) < len(whole) / 2
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_segments_are_cut(recipe):
         ({"missing": "a-train0.wav"}, "a-train0.*missing"),
     ],
 )
-def test_what_cannot_be_is_told(recipe, change, message):
+def test_what_cannot_be_is_refused(recipe, change, message):
     if "missing" in change:
         Path(change["missing"]).unlink()
     if "other" in change:

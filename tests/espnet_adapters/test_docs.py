@@ -1,4 +1,4 @@
-"""What docs/espnet.md shows works as it stands there."""
+"""What docs/espnet.md shows works as printed there."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "espnet.md").read_text(encoding="utf-8")
 RATE = 16000
 
-# Stands in for a recipe's run.sh: takes its options, and leaves what asr2.sh leaves.
+# In place of a recipe's run.sh: takes its options, and leaves what asr2.sh leaves.
 RUN = """#!/usr/bin/env bash
 set -euo pipefail
 while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done

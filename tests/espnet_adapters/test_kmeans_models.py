@@ -128,8 +128,8 @@ def write_old_model(path, centers, *, module, version):
     other = ModuleType(module)
     other.KMeans = type("KMeans", (), {"__module__": module})
     model = other.KMeans()
-    facts = {"n_clusters": len(centers), "cluster_centers_": centers, "n_init": 10}
-    model.__dict__ |= facts | ({"_sklearn_version": version} if version else {})
+    metadata = {"n_clusters": len(centers), "cluster_centers_": centers, "n_init": 10}
+    model.__dict__ |= metadata | ({"_sklearn_version": version} if version else {})
     sys.modules[module] = other
     try:
         joblib.dump(model, path)
@@ -138,23 +138,23 @@ def write_old_model(path, centers, *, module, version):
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
+    ("version", "reported"),
     [("0.19.1", "0.19.1"), ("9.0", "9.0"), (None, "before 0.18")],
 )
-def test_the_centres_of_another_scikit_learn_are_read_and_its_version_told(
-    frames, tmp_path, caplog, version, told
+def test_the_centres_of_another_scikit_learn_are_read_and_its_version_reported(
+    frames, tmp_path, caplog, version, reported
 ):
     path, centers = tmp_path / "km_8.mdl", frames[:8].astype(float)
     write_old_model(path, centers, module="sklearn.cluster.k_means_", version=version)
     caplog.set_level("INFO")
     run(import_kmeans, path, "--output_dir", tmp_path / "out")
-    assert f"km_8.mdl: made by scikit-learn {told} (here " in caplog.text
+    assert f"km_8.mdl: made by scikit-learn {reported} (here " in caplog.text
     assert "sklearn.cluster.k_means_" not in sys.modules
     bank = CodebookBank.from_pretrained(tmp_path / "out")
     assert np.array_equal(bank.codebooks[0][0].numpy(), frames[:8])
 
 
-def test_the_version_is_told_where_the_class_is_still_the_same(
+def test_the_version_is_reported_where_the_class_is_still_the_same(
     frames, tmp_path, caplog, monkeypatch
 ):
     model = KMeans(8, n_init=1).fit(frames)
@@ -201,7 +201,7 @@ def test_other_objects_are_refused(tmp_path, caplog, content, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_shapes_and_calls_are_told(frames, tmp_path, caplog):
+def test_wrong_shapes_and_calls_are_reported(frames, tmp_path, caplog):
     joblib.dump(KMeans(8, n_init=1).fit(frames), tmp_path / "km_8_RVQ_0.mdl")
     joblib.dump(KMeans(8, n_init=1).fit(frames[:, :3]), tmp_path / "km_8_RVQ_1.mdl")
     options = ("--n_levels", 2, "--output_dir", tmp_path / "out")

@@ -159,7 +159,7 @@ def test_the_encoder_of_the_quantizer_gives_the_units_of_the_toolkit(
         expected = bank.expert("balanced").decode_clip(torch.from_numpy(units.codes))
         assert torch.equal(found[:n], expected)
     # What ESPnet's loader gives for an ark of 16-bit audio: of no known full scale.
-    with pytest.raises(ValueError, match="clip 0 of the batch: .*int64 tell no full"):
+    with pytest.raises(ValueError, match="clip 0 of the batch: .*int64 have no full"):
         frontend((batch * 32767).long(), lengths)
 
 
@@ -234,7 +234,7 @@ def test_levels_can_be_chosen_after_training(asr, quantizer):
         embedding.set_n_levels(1)
 
 
-def test_bad_configurations_are_told_before_training(asr, quantizer, tmp_path):
+def test_bad_configurations_are_reported_before_training(asr, quantizer, tmp_path):
     build = asr[1]
     with pytest.raises(ValueError, match="gives 20 dimensions.*learned on 8 .mel"):
         build(**conf_of(quantizer) | {"upstream_conf": UPSTREAM | {"n_mels": 20}})
@@ -257,7 +257,7 @@ def test_bad_configurations_are_told_before_training(asr, quantizer, tmp_path):
         build(**conf_of(quantizer, output="codes"))
 
 
-def test_another_layer_than_that_of_the_quantizer_is_told(asr, quantizer, tmp_path):
+def test_another_layer_than_that_of_the_quantizer_is_reported(asr, quantizer, tmp_path):
     bank = CodebookBank.from_pretrained(quantizer)
     bank.card["feature"]["layers"] = [9]
     bank.save_pretrained(tmp_path)
@@ -266,7 +266,7 @@ def test_another_layer_than_that_of_the_quantizer_is_told(asr, quantizer, tmp_pa
         asr[1](**conf | {"upstream_conf": {"layer": 6}})
 
 
-def test_another_frame_rate_is_told_at_the_first_batch(asr, quantizer):
+def test_another_frame_rate_is_reported_at_the_first_batch(asr, quantizer):
     conf = conf_of(quantizer)
     conf["upstream_conf"]["hop_length"] = 320
     with pytest.raises(ValueError, match=r"26 frames for 8000 samples.*about 50"):
@@ -560,7 +560,7 @@ def test_ids_that_no_unit_has_are_named(text_frontend):
         frontend(good.flip(1), torch.tensor([4]))
 
 
-def test_vocabularies_that_do_not_fit_are_told_before_training(text_frontend):
+def test_vocabularies_that_do_not_fit_are_reported_before_training(text_frontend):
     with pytest.raises(ValueError, match="has 400 tokens, expected 36"):
         text_frontend(input_size=400)
     with pytest.raises(ValueError, match="token_per_frame is 4, the units have 2"):

@@ -15,7 +15,7 @@ import emoq_plugin
 from emoq_plugin.espnet_adapters import registration
 
 ROOT = Path(__file__).parents[2]
-# Tells, without importing ESPnet, whether task modules will be registered with.
+# Says, without importing ESPnet, whether task modules will be registered with.
 WATCHED = "any(type(f).__name__ == '_Watcher' for f in sys.meta_path)"
 
 

@@ -298,7 +298,7 @@ def test_a_packed_model_transcribes_as_the_original(
     assert [f.text for f in packed(files)] == [f.text for f in transcriber(files)]
 
 
-def test_a_recording_too_short_for_the_model_is_told(model, files, monkeypatch):
+def test_a_recording_too_short_for_the_model_is_reported(model, files, monkeypatch):
     from espnet2.legacy.nets.pytorch_backend.transformer import subsampling
 
     def refuse(ids):
@@ -310,7 +310,7 @@ def test_a_recording_too_short_for_the_model_is_told(model, files, monkeypatch):
         transcriber(files[0])
 
 
-# What is told before anything is decoded.
+# What is reported before anything is decoded.
 
 
 def test_a_model_of_which_the_units_are_unknown_is_refused(asr, files):
@@ -382,7 +382,7 @@ def edit_tokens(directory, edit):
 
 
 @pytest.mark.parametrize("stream", FRONTENDS)
-def test_units_outside_the_token_list_are_told(asr, stream):
+def test_units_outside_the_token_list_are_reported(asr, stream):
     directory, foreign = asr(stream), to_cjk([2 * SIZES[0]])
     edit_tokens(directory, lambda tokens: tokens.insert(2, foreign))
     with pytest.raises(ValueError, match="the token list of the model has.*on others"):

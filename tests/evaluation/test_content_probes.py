@@ -66,7 +66,7 @@ def test_with_few_distinct_rows_it_is_the_most_frequent_label_of_each(n_rows):
     assert (fit_softmax(rows, counts).predict(rows) == counts.argmax(dim=1)).all()
 
 
-def test_the_discriminant_stands_with_fewer_rows_than_dimensions():
+def test_the_discriminant_works_with_fewer_rows_than_dimensions():
     rows, label = blobs(n=40, dimension=200)
     test, truth = blobs(seed=1, dimension=200)
     constant = torch.cat([rows, torch.ones(40, 3)], dim=1)

@@ -192,7 +192,7 @@ def test_test_clips_do_not_move_the_heads(fold):
 
 
 def test_the_retrained_head_hears_the_route(fold):
-    # Codes are noise; only the route, dealt out like the classes, tells the class.
+    # Codes are noise; only the route, dealt out like the classes, gives the class.
     frozen, _ = probe_continuous(fold.task, fold.bank, fold.features, lambda u: None)
     found = {
         p.system: p.posteriors.argmax(axis=1)

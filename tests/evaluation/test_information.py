@@ -20,7 +20,7 @@ def test_entropy_of_equal_and_of_certain_outcomes():
     assert entropy(np.array([[1, 3], [0, 4]])) == pytest.approx(0.375 + 0.53064 + 0.5)
 
 
-def test_identical_labels_tell_their_entropy():
+def test_identical_labels_give_their_entropy():
     labels = np.random.default_rng(0).choice(4, 4000, p=[0.4, 0.3, 0.2, 0.1])
     joint = contingency(labels, labels, shape=(4, 4))
     plug_in, corrected = mutual_information(joint)
@@ -91,11 +91,13 @@ def test_what_a_codebook_knows_about_clips_is_in_the_null():
 def test_information_about_a_label_of_the_clip_is_found():
     random, _, clips, _ = frames()
     labels = np.arange(40) % 4
-    told = clip_information(labels[clips], clips, labels=labels, n_labels=4)
+    reported = clip_information(labels[clips], clips, labels=labels, n_labels=4)
     assert (
-        told["bits"] == pytest.approx(told["label_entropy"]) == pytest.approx(2, 0.02)
+        reported["bits"]
+        == pytest.approx(reported["label_entropy"])
+        == pytest.approx(2, 0.02)
     )
-    assert told["excess"] > 1.5 and told["corrected"] > told["null_high"]
+    assert reported["excess"] > 1.5 and reported["corrected"] > reported["null_high"]
 
 
 def test_clips_without_a_label_are_left_out():

@@ -181,10 +181,10 @@ def test_more_levels_keep_more(conditions):
     assert set(reference["drift"].values()) == {0}
 
 
-def test_units_tell_what_is_in_the_features(conditions):
-    told = conditions["4x1", "specific-distortion"]["mutual_information"]
-    assert told["phone"]["excess"] > 0.8 and told["emotion"]["excess"] > 0.3
-    assert told["phone"]["label_entropy"] == pytest.approx(np.log2(3), abs=0.05)
+def test_units_give_what_is_in_the_features(conditions):
+    reported = conditions["4x1", "specific-distortion"]["mutual_information"]
+    assert reported["phone"]["excess"] > 0.8 and reported["emotion"]["excess"] > 0.3
+    assert reported["phone"]["label_entropy"] == pytest.approx(np.log2(3), abs=0.05)
     for line in conditions.values():
         for level in line["levels"]:
             assert set(level["mutual_information"]) == {"emotion", "speaker", "phone"}
@@ -200,7 +200,7 @@ def test_probes_count_by_clip(conditions):
     assert np.mean(reference["speaker"]["correct"]) > 0.8
 
 
-def test_the_mean_route_of_each_class_is_told(conditions):
+def test_the_mean_route_of_each_class_is_reported(conditions):
     assert conditions["4x1", "balanced"]["routes"] is None
     for system in SYSTEMS[1:]:
         routes = conditions["4x1", system]["routes"]
@@ -328,8 +328,8 @@ def test_without_alignments_there_are_no_phones(root, conditions):
     found = run_measure(root, output="silent", phones=())
     for key, line in found.items():
         assert line["phone"] is None and line["speaker"] == conditions[key]["speaker"]
-        told = line["mutual_information"]
-        assert told is None or (told["phone"] is None and told["emotion"])
+        reported = line["mutual_information"]
+        assert reported is None or (reported["phone"] is None and reported["emotion"])
 
 
 def test_a_second_call_does_nothing_and_a_change_does_it_again(

@@ -99,7 +99,7 @@ def test_stock_asr2_trains_and_decodes_our_units_to_a_score(recognised):
     assert found["words"] == found["utterances"] == len(words) == 30
     hypothesis = read_table(scored.with_name("text"))
     assert sum(words[u] != h for u, h in hypothesis.items()) <= found["errors"]
-    # What is needed to decode audio later stands where the card says.
+    # What is needed to decode audio later is where the card says.
     assert (exp / card.quantizer / "config.json").is_file()
     if stream == "single":
         assert (exp / card.src_bpemodel).is_file()

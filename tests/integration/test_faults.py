@@ -162,7 +162,7 @@ def undisturbed(tmp_path_factory, warm_python):
 
 
 def kill(process, seconds):
-    """Kill the process group after a time; tell whether it was still at work."""
+    """Kill the process group after a time; say whether it was still at work."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -359,7 +359,7 @@ def test_garbage_from_a_node_is_named_with_file_and_utterance(
 @pytest.mark.parametrize(
     "content", [b"", b"\x08" + bytes(7) + b"{}      ", b"\xff" * 99]
 )
-def test_a_damaged_checkpoint_is_told_and_learning_begins_anew(
+def test_a_damaged_checkpoint_is_reported_and_learning_begins_anew(
     undisturbed, tmp_path, content
 ):
     here = undisturbed.copy(tmp_path / "here", before="learn_codebooks")

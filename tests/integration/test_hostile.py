@@ -194,8 +194,8 @@ def npy(array=None, *, shape=None, descr="<i2"):
     if shape is None:
         np.lib.format.write_array(stream, array, allow_pickle=True)
     else:
-        facts = {"descr": descr, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, facts)
+        metadata = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, metadata)
     return member(stream.getvalue())
 
 

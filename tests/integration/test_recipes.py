@@ -110,12 +110,12 @@ def test_an_option_that_does_not_exist_is_refused(tree, call):
     assert "invalid option --no_such_option" in result.stdout
 
 
-@pytest.mark.parametrize("place", ["where the user stands", "recipe", "repository"])
-def test_a_config_is_looked_up_where_the_user_stands_then_in_the_recipe(
+@pytest.mark.parametrize("place", ["where the user is", "recipe", "repository"])
+def test_a_config_is_looked_up_where_the_user_is_then_in_the_recipe(
     tree, call, tmp_path, monkeypatch, place
 ):
     recipe = tree / "egs2" / "mini_emo" / "ser2"
-    folder = {"where the user stands": tmp_path, "recipe": recipe, "repository": tree}
+    folder = {"where the user is": tmp_path, "recipe": recipe, "repository": tree}
     path = folder[place] / "conf" / "features" / "mine.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("encoder: no_such_encoder\n")
@@ -129,7 +129,7 @@ def test_a_config_is_looked_up_where_the_user_stands_then_in_the_recipe(
 
 
 @pytest.mark.parametrize("name", ["feature", "quantizer", "probe", "ser", "study"])
-def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
+def test_a_config_that_is_nowhere_is_reported_before_any_stage(tree, call, name):
     result = call(tree / "run.sh", f"--{name}_config", "conf/none.yaml")
     assert result.returncode == 2
     assert "conf/none.yaml is missing: no such file, seen from" in result.stdout
@@ -139,7 +139,7 @@ def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (["--stage", "six"], "--stage: 'six', expected a whole number"),
         (["--systems", "balanced specific-distorsion"], "router 'distorsion'"),
@@ -148,26 +148,26 @@ def test_a_config_that_is_nowhere_is_told_before_any_stage(tree, call, name):
         (["--quantizer_config", "conf/no.yaml"], "conf/no.yaml is missing: no such"),
     ],
 )
-def test_a_faulty_option_is_told_before_any_work(tree, call, options, told):
+def test_a_faulty_option_is_reported_before_any_work(tree, call, options, reported):
     recipe = tree / "egs2" / "mini_emo" / "ser2"
     places = ("data", "dump", "exp")
     before = [(recipe / name).exists() for name in places]
     result = call(recipe / "run.sh", *options)
-    assert result.returncode == 2 and told in result.stdout
+    assert result.returncode == 2 and reported in result.stdout
     assert "Stage" not in result.stdout
     assert [(recipe / name).exists() for name in places] == before
 
 
 def test_the_digits_check_their_options_too(tree, call, tmp_path):
     recipe = tree / "egs2" / "fsdd" / "asr2" / "run.sh"
-    for options, told in (
+    for options, reported in (
         (["--stage", "six"], "--stage: 'six', expected a whole number"),
         (["--stage", "6", "--stop_stage", "7"], "there are 1 to 5"),
         (["--rate", "64"], "rate '64' is not <K>x<L>"),
         (["--quantizer", str(tmp_path / "none")], "none is missing"),
     ):
         result = call(recipe, *options, FSDD=str(tmp_path))
-        assert result.returncode == 2 and told in result.stdout, result.stdout
+        assert result.returncode == 2 and reported in result.stdout, result.stdout
         assert "Stage" not in result.stdout
 
 

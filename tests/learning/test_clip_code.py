@@ -65,7 +65,7 @@ def test_more_bits_never_raise_the_training_distortion():
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_without_labels_bits_go_to_variance_and_with_them_to_what_tells_classes_apart():
+def test_without_labels_bits_go_to_variance_and_with_them_to_what_separates_classes():
     # All dimensions but the last follow one another, so they share a large component.
     random = np.random.default_rng(1)
     labels = np.arange(200) % 2

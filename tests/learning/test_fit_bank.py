@@ -131,7 +131,7 @@ def test_a_class_with_fewer_frames_than_codewords_is_named_with_both_numbers():
         learn(clips(), sizes=[40])
 
 
-def test_the_learning_log_stands_beside_the_bank(tmp_path):
+def test_the_learning_log_is_beside_the_bank(tmp_path):
     learn(clips(), work_dir=tmp_path)
     assert (tmp_path / "learning.jsonl").read_text().count("specific/angry") >= 2
 

@@ -328,7 +328,7 @@ def test_the_checkpoint_of_another_call_is_ignored(tmp_path, caplog, change):
     assert "another call" in caplog.text
 
 
-def test_the_log_tells_every_pass(tmp_path):
+def test_the_log_has_every_pass(tmp_path):
     log = tmp_path / "learning.jsonl"
     learn_residual_codebooks(
         ArraySource(blobs(), two_experts()),

@@ -1,6 +1,6 @@
 """Stage 4 in two processes whose group takes tensors of one device only, as nccl does.
 
-There is no GPU here, so what is refused is told by time: while the routers are fitted,
+There is no GPU here, so what is refused is seen by time: while the routers are fitted,
 which is done in the memory of the CPU wherever codebooks are learned, the group takes
 nothing.
 """

@@ -56,7 +56,7 @@ def test_a_stage_is_done_when_it_has_finished(folder, caplog):
     assert "nothing to do" in caplog.text
 
 
-def test_a_changed_setting_makes_it_stale_and_is_told(folder, caplog):
+def test_a_changed_setting_makes_it_stale_and_is_reported(folder, caplog):
     stage(folder, size=4, seed=0).finish()
     with caplog.at_level(logging.INFO):
         assert not stage(folder, size=8, seed=0).is_done()
@@ -64,7 +64,7 @@ def test_a_changed_setting_makes_it_stale_and_is_told(folder, caplog):
     assert "seed" not in caplog.text
 
 
-def test_a_changed_input_makes_it_stale_and_is_told(folder, caplog):
+def test_a_changed_input_makes_it_stale_and_is_reported(folder, caplog):
     stage(folder).finish()
     (folder / "test").write_text("u3\n")
     with caplog.at_level(logging.INFO):
@@ -73,7 +73,7 @@ def test_a_changed_input_makes_it_stale_and_is_told(folder, caplog):
     assert "/train" not in caplog.text
 
 
-def test_corrected_code_makes_it_stale_and_is_told(folder, caplog, monkeypatch):
+def test_corrected_code_makes_it_stale_and_is_reported(folder, caplog, monkeypatch):
     def made():
         return Stage(folder, code=[learning, units])
 
@@ -214,7 +214,7 @@ def test_the_directory_excludes_its_jobs_but_jobs_not_each_other(folder, other):
     assert is_held(folder / "whole", ".done.1.json")
 
 
-def test_a_file_system_without_locks_is_told_and_used(folder, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_reported_and_used(folder, monkeypatch, caplog):
     def refuse(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -1,4 +1,4 @@
-"""Studies: faulty configurations are told, jobs go on where they stopped."""
+"""Studies: faulty configurations are refused, jobs go on where they stopped."""
 
 import shutil
 
@@ -47,7 +47,7 @@ def read(tmp_path, **changes):
         ({"learn_on": ["a"], "test_on": {"a": ["sad"]}}, r"\['a'\] in learn_on and in"),
     ],
 )
-def test_a_faulty_configuration_is_told_with_what_is_allowed(
+def test_a_faulty_configuration_is_reported_with_what_is_allowed(
     tmp_path, changes, message
 ):
     with pytest.raises(ValueError, match=message):
@@ -95,7 +95,7 @@ def test_options_of_a_job_hold_its_seed_and_the_groups_of_its_systems(make_place
     assert written["expert_sets"] == ["balanced", "specific", "capacity"]
 
 
-def test_missing_features_are_told_by_corpus_and_place(make_place, capsys, caplog):
+def test_missing_features_are_reported_by_corpus_and_place(make_place, capsys, caplog):
     place = make_place(STUDY.replace("[fbank]", "[fbank, wavlm]"))
     place.call("--list")
     listed = capsys.readouterr().out.splitlines()
@@ -144,7 +144,7 @@ def test_a_killed_job_goes_on_after_its_last_finished_part(finished):
     assert {str(p.parent) for p in done_again} == {"ser", "."}
 
 
-def test_missing_jobs_are_told_and_the_others_aggregated(make_place, capsys):
+def test_missing_jobs_are_reported_and_the_others_aggregated(make_place, capsys):
     place = make_place()
     with pytest.raises(
         ValueError, match="none of 4 jobs is finished; the first: toy-f"
@@ -232,7 +232,7 @@ def test_codebooks_of_a_cross_corpus_study_are_learned_once(cross):
     assert [p.relative_to(cross.output).parts[1] for p in found] == ["quantizer"]
 
 
-def test_a_missing_corpus_is_told_by_name(cross, make_place):
+def test_a_missing_corpus_is_reported_by_name(cross, make_place):
     place = make_place(CROSS)
     with pytest.raises(ValueError, match="corpus 'one' has no recipe .*'toy'"):
         place.study()

@@ -273,7 +273,7 @@ def test_the_summary_holds_the_choice(summary):
 
 
 def fake(scores):
-    """Stand in for an experiment whose systems reach these macro-F1 at these rates."""
+    """Return an experiment whose systems reach these macro-F1 at these rates."""
 
     def condition(rate, system):
         return [SimpleNamespace(rate=rate, system=system, head="retrained")]

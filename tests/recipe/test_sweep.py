@@ -1,4 +1,4 @@
-"""Sweeps: what is submitted, what is waited for, what is told; without real jobs."""
+"""Sweeps: what is submitted, waited for and reported; without real jobs."""
 
 import os
 import shutil
@@ -80,7 +80,7 @@ def test_only_missing_jobs_are_submitted_under_names_that_stay(lost):
     assert names.read_text().split() == [job.name for job in lost.lost]
 
 
-def test_jobs_that_fail_are_told_with_what_their_logs_say(lost, caplog):
+def test_jobs_that_fail_are_reported_with_what_their_logs_say(lost, caplog):
     text = 'echo "ERROR: the disk is full" >${2/JOB/1}; exit 1'
     with pytest.raises(ValueError, match="2 of 2 jobs are not done: .*same command"):
         lost.run(lost.script("launcher", text))
@@ -201,7 +201,9 @@ def test_a_sweep_is_stage_7_of_a_recipe(tmp_path, finished):
     )
 
 
-def test_what_cannot_be_swept_is_told_before_anything_runs(tmp_path, finished, caplog):
+def test_what_cannot_be_swept_is_reported_before_anything_runs(
+    tmp_path, finished, caplog
+):
     def fails(*options):
         caplog.clear()
         with pytest.raises(SystemExit) as stop:

@@ -66,7 +66,7 @@ def route(bank, frames, **options):
     return bank.experts[int(places[0, 0])]
 
 
-def test_neighbours_stand_beside_a_frame_and_ends_repeat():
+def test_neighbours_are_beside_a_frame_and_ends_repeat():
     frames = torch.arange(4.0)[None, :, None]
     offsets, lengths = torch.tensor([-1, 0, 1]), torch.tensor([3])  # one is padding
     expected = [[0.0, 0.0, 1.0], [0.0, 1.0, 2.0], [1.0, 2.0, 2.0]]
@@ -99,7 +99,7 @@ def test_statistics_are_those_of_numpy_and_padding_is_not_seen():
         np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-4, atol=1e-6)
 
 
-def test_classes_that_differ_only_in_the_order_of_frames_are_told_apart():
+def test_classes_that_differ_only_in_the_order_of_frames_are_distinguished():
     clips, labels = sweeps(40)
     parameters, held_out = fit(clips, labels, [f"s{i // 4}" for i in range(40)])
     new_clips, new_labels = sweeps(20, seed=1)
@@ -156,13 +156,13 @@ def test_a_class_of_one_speaker_still_gets_a_router(caplog):
     assert (classify(parameters, new_clips) == new_labels).mean() > 0.9
 
 
-def test_a_class_of_one_clip_is_told():
+def test_a_class_of_one_clip_is_reported():
     clips, labels = sweeps(8)
     with pytest.raises(ValueError, match="two or more clips"):
         fit(clips[::2] + clips[1:2], np.array([0, 0, 0, 0, 1]), list("abcde"))
 
 
-def test_many_clips_are_thinned_out_and_still_told_apart():
+def test_many_clips_are_thinned_out_and_still_distinguished():
     clips, labels = sweeps(40)
     few = CalibratedSettings(dimensions=4, codewords=8, max_frames=500)
     parameters, _ = fit(clips, labels, [f"s{i // 4}" for i in range(40)], 2, few)
@@ -239,7 +239,7 @@ def test_the_router_is_fitted_without_the_group_that_shares_the_learning(monkeyp
 
     clips, labels = sweeps(16)
     speakers = [f"s{i // 4}" for i in range(16)]
-    expected, unheard = fit(clips, labels, speakers)
+    expected, held_out = fit(clips, labels, speakers)
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_rank", lambda: 0)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
@@ -248,6 +248,6 @@ def test_the_router_is_fitted_without_the_group_that_shares_the_learning(monkeyp
     with pytest.raises(RuntimeError, match="No backend"):
         learn_residual_codebooks(ArraySource(np.eye(4)), [2])
     found, again = fit(clips, labels, speakers)
-    assert np.array_equal(again, unheard)
+    assert np.array_equal(again, held_out)
     for name, value in expected.items():
         assert torch.equal(found[name], value), name

@@ -108,7 +108,7 @@ def test_clip_codes_are_the_same(tmp_path, router):
         export_onnx(quantizer.quantizer_, tmp_path)
 
 
-def test_what_has_no_onnx_form_is_told(tmp_path, caplog):
+def test_what_has_no_onnx_form_is_reported(tmp_path, caplog):
     for kind, system, message in (("speaker", "balanced", "needs the speaker's mean"),):
         make_bank(kind).save_pretrained(tmp_path)
         with pytest.raises(SystemExit):

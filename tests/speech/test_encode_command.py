@@ -36,7 +36,7 @@ def call(quantizer, *arguments, system=SYSTEM):
 # ----------------------------------------------------------------- what is given
 
 
-def test_linked_folders_are_searched_and_what_is_left_out_is_told(
+def test_linked_folders_are_searched_and_what_is_left_out_is_reported(
     folder, tmp_path, caplog
 ):
     corpus = tmp_path / "corpus"
@@ -89,7 +89,7 @@ def test_a_line_that_can_be_read_in_two_ways_is_refused(tmp_path, monkeypatch):
         find_audio(["-"])
 
 
-def test_a_path_with_blanks_that_is_missing_is_told_in_full(monkeypatch):
+def test_a_path_with_blanks_that_is_missing_is_reported_in_full(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("/no such/place.wav\n"))
     assert find_audio(["-"]) == {"place": "/no such/place.wav"}
 
@@ -169,7 +169,7 @@ def test_npz_keeps_names_and_refuses_what_numpy_takes_for_another(
     with np.load(output) as found:
         assert sorted(found["emoq/names"]) == sorted(NAMES)
         assert all(name in found for name in NAMES)
-    for name, message in (("a.npy", "cannot be told"), ("emoq/sizes", "are taken")):
+    for name, message in (("a.npy", "are one name"), ("emoq/sizes", "are taken")):
         path = many / f"{name}.wav"
         path.parent.mkdir(exist_ok=True)
         path.touch()
@@ -219,16 +219,18 @@ def test_npz_says_what_its_numbers_mean(folder, tmp_path, system):
     options = ["--format", "npz", "--output", output]
     call(folder / "quantizer", folder / "audio", *options, system=system)
     with np.load(output) as found:
-        facts = {k.removeprefix("emoq/"): v for k, v in found.items() if "emoq/" in k}
-        assert facts["sizes"].tolist() == quantizer.bank.sizes
-        assert facts["frame_rate_hz"] == 50.0
-        assert str(facts["codebooks_sha256"]) == quantizer.codebooks_sha256
+        metadata = {
+            k.removeprefix("emoq/"): v for k, v in found.items() if "emoq/" in k
+        }
+        assert metadata["sizes"].tolist() == quantizer.bank.sizes
+        assert metadata["frame_rate_hz"] == 50.0
+        assert str(metadata["codebooks_sha256"]) == quantizer.codebooks_sha256
         for name, path in find_audio([str(folder / "audio")]).items():
             units = quantizer.units(path)
-            row = facts["names"].tolist().index(name)
-            experts = facts["experts"][facts["route"][row]]
+            row = metadata["names"].tolist().index(name)
+            experts = metadata["experts"][metadata["route"][row]]
             assert np.array_equal(found[name], units.codes)
-            assert dict(zip(experts, facts["weights"][row])) == units.route
+            assert dict(zip(experts, metadata["weights"][row])) == units.route
 
 
 # ------------------------------------------------------------------ one bad file

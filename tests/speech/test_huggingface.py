@@ -53,7 +53,7 @@ def whisper(tmp_path_factory):
 
 
 def _alone(directory, model, wave, layer=None):
-    """What transformers gives for one utterance that nothing stands beside."""
+    """What transformers gives for one utterance without others in the batch."""
     extractor = transformers.AutoFeatureExtractor.from_pretrained(directory)
     inputs = extractor(wave, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():

@@ -37,7 +37,7 @@ def test_every_preset_is_in_the_table(path):
     assert "unknown" not in note
 
 
-def test_what_was_seen_is_told_apart_from_what_was_not_and_what_nobody_knows():
+def test_what_was_seen_is_distinguished_from_what_was_not_and_what_nobody_knows():
     iemocap, esd = leakage_notes("emotion2vec/emotion2vec_base", ["iemocap", "esd"])
     assert iemocap.startswith("iemocap: emotion2vec_base was trained on it, without")
     assert esd.startswith("esd: not in the training data of emotion2vec_base (")

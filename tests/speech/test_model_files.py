@@ -99,7 +99,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_another_hidden_size_is_told_in_one_line(tiny, tmp_path, kind):
+def test_another_hidden_size_is_reported_in_one_line(tiny, tmp_path, kind):
     name, conf = tiny(kind)
     directory = tmp_path / "model"
     shutil.copytree(conf["model"], directory)
@@ -121,9 +121,7 @@ def test_another_hidden_size_is_told_in_one_line(tiny, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["hubert", "s3prl", "emotion2vec", "espnet_ssl"])
-def test_a_relative_directory_is_looked_up_where_the_user_stands(
-    tiny, kind, monkeypatch
-):
+def test_a_relative_directory_is_looked_up_where_the_user_is(tiny, kind, monkeypatch):
     name, conf = tiny(kind)
     expected = build_encoder(name, **conf)
     place = Path(conf["model"])

@@ -72,7 +72,7 @@ def test_samples_are_scaled_where_their_type_says_so_and_refused_elsewhere(
     units = quantizer.units(path)
     assert np.array_equal(quantizer.units((integers, rate)).codes, units.codes)
     for wrong in (integers.astype(np.float32), integers.astype(np.int64)):
-        with pytest.raises(ValueError, match="samples.*(expected -1 .. 1|int64 tell)"):
+        with pytest.raises(ValueError, match="samples.*(expected -1 .. 1|int64 have)"):
             quantizer.units((wrong, rate))
 
 
@@ -149,7 +149,7 @@ def test_units_without_a_clip_code_name_none(folder, quantizer):
     )
 
 
-def test_a_soft_route_tells_its_weights(folder):
+def test_a_soft_route_gives_its_weights(folder):
     soft = emoq_plugin.load(
         str(folder / "quantizer"), system="specific-soft", n_levels=1
     )
@@ -158,7 +158,7 @@ def test_a_soft_route_tells_its_weights(folder):
     assert sum(units.route.values()) == pytest.approx(1.0)
 
 
-def test_what_cannot_be_encoded_is_told(folder, quantizer, tmp_path):
+def test_what_cannot_be_encoded_is_reported(folder, quantizer, tmp_path):
     short = tmp_path / "short.wav"
     soundfile.write(short, np.random.default_rng(0).normal(size=100) / 8, RATE)
     with pytest.raises(ValueError, match="short.wav'.*shorter than one frame"):

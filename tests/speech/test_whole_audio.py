@@ -52,7 +52,7 @@ def test_a_file_cut_while_copying_is_refused_by_name(tmp_path, form, subtype, sh
         read_audio(path)
 
 
-def test_both_numbers_of_a_cut_wav_are_told_and_whole_parts_are_read(tmp_path):
+def test_both_numbers_of_a_cut_wav_are_reported_and_whole_parts_are_read(tmp_path):
     data = content(subtype="PCM_16")
     path = put(tmp_path, data[: 44 + 2 * int(1.2 * RATE)])
     with pytest.raises(ValueError, match=r"96000 bytes.* 38400 of them, 1\.200 s"):
@@ -113,7 +113,7 @@ def test_an_mp3_without_a_xing_header_is_read_to_its_end(tmp_path, louder_first)
     tag = b"ID3\x03\0\0\0\0\x10\0" + b"\xff\xfb" * 1024
     for variant in (plain, tag + plain, plain + b"TAG".ljust(128)):
         read, _ = read_audio(put(tmp_path, variant, "mp3"))
-        # The header tells what the coder put in front and behind, two frames at most.
+        # The header says what the coder put in front and behind, two frames at most.
         assert 0 <= len(read) - len(whole) <= 2 * 1152
         part, _ = read_audio(put(tmp_path, variant, "mp3"), segment=(2.0, 2.5))
         np.testing.assert_allclose(part, read[2 * RATE : 2 * RATE + 8000], atol=1e-6)
@@ -125,7 +125,7 @@ def test_an_mp3_joined_of_two_is_read_to_its_end(tmp_path):
     assert len(both) >= 2 * len(one)
 
 
-def test_a_cut_mp3_tells_both_numbers_of_frames(tmp_path):
+def test_a_cut_mp3_gives_both_numbers_of_frames(tmp_path):
     path = put(tmp_path, mp3()[:3000], "mp3")
     with pytest.raises(ValueError, match=r"header counts \d+ frames, the file holds"):
         read_audio(path)
@@ -158,7 +158,7 @@ def test_a_command_runs_once_for_all_parts_and_without_a_terminal(tmp_path):
         "sox WARN wav: Premature EOF on .wav input file",
     ],
 )
-def test_a_command_that_tells_of_damage_and_ends_with_0_is_refused(tmp_path, said):
+def test_a_command_that_reports_damage_and_ends_with_0_is_refused(tmp_path, said):
     path = put(tmp_path, content())
     with pytest.raises(ValueError) as caught:
         read_audio(f"echo begin >&2; echo '{said}' >&2; cat {path} |", allow_pipe=True)
@@ -216,7 +216,7 @@ def test_integers_are_scaled_by_their_type(dtype):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint16, bool, complex])
 def test_a_type_without_full_scale_is_refused(dtype):
-    with pytest.raises(ValueError, match=f"a: .*{np.dtype(dtype)} tell no full scale"):
+    with pytest.raises(ValueError, match=f"a: .*{np.dtype(dtype)} have no full scale"):
         scale(np.zeros(4, dtype), "a")
     with pytest.raises(ValueError, match=r"a: shape \(4, 2\), expected mono"):
         scale(np.zeros((4, 2)), "a")

@@ -56,7 +56,7 @@ def test_the_same_texts_give_the_same_model():
 
 
 def test_long_clips_are_learned_from():
-    """SentencePiece skips lines above 4192 bytes unless it is told otherwise."""
+    """SentencePiece skips lines above 4192 bytes unless an option says otherwise."""
     long = "一丁丂" * 3000
     assert "一丁丂" in Subwords(learn_subwords([long], 3, 3)).pieces("一丁丂丂")
 

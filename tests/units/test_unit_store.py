@@ -73,7 +73,7 @@ def test_a_mixture_comes_back_with_its_weights(tmp_path):
     assert store.routes["a"] == pytest.approx(mixture)
     assert list(store.routes["a"]) == list(mixture)  # the order of the code blocks
     np.testing.assert_array_equal(store["a"], codes["a"])
-    # The labels are those of the heavier expert, which stands first.
+    # The labels are those of the heavier expert, which is first.
     assert (tmp_path / "pseudo_labels_RVQ_0_km8.txt").read_text() == "a 0 4\n"
 
 

@@ -108,7 +108,7 @@ def stem(archive: Path) -> str:
 
 
 def _fingerprint(archive: Path) -> str:
-    """Tell archives apart by their size and end: a zip's table, a stream's checksum."""
+    """Identify archives by their size and end: a zip's table, a stream's checksum."""
     size = archive.stat().st_size
     with open(archive, "rb") as stream:
         stream.seek(max(0, size - _END))

@@ -107,7 +107,7 @@ def fetch(archive: Archive, into: Path) -> Path:
 
 
 def fetch_media(repository: Path, download: Download) -> int:
-    """Replace Git LFS pointers by the files they stand for, each checked.
+    """Replace Git LFS pointers by the files they point to, each checked.
 
     Parameters
     ----------

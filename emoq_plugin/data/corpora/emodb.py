@@ -6,7 +6,7 @@ speech", Interspeech 2005. Ten sentences, seven emotions, 535 recordings, 16 kHz
 Layout: `wav/03a01Fa.wav` (speaker, sentence, emotion by its German letter, version) and
 `erkennung.txt`, or a `metadata.csv` with columns file and recognised_pct. Twenty
 listeners named the emotion of every recording; only the share of those who named the
-intended one is published, so it is an agreement (utt2agreement) and cannot stand for
+intended one is published, so it is an agreement (utt2agreement) and does not replace
 votes. A copy that holds four of the seven classes is read too.
 """
 
@@ -120,7 +120,7 @@ def _shares(directory: Path, name: str) -> dict[str, float]:
 
 
 def _per_cents(table: Path) -> Iterator[tuple[int, str, str]]:
-    """Return line, recording and what stands for its per cent number."""
+    """Return line, recording and what is in place of its per cent number."""
     if table.suffix == ".csv":
         for line, row in rows(table, ["file", "recognised_pct"]):
             yield line, Path(row["file"]).stem, given(row["recognised_pct"])

@@ -27,7 +27,7 @@ NOTHING = {"", "-", "--", "?", "na", "n/a", "nan", "none", "null"}
 
 
 def given(value: str) -> str:
-    """Return a value without blanks around it, empty where it stands for none.
+    """Return a value without blanks around it, empty where it means none.
 
     Examples
     --------

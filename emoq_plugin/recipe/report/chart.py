@@ -198,7 +198,7 @@ def _line(series: Series, places: Mapping[str, float], scale: float, y) -> str:
 
 
 def _mark(x: float, y: float, look: int) -> str:
-    """Draw a marker; its shape tells lines apart where colours do not."""
+    """Draw a marker; its shape distinguishes lines where colours do not."""
     shapes = (
         "M-4-4h8v8h-8z",
         "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",

@@ -82,14 +82,14 @@ def answer_questions(content: Content, group: Group) -> dict[str, Answer]:
     return found
 
 
-def judge(differences: Iterable[Triple], *, higher_is_better: bool = True) -> str:
+def verdict_of(differences: Iterable[Triple], *, higher_is_better: bool = True) -> str:
     """Return yes if all intervals lie on the good side, no if one lies on the bad.
 
     Examples
     --------
-    >>> judge([{"mean": 0.2, "low": 0.1, "high": 0.3}])
+    >>> verdict_of([{"mean": 0.2, "low": 0.1, "high": 0.3}])
     'yes'
-    >>> judge([{"mean": 0.2, "low": -0.1, "high": 0.5}])
+    >>> verdict_of([{"mean": 0.2, "low": -0.1, "high": 0.5}])
     'not shown'
     """
     given = list(differences)
@@ -189,7 +189,7 @@ def _disproportionate(group: Group) -> Answer:
     lost = _percent(e.control(rate, BALANCED, "emotion_loss")["mean"])
     minus = [f"minus {name} {_points(d)}" for name, d in by_rate[rate].items()]
     finding = f"At {rate_name(rate)}: emotion loses {lost}; {'; '.join(minus)}."
-    return Answer(question, test, judge(by_rate[rate].values()), finding)
+    return Answer(question, test, verdict_of(by_rate[rate].values()), finding)
 
 
 def _uneven(content: Content, group: Group) -> Answer:
@@ -257,7 +257,7 @@ def _compared(
     difference = _difference(content, group, reference, metric)
     if difference is None:
         return Answer(question, test)
-    verdict = judge([difference], higher_is_better=kind.higher_is_better)
+    verdict = verdict_of([difference], higher_is_better=kind.higher_is_better)
     unit = " points" if kind.unit else ""
     spelt = spell_metric(difference, metric, sign=True, unit=unit)
     return Answer(question, test, verdict, f"{kind.name}: {spelt}.")
@@ -276,7 +276,7 @@ def _lower_rate(group: Group) -> Answer:
         why = "No setting was chosen by validation speakers."
         return Answer(question, test, finding=why)
     emoq, balanced = (_chosen_bits(group, k) for k in ("chosen", "chosen_balanced"))
-    verdict = judge([difference])
+    verdict = verdict_of([difference])
     if verdict == YES and emoq >= balanced:
         verdict = NOT_SHOWN
     finding = (

@@ -22,7 +22,7 @@ from emoq_plugin.units.rates import Rate
 if TYPE_CHECKING:
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.routing.systems import System
-    from emoq_plugin.units.encode_set import ClipFacts
+    from emoq_plugin.units.encode_set import ClipMetadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +106,18 @@ def encode_units(options: EncodeUnitsOptions) -> None:
 
     opened = options.inputs.open(options.feature_dir)
     systems = parse_systems(options.systems)
-    facts = _facts(opened, options)
+    metadata = _metadata(opened, options)
     stage.start()
     # Looked for once other processes are kept out.
     for directory, missing in _missing(options, banks, systems).items():
         bank = opened.bank(directory)
-        facts.speaker_means.update(opened.speaker_means(bank))
+        metadata.speaker_means.update(opened.speaker_means(bank))
         for condition in missing.values():
             condition.withdraw()
         encode_conditions(
             bank,
             opened.features,
-            facts,
+            metadata,
             pairs=list(missing),
             routing_banks=dict(_cross_fitted_banks(directory, opened)),
             route_depth=options.route_depth,
@@ -132,13 +132,13 @@ def encode_units(options: EncodeUnitsOptions) -> None:
     stage.finish(clips=len(opened.features), conditions=len(rates) * len(systems))
 
 
-def _facts(opened: OpenFold, options: EncodeUnitsOptions) -> "ClipFacts":
+def _metadata(opened: OpenFold, options: EncodeUnitsOptions) -> "ClipMetadata":
     """Return what is known of the clips beside their features."""
-    from emoq_plugin.units.encode_set import ClipFacts
+    from emoq_plugin.units.encode_set import ClipMetadata
 
     data, fold, emotions = opened.data, opened.fold, opened.emotions
     targets = data.targets(data.utterances, emotions).argmax(axis=1)
-    return ClipFacts(
+    return ClipMetadata(
         speaker=data.speaker,
         emotion={u: emotions[n] for u, n in zip(data.utterances, targets)},
         part={u: "train" for u in fold.train} | {u: "test" for u in fold.test},

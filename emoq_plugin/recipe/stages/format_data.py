@@ -37,7 +37,7 @@ from emoq_plugin.speech.audio import (
     resample,
     write_audio,
 )
-from emoq_plugin.speech.band import BANDS, RATES, band_facts, band_of
+from emoq_plugin.speech.band import BANDS, RATES, band_metadata, band_of
 from emoq_plugin.speech.pipes import is_pipe
 
 OnError = Literal["stop", "drop"]
@@ -247,7 +247,7 @@ def _write(
         BANDS: {u: str(o.band) for u, o in kept.items()},
     }
     formatted.write(output)
-    audio = band_facts(formatted, sample_rate=options.sample_rate)
+    audio = band_metadata(formatted, sample_rate=options.sample_rate)
     if "note" in audio:
         logging.warning("%s: %s", data.path, audio["note"])
     write_table(output / "utt2num_samples", {u: o.n_samples for u, o in kept.items()})

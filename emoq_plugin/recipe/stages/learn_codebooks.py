@@ -187,7 +187,7 @@ def _expert_sets(
 def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "TrainingClips":
     """Read labels and open the features of the training part."""
     from emoq_plugin.routing.learn import TrainingClips
-    from emoq_plugin.speech.band import band_facts
+    from emoq_plugin.speech.band import band_metadata
 
     opened = options.inputs.open(options.feature_dir, tests=False)
     emotions, data, fold = opened.emotions, opened.data, opened.fold
@@ -206,7 +206,7 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
         features.specification.frame_rate_hz,
         card={
             "corpus": options.corpus,
-            "audio": band_facts(
+            "audio": band_metadata(
                 data, utterances, sample_rate=features.specification.sample_rate
             ),
             "fold": fold.name,
@@ -222,7 +222,7 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
 
 
 def _encoded(options: LearnCodebooksOptions, data):
-    """Return an encoder that stands in for dumped features."""
+    """Return an encoder in place of dumped features."""
     from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
     from emoq_plugin.speech.on_the_fly import EncodedOnTheFly
 

@@ -39,7 +39,7 @@ class MakeFoldsOptions:
 
 
 def make_folds(options: MakeFoldsOptions) -> None:
-    """Make the folds unless they stand already."""
+    """Make the folds unless they exist already."""
     inputs = [options.data_dir / "utt2spk"]
     if options.group_file:
         inputs.append(options.group_file)

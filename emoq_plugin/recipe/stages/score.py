@@ -9,7 +9,7 @@ from emoq_plugin.files import atomic_write, read_json, read_yaml
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.speech.band import BANDS, RATES, band_facts
+from emoq_plugin.speech.band import BANDS, RATES, band_metadata
 
 if TYPE_CHECKING:
     from emoq_plugin.data.directory import DataDirectory
@@ -98,7 +98,7 @@ def _shown(options: ScoreOptions, data: "DataDirectory") -> dict[str, Any]:
         "command": options.command,
         "environment": environment(),
         "config": config,
-        "audio": band_facts(data, sample_rate=rate),
+        "audio": band_metadata(data, sample_rate=rate),
         "leakage": leakage,
     }
 

@@ -49,7 +49,7 @@ def run_job(study: Study, job: Job, *, device: str = "cpu", number: int = 1) -> 
         if study.crosses and fold != job.folds[0]:
             learns_on = None
         _run_fold(study, job, fold, learns_on=learns_on)
-    # A later call may find most parts done: the longest one tells the time.
+    # A later call may find most parts done: the time is that of the longest one.
     before = read_json(marker)["seconds"] if marker.exists() else 0.0
     study.stage(job).finish(seconds=max(before, time.monotonic() - start))
 

@@ -312,7 +312,7 @@ def read_convolutions(text: str) -> list[tuple[int, int, int]]:
 
 
 class _Ignored:
-    """Stands for an object of the training that a checkpoint holds beside weights."""
+    """Replaces objects of the training that a checkpoint holds beside weights."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         pass
