@@ -43,7 +43,7 @@ def first_codebook(task: Task, rows: np.ndarray | None = None) -> np.ndarray:
 
 
 def feature_dir(task: Task) -> Path:
-    """Where the stream's ark stands."""
+    """Where the stream's ark is."""
     return task.folder / "features"
 
 
@@ -267,33 +267,33 @@ def nearest(frames: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     return codebook[scores.argmax(axis=1)]
 
 
-def judge(task: Task, codebook: np.ndarray) -> dict:
+def evaluate(task: Task, codebook: np.ndarray) -> dict:
     """Evaluate a codebook on all frames: every contender by the same code."""
     frames, codebook = task.frames, np.asarray(codebook, dtype=np.float32)
     error = common.mean_squared_error(frames, lambda r: nearest(frames[r], codebook))
     return {"objective": error}
 
 
-def judge_experts(task: Task, codebooks: np.ndarray) -> dict:
+def evaluate_experts(task: Task, codebooks: np.ndarray) -> dict:
     """Evaluate each expert on its frames."""
     frames = task.frames
     emotion = expert_weights(len(frames)).argmax(axis=1)
     errors = [
-        judge_rows(frames[emotion == e], codebook) * (emotion == e).mean()
+        evaluate_rows(frames[emotion == e], codebook) * (emotion == e).mean()
         for e, codebook in enumerate(codebooks)
     ]
     return {"objective": float(sum(errors))}
 
 
-def judge_rows(frames: np.ndarray, codebook: np.ndarray) -> float:
+def evaluate_rows(frames: np.ndarray, codebook: np.ndarray) -> float:
     """Mean squared error of some frames."""
     return common.mean_squared_error(frames, lambda r: nearest(frames[r], codebook))
 
 
-def judge_espnet(task: Task, codebook: np.ndarray) -> dict:
+def evaluate_espnet(task: Task, codebook: np.ndarray) -> dict:
     """Evaluate, and take the memory of the script instead of the launcher's."""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-    return judge(task, codebook) | {"peak_mb": peak, "before_mb": None}
+    return evaluate(task, codebook) | {"peak_mb": peak, "before_mb": None}
 
 
 def figures(report: dict) -> list[tuple]:
@@ -346,42 +346,42 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
     """Return the lines in their order."""
     same = "ours, same init"
     lines = {
-        "ours": Contender(same, ours, judge, iterations=True, cpu_only=False),
+        "ours": Contender(same, ours, evaluate, iterations=True, cpu_only=False),
         "ours_own_init": Contender(
-            "ours, own k-means++ init", ours_own_init, judge, cpu_only=False
+            "ours, own k-means++ init", ours_own_init, evaluate, cpu_only=False
         ),
         "ours_experts": Contender(
             "ours, four specific experts in one pass",
             ours_experts,
-            judge_experts,
+            evaluate_experts,
             iterations=True,
             cpu_only=False,
         ),
         "plain_torch": Contender(
             "plain torch Lloyd, same init",
             plain_torch,
-            judge,
+            evaluate,
             iterations=True,
             cpu_only=False,
         ),
         "faiss": Contender(
             "faiss Kmeans, same init",
             faiss_kmeans,
-            judge,
+            evaluate,
             needs=("faiss",),
             iterations=True,
         ),
         "sklearn": Contender(
             "scikit-learn KMeans lloyd, same init",
             sklearn_lloyd,
-            judge,
+            evaluate,
             needs=("sklearn",),
             iterations=True,
         ),
         "minibatch": Contender(
             "MiniBatchKMeans, ESPnet's settings",
             sklearn_minibatch,
-            judge,
+            evaluate,
             needs=("sklearn",),
             warm_up=False,
         ),
@@ -390,7 +390,7 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
         lines["espnet"] = Contender(
             "ESPnet learn_kmeans.py, from ark",
             espnet_script,
-            judge_espnet,
+            evaluate_espnet,
             needs=("espnet2", "h5py", "joblib"),
             warm_up=False,
             repeats=1,
@@ -413,7 +413,7 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
             lines[name] = Contender(
                 f"ours, same init, {n_ranks} rank(s) x one thread",
                 ours,
-                judge,
+                evaluate,
                 iterations=True,
                 threads=1,
                 ranks=n_ranks,

@@ -1,4 +1,4 @@
-"""What both benchmarks share: data, fresh processes, timing, machine facts, tables.
+"""What both benchmarks share: data, fresh processes, timing, machine metadata, tables.
 
 Every contender runs in a process of its own with the same number of threads, so that
 its peak memory is its own and no thread pool disturbs another. A contender is a
@@ -91,7 +91,7 @@ class Task:
     Parameters
     ----------
     folder : Path
-        Where the frames, the settings and the results stand.
+        Where the frames, the settings and the results are.
     settings : mapping
         Options of the benchmark.
     n_frames : int, optional
@@ -143,8 +143,8 @@ class Contender:
     title : str
     prepare : callable
         ``prepare(task) -> run``; ``run()`` gives the result.
-    judge : callable or None
-        ``judge(task, result) -> dict`` of figures, neither timed nor in the memory.
+    evaluate : callable or None
+        ``evaluate(task, result) -> dict`` of figures, neither timed nor in the memory.
     needs : tuple of str
         Packages; the contender is left out where one is missing.
     iterations : bool
@@ -159,7 +159,7 @@ class Contender:
 
     title: str
     prepare: Callable[[Task], Callable[[], Any]]
-    judge: Callable[[Task, Any], dict] | None = None
+    evaluate: Callable[[Task, Any], dict] | None = None
     needs: tuple[str, ...] = ()
     iterations: bool = False
     warm_up: bool = True
@@ -190,7 +190,7 @@ def _barrier() -> None:
 
 
 def run_contender(contender: Contender, task: Task, *, isolated: bool) -> dict:
-    """Warm up, repeat, and give seconds, peak memory and the judge's figures.
+    """Warm up, repeat, and give seconds, peak memory and figures of `evaluate`.
 
     Repeats end early when they have used `budget` seconds together.
     """
@@ -211,7 +211,7 @@ def run_contender(contender: Contender, task: Task, *, isolated: bool) -> dict:
         seconds.append(time.perf_counter() - start)
         if sum(seconds) > task.budget:
             break
-    facts = {
+    found = {
         "title": contender.title,
         "seconds": statistics.median(seconds),
         "repeats": seconds,
@@ -219,8 +219,8 @@ def run_contender(contender: Contender, task: Task, *, isolated: bool) -> dict:
         "peak_mb": memory_mb("VmHWM") if isolated else None,
     }
     if contender.iterations:
-        facts["seconds_per_iteration"] = facts["seconds"] / task.iterations
-    return facts | (contender.judge(task, result) if contender.judge else {})
+        found["seconds_per_iteration"] = found["seconds"] / task.iterations
+    return found | (contender.evaluate(task, result) if contender.evaluate else {})
 
 
 def _in_fresh_process(module: str, name: str, contender: Contender, task: Task) -> dict:
@@ -247,7 +247,7 @@ def _in_fresh_process(module: str, name: str, contender: Contender, task: Task) 
 
 
 def machine(task: Task) -> dict:
-    """Tell what the figures were measured on."""
+    """Say what the figures were measured on."""
     import torch
 
     name = platform.processor()
@@ -255,7 +255,7 @@ def machine(task: Task) -> dict:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         models = [line.partition(":")[2] for line in lines if "model name" in line]
         name = models[0].strip() if models else name
-    facts = {
+    found = {
         "processor": name,
         "cores": len(os.sched_getaffinity(0)),
         "threads": task.threads,
@@ -265,8 +265,8 @@ def machine(task: Task) -> dict:
         "device": task.device,
     }
     if task.device != "cpu":
-        facts["accelerator"] = torch.cuda.get_device_name()
-    return facts
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found
 
 
 def rates(task: Task) -> Callable[[], dict]:
@@ -386,12 +386,12 @@ def main(
         folder = Path(options.folder)
         settings = read_json(folder / "settings.json")
         chosen = contenders(argparse.Namespace(**settings)) | {"machine": MACHINE}
-        facts = run_contender(
+        found = run_contender(
             chosen[options.contender], Task(folder, settings), isolated=True
         )
         if os.environ.get("RANK", "0") == "0":
-            write_json(folder / f"{options.contender}.json", facts)
-        return facts
+            write_json(folder / f"{options.contender}.json", found)
+        return found
     for name, size in (options.small if options.quick else options.full).items():
         if getattr(options, name) is None:
             setattr(options, name, size)
@@ -429,11 +429,11 @@ def _run_all(
             return _in_fresh_process(module, name, contender, task)
         return run_contender(contender, task, isolated=False)
 
-    facts = one("machine", MACHINE)
+    found = one("machine", MACHINE)
     floor = 2.0 * task.n_frames * task.codebook_size * task.dimension
     floor *= task.settings.get("levels", 1)
-    floors = {t: floor / facts["rates"][t] for t in ("float32", "bfloat16")}
-    _print_machine(facts, floors)
+    floors = {t: floor / found["rates"][t] for t in ("float32", "bfloat16")}
+    _print_machine(found, floors)
     print(f"data: {DATA}\n", flush=True)
     if task.quick:
         print("quick sizes: the ratios below say nothing about the full ones\n")
@@ -462,8 +462,8 @@ def _run_all(
     return {
         "benchmark": module,
         "settings": task.settings,
-        "machine": facts["machine"],
-        "rates": facts["rates"],
+        "machine": found["machine"],
+        "rates": found["rates"],
         "floor_seconds": floors,
         "data": DATA,
         "lines": lines,
@@ -502,8 +502,8 @@ def _print_line(line: dict) -> None:
     print(f"{_row(cells)}  {line.get('note', '')}".rstrip(), flush=True)
 
 
-def _print_machine(facts: dict, floors: dict[str, float]) -> None:
-    about = facts["machine"]
+def _print_machine(found: dict, floors: dict[str, float]) -> None:
+    about = found["machine"]
     where = "" if about["device"] == "cpu" else f", {about['accelerator']}"
     print(
         f"machine: {about['processor']}, {about['cores']} cores, "
@@ -511,12 +511,12 @@ def _print_machine(facts: dict, floors: dict[str, float]) -> None:
         f"torch {about['torch']}"
     )
     for kind, seconds in floors.items():
-        speed = facts["rates"][kind] / 1e9
+        speed = found["rates"][kind] / 1e9
         print(
             f"{kind} GEMM: {speed:.0f} GFLOP/s, floor 2*N*K*D of a pass over all "
             f"levels: {seconds:.4g} s"
         )
-    print(f"copy: {facts['rates']['copy'] / 1e9:.1f} GB/s")
+    print(f"copy: {found['rates']['copy'] / 1e9:.1f} GB/s")
 
 
 def _print_figures(figures: list[dict]) -> None:
@@ -532,7 +532,7 @@ def ratio(lines: dict, name: str, other: str, key: str = "seconds") -> float | N
 
 
 def mean_squared_error(frames: np.ndarray, quantized: Callable[[slice], Any]) -> float:
-    """Average the squared distance of frames to what stands for them, in float64.
+    """Average the squared distance of frames to what replaces them, in float64.
 
     Parameters
     ----------

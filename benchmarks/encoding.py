@@ -186,11 +186,11 @@ def residual_vq(task: Task) -> Callable[[], Encoded]:
 # --- figures ------------------------------------------------------------------------
 
 
-def judge(task: Task, result: Encoded) -> dict:
+def evaluate(task: Task, result: Encoded) -> dict:
     """Evaluate codes: squared error, and the differences from plain float32.
 
     A frame's codes are followed to the first level that differs; there the exact
-    distances of the two candidates tell whether it is a tie.
+    distances of the two candidates show whether it is a tie.
     """
     import torch
 
@@ -269,7 +269,7 @@ def figures(report: dict) -> list[tuple]:
 
 def contenders(options: argparse.Namespace) -> dict[str, Contender]:
     """Return the lines in their order."""
-    both = {"judge": judge, "cpu_only": False}
+    both = {"evaluate": evaluate, "cpu_only": False}
     lines = {
         "ours": Contender("ours", ours, **both),
         "plain_torch": Contender("plain torch fp32", plain_torch, **both),
@@ -283,11 +283,11 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
     # faiss stores whole bits: it has no codebooks of other sizes.
     if options.codebook_size & (options.codebook_size - 1) == 0:
         for name, (title, prepare) in peers.items():
-            lines[name] = Contender(title, prepare, judge, needs=("faiss",))
+            lines[name] = Contender(title, prepare, evaluate, needs=("faiss",))
     lines["residual_vq"] = Contender(
         "vector-quantize-pytorch ResidualVQ",
         residual_vq,
-        judge,
+        evaluate,
         needs=("vector_quantize_pytorch",),
         cpu_only=False,
     )

@@ -192,16 +192,16 @@ def constants_of(small: Mapping[str, Any], large: Mapping[str, Any]) -> dict[str
     for name in ("format", "dump", "learn", "units", "probe"):
         hours = "training_hours" if name == "learn" else "hours"
         x = [end[hours] for end in (small, large)]
-        facts = {"peak_mb": large[name]["peak_mb"]}
+        costs = {"peak_mb": large[name]["peak_mb"]}
         if name == "learn":
-            facts["bytes"] = 0.0  # of a size of its own
-            # What a pass takes of the processor, the command as a whole tells.
+            costs["bytes"] = 0.0  # of a size of its own
+            # What a pass takes of the processor, the command as a whole shows.
             shares = [end[name]["cpu"] / end[name]["wall"] for end in (small, large)]
             a_pass = float(np.median(large["passes"])) / x[1]
             cost = {"wall": a_pass, "cpu": a_pass * shares[1], "start": 0.0}
-            found["pass"] = facts | cost
+            found["pass"] = costs | cost
         else:
-            facts["bytes"], _ = line(x, [end["bytes"][name] for end in (small, large)])
+            costs["bytes"], _ = line(x, [end["bytes"][name] for end in (small, large)])
         for kind in ("wall", "cpu"):
             y = [end[name][kind] for end in (small, large)]
             if name == "learn":
@@ -209,13 +209,13 @@ def constants_of(small: Mapping[str, Any], large: Mapping[str, Any]) -> dict[str
                 if kind == "cpu":
                     passes = np.multiply(passes, shares)
                 y = np.maximum(0.0, np.subtract(y, passes))
-            facts[kind], start = line(x, y)
+            costs[kind], start = line(x, y)
             if kind == "cpu":
-                facts["start"] = start
-        found["once" if name == "learn" else name] = facts
+                costs["start"] = start
+        found["once" if name == "learn" else name] = costs
     return {
-        name: {key: round(float(value), 3) for key, value in facts.items()}
-        for name, facts in found.items()
+        name: {key: round(float(value), 3) for key, value in costs.items()}
+        for name, costs in found.items()
     }
 
 
@@ -424,10 +424,10 @@ def plan_for(constants: Mapping[str, Any], hours: float, options: Any) -> Iterat
         yield row(("stage", "core hours", f"hours on 1 node of {options.cores} cores",
                    f"hours on {nodes} node(s)", "disk GB"))  # fmt: skip
         yield row(["---"] * 5)
-        for step, facts in table.items():
-            c = facts["core_hours"]
+        for step, costs in table.items():
+            c = costs["core_hours"]
             spread = (c, c / options.cores, c / options.cores / nodes)
-            yield row((step, *map(number, spread), number(facts["disk_gb"])))
+            yield row((step, *map(number, spread), number(costs["disk_gb"])))
         yield ""
         learned = min(hours, options.learn_hours)
         whole = table["3 features"]["disk_gb"]
