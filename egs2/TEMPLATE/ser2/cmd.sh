@@ -11,7 +11,7 @@ case ${cmd_backend} in
     sge) train_cmd=queue.pl config=queue.conf ;;
     pbs) train_cmd=pbs.pl config=pbs.conf ;;
     slurm) train_cmd=slurm.pl config=slurm.conf ;;
-    ssh) train_cmd=ssh.pl config= ;; # hosts stand in .queue/machines
+    ssh) train_cmd=ssh.pl config= ;; # hosts are in .queue/machines
     *)
         echo "Error: cmd_backend='${cmd_backend}', expected local, stdout, sge, pbs, slurm or ssh" >&2
         exit 1

@@ -21,7 +21,7 @@ if [ -z "${place}" ]; then
     exit 1
 fi
 
-# A relative path is meant from where the user stands.
+# A relative path is meant from the user's directory.
 absolute() {
     case $1 in /* | download | '') echo "$1" ;; *) echo "${called_from:-${PWD}}/$1" ;; esac
 }

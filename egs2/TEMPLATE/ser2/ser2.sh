@@ -74,7 +74,7 @@ pack_fold=1      # fold whose codebooks are taken; all: learn on every speaker, 
 
 tag=             # name of the experiment; default: <feature>_<quantizer>
 
-help_message="Usage: $0 --corpus <name> [options]; the options stand on top of $0:
+help_message="Usage: $0 --corpus <name> [options]; the options are on top of $0:
 $(sed -n '/^# General/,/^tag=/p' "$0")"
 
 # As it can be pasted.
@@ -120,7 +120,7 @@ done
 feature=$(basename "${feature_config}" .yaml)
 tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
 
-# Everything that can be wrong with the options is told here, before any work.
+# Everything that can be wrong with the options is reported here, before any work.
 packed_from=${expdir}/${tag}/fold${pack_fold}/quantizer
 [ "${pack_fold}" != all ] || packed_from=${expdir}/${tag}/all/quantizer
 checked=()
@@ -142,7 +142,7 @@ study_dir=${expdir}/study_$(basename "${study_config}" .yaml)
 emotions=data/emotions
 device=$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)
 gpu_opts=$([ "${ngpu}" -gt 0 ] && echo "--gpu ${ngpu}" || true)
-# A step of a job, even of one process, hears sbatch's --signal: for what learns codebooks.
+# A step of a job, even of one process, gets sbatch's --signal: for what learns codebooks.
 step=$([ "${cmd_backend}" = slurm ] && echo "srun --export=ALL" || true)
 
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }

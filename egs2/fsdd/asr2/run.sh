@@ -16,11 +16,11 @@ rate=64x1       # of the table of quantizers, <codebook size>x<levels>
 best_rate=256x4  # of the recognition with several levels
 cmd_backend=${cmd_backend:-local}
 
-help_message="Usage: FSDD=<corpus directory> $0 [options]; the options stand on top of $0:
+help_message="Usage: FSDD=<corpus directory> $0 [options]; the options are on top of $0:
 $(sed -n '/^# General/,/^cmd_backend=/p' "$0")
 EMODB=<corpus directory>: stage 3 takes that corpus instead of the synthetic mini_emo."
 
-# Relative paths are meant from where the user stands.
+# Relative paths are meant from the user's directory.
 called_from=${PWD}
 command_line=egs2/fsdd/asr2/run.sh
 [ $# -eq 0 ] || command_line+=$(printf ' %q' "$@")

@@ -3,7 +3,7 @@
 `train`, `dev`, `test`: all speakers, recordings 0-4 of each digit are the corpus's own
 test set. `train_four`, `dev_four`, `test_two`: two speakers are only in the test set,
 with all their recordings. `all`, `emotions`, `folds`: what ser2.sh learns codebooks
-from, the recordings of `train_four`; the digits stand where it expects emotions.
+from, the recordings of `train_four`; the digits are where it expects emotions.
 """
 
 import argparse

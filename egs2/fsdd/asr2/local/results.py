@@ -23,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     """Make the parser of the command."""
     parser = argparse.ArgumentParser(prog="results", description=__doc__)
     add = parser.add_argument
-    add("--experiments", type=Path, required=True, help="what recognise.sh was told")
+    add("--experiments", type=Path, required=True, help="arguments of recognise.sh")
     add("--scores", type=Path, required=True, help="scores.json of the emotion recipe")
     add("--command", required=True, help="shown with the numbers")
     add("--output", type=Path, required=True)
@@ -31,7 +31,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def read_recognitions(path: Path) -> dict[str, dict[str, Any]]:
-    """Gather the recognitions: name -> facts, with a `wer` for each split."""
+    """Gather the recognitions: name -> metadata, with a `wer` for each split."""
     rows: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         name, split, _, system, _, _, _, test = line.split()

@@ -21,7 +21,7 @@ Speakers
     A voice variant of espeak-ng, a vocal-tract length, a spectral tilt, a recording
     level, a speech rate, an expressivity (factor on all prototypes) and an own offset
     on each emotion's prototype. Each clip adds its own deviation. A clip's level holds
-    the distance to the microphone too, so loudness alone does not tell the emotion.
+    the distance to the microphone too, so loudness alone does not give the emotion.
 
 Votes
     `RATERS` simulated raters hear each clip. Its acoustics x (mean F0, F0 range, tempo,
@@ -249,7 +249,7 @@ def vote_shares(
     Returns
     -------
     (N, 4) float64 array
-        Rows sum to 1; the formula stands in this module's docstring.
+        Rows sum to 1; the formula is in this module's docstring.
     """
     relative = acoustics.copy()
     names = np.array(speaker)
@@ -314,7 +314,7 @@ def _write_data(options: argparse.Namespace, stage: Stage) -> None:
     write_table(stage.output / "spk2gender", {name: name[-1] for name in speaker})
     with atomic_write(stage.output.parent / "emotions") as stream:
         stream.writelines(f"{emotion}\n" for emotion in EMOTIONS)
-    facts = {
+    metadata = {
         "clips": len(utterances),
         "speakers": len(set(speaker)),
         "at_most_half_of_the_votes_on_one_emotion": int(
@@ -324,8 +324,8 @@ def _write_data(options: argparse.Namespace, stage: Stage) -> None:
             (votes.argmax(axis=1) == intended).sum()
         ),
     }
-    logging.info("mini_emo, a synthetic corpus: %s", facts)
-    stage.finish(synthetic=True, **facts)
+    logging.info("mini_emo, a synthetic corpus: %s", metadata)
+    stage.finish(synthetic=True, **metadata)
 
 
 def get_parser() -> argparse.ArgumentParser:
