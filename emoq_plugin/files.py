@@ -188,7 +188,7 @@ def read_yaml(path: str | Path) -> Any:
     try:
         depth = 0
         for event in yaml.parse(text):
-            # A few lines of aliases can stand for more values than memory holds.
+            # A few lines of aliases can mean more values than memory holds.
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError("an alias ('*name'): write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent)
