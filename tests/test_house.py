@@ -32,7 +32,7 @@ UPWARD = {
 }
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
 LONG_FILES = {
-    "data.directory": 431,
+    "data.directory": 427,
     "espnet_adapters.units_frontend": 443,
 }
 LONG_FUNCTIONS = {  # lines without the docstring

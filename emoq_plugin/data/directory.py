@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os.path import isfile
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from emoq_plugin.data.ratings import (
     RATINGS,
     SCALE,
     Scale,
+    as_row,
     as_scale,
     format_ratings,
     parse_ratings,
+    read_scale,
 )
 from emoq_plugin.data.raw_tables import parse_segment, read_lines, require_tables
 from emoq_plugin.data.votes import format_votes, parse_votes
-from emoq_plugin.files import atomic_write, errors_of, read_text, write_table
+from emoq_plugin.files import atomic_write, read_text, write_table
 from emoq_plugin.speech.pipes import is_pipe
 
 # Table name -> attribute; further utt2* tables are kept as they are, in `extra`.
@@ -187,6 +190,10 @@ class DataDirectory:
             [index.get(self.emotion.get(u, ""), -1) for u in utterances], dtype=np.int64
         )
 
+    def rating_rows(self, utterances: Sequence[str]) -> np.ndarray:
+        """Return the ratings of utterances, (N, 3), NaN where there is none."""
+        return np.array([self.ratings.get(u, as_row({})) for u in utterances])
+
     def subset(self, utterances: Collection[str]) -> "DataDirectory":
         """Keep only `utterances`, in every table."""
         keep = set(utterances)
@@ -287,10 +294,9 @@ def parse(
     ]
     if tables[RATINGS]:
         try:
-            scale = data.rating_scale = _read_scale(path)
-            readers.append(
-                (RATINGS, data.ratings, lambda text: parse_ratings(text, scale))
-            )
+            scale = data.rating_scale = read_scale(path)
+            read = partial(parse_ratings, scale=scale)
+            readers.append((RATINGS, data.ratings, read))
         except ValueError as error:
             faults.append(str(error))
     for name, target, read in readers:
@@ -402,16 +408,6 @@ def fault_report(where: str | Path, faults: Sequence[str]) -> str:
 def _refuse(where: Path, faults: Sequence[str]) -> None:
     if faults:
         raise ValueError(fault_report(where, faults))
-
-
-def _read_scale(path: Path) -> Scale:
-    if not (path / SCALE).is_file():
-        raise ValueError(
-            f"{path / RATINGS}: no {SCALE} beside it, expected the two ends of the "
-            "scale of the ratings in that file, for example '1 5'"
-        )
-    with errors_of(f"{path / SCALE}:1"):
-        return as_scale(read_text(path / SCALE).split())
 
 
 def _speaker_faults(data: DataDirectory, spk2utt: dict[str, str]) -> list[str]:

@@ -6,8 +6,11 @@ scale that they had, so that a rating outside it is found.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from emoq_plugin.files import errors_of, read_text
 
 DIMENSIONS = ("arousal", "valence", "dominance")
 RATINGS, SCALE = "utt2avd", "avd_scale"
@@ -38,6 +41,24 @@ def as_scale(ends: Sequence[float | str]) -> Scale:
             "smaller one first, for example '1 5'"
         )
     return low, high
+
+
+def read_scale(directory: Path) -> Scale:
+    """Read the scale of a data directory with ratings.
+
+    Raises
+    ------
+    ValueError
+        Where there is none.
+    """
+    path = directory / SCALE
+    if not path.is_file():
+        raise ValueError(
+            f"{directory / RATINGS}: no {SCALE} beside it, expected the two ends of "
+            "the scale of the ratings in that file, for example '1 5'"
+        )
+    with errors_of(f"{path}:1"):
+        return as_scale(read_text(path).split())
 
 
 def read_ratings(texts: Mapping[str, str], scale: Scale) -> dict[str, float]:

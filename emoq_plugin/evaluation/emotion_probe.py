@@ -11,7 +11,8 @@ import torch
 from emoq_plugin.core.bank import CodebookBank, member
 from emoq_plugin.core.batch_encoding import decode_route, pool
 from emoq_plugin.data.folds import Fold
-from emoq_plugin.evaluation.predictions import Prediction
+from emoq_plugin.evaluation.predictions import RETRAINED, Prediction
+from emoq_plugin.evaluation.rating_probe import predict_ratings
 from emoq_plugin.routing.base import Route
 from emoq_plugin.routing.pooled import PooledClassifier
 from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, WITH
@@ -37,6 +38,11 @@ class ProbeTask:
         Of `PooledClassifier`.
     predicted : sequence of str
         Clips that heads are applied to; the fold's test clips by default.
+    ratings : (N, 3) array, optional
+        Of the training clips, see `data.ratings`: a ridge regression is fitted beside
+        each retrained head.
+    speakers : sequence of N str
+        Of the training clips, needed for it.
     """
 
     fold: Fold
@@ -45,6 +51,8 @@ class ProbeTask:
     emotions: list[str]
     options: Mapping[str, Any]
     predicted: Sequence[str] = ()
+    ratings: np.ndarray | None = None
+    speakers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.predicted = list(self.predicted or self.fold.test)
@@ -78,9 +86,15 @@ class ProbeTask:
     ) -> Prediction:
         """Apply a head to the predicted clips."""
         rows = _stack(pooled, self.predicted)
-        posteriors = head.predict_proba(rows, _stack(routes, self.predicted))
+        shares = _stack(routes, self.predicted)
+        ratings = None
+        if self.ratings is not None and name == RETRAINED:
+            known = head.inputs(_stack(pooled, self.train), _stack(routes, self.train))
+            new = head.inputs(rows, shares)
+            ratings = predict_ratings(known, self.ratings, self.speakers, new)
         return self.prediction(
-            posteriors,
+            head.predict_proba(rows, shares),
+            ratings=ratings,
             rate=rate,
             system=system,
             name=name,
@@ -97,6 +111,7 @@ class ProbeTask:
         name: str,
         bitrate: dict[str, float] | None,
         seconds: float | None = None,
+        ratings: dict[str, list[float]] | None = None,
     ) -> Prediction:
         """Wrap posteriors of the predicted clips."""
         return Prediction(
@@ -109,6 +124,7 @@ class ProbeTask:
             utterances=list(self.predicted),
             posteriors=posteriors,
             seconds=seconds,
+            ratings=ratings,
         )
 
 

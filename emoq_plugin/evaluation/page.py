@@ -1,15 +1,25 @@
 """The page of an experiment, `RESULTS.md`: the answer first, all tables folded."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
+from emoq_plugin.data.ratings import DIMENSIONS
 from emoq_plugin.evaluation.answers import RULE
 from emoq_plugin.evaluation.predictions import HEADS
 from emoq_plugin.evaluation.reference import CLEAR_SHARE
-from emoq_plugin.evaluation.results import Best, Results, Score, Triple, rates_by_bits
+from emoq_plugin.evaluation.results import Best, Results, Score, rates_by_bits
 from emoq_plugin.evaluation.significance import above_zero
+from emoq_plugin.evaluation.spelling import (
+    ABSENT,
+    folded,
+    number,
+    percent,
+    signed_percent,
+    spelled,
+    table,
+)
 from emoq_plugin.routing.systems import (
     CONTINUOUS,
     EMOQ_ROLE,
@@ -20,7 +30,6 @@ from emoq_plugin.routing.systems import (
 )
 
 PICTURE = "rate_score.svg"
-ABSENT = "-"
 
 
 def render_results(results: Results) -> str:
@@ -40,13 +49,14 @@ def render_results(results: Results) -> str:
     if results.best:
         lines += [f"![Score by rate]({PICTURE})", "", *_answer(results)]
     lines += [*_glossary(results), *_data(results), *_controls(results)]
+    lines += folded("Ratings: arousal, valence, dominance", _ratings(results))
     units = [score for score in results.scores if score.rate != CONTINUOUS]
     upper = [score for score in results.scores if score.rate == CONTINUOUS]
-    lines += _folded("Continuous features: all metrics", _tables(results, upper))
+    lines += folded("Continuous features: all metrics", _tables(results, upper))
     for title, espnet in (("Probe heads", False), ("ESPnet head", True)):
         chosen = [score for score in units if (score.head == "espnet") == espnet]
-        lines += _folded(f"{title}: all systems and metrics", _tables(results, chosen))
-    lines += _folded("Command and environment", _setting(results))
+        lines += folded(f"{title}: all systems and metrics", _tables(results, chosen))
+    lines += folded("Command and environment", _setting(results))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -105,7 +115,7 @@ def answer_table(results: Results) -> list[list[str]]:
     for rate, best in rates.items():
         bits = next(iter(best.values())).bitrate_bps
         row = [rate, ABSENT if bits is None else f"{bits:.0f}"]
-        row += [_percent(best[r].macro_f1 if r in best else None) for r in roles]
+        row += [percent(best[r].macro_f1 if r in best else None) for r in roles]
         for role in versus if BALANCED in roles else ():
             change = best[role].differences.get(BALANCED) if role in best else None
             row.append(signed_percent(change))
@@ -115,16 +125,16 @@ def answer_table(results: Results) -> list[list[str]]:
 
 def answer_lines(results: Results) -> list[str]:
     """Return the answer for a terminal: continuous features and a line a rate."""
-    table = answer_table(results)
-    widths = [max(map(len, column)) for column in zip(*table)]
+    cells = answer_table(results)
+    widths = [max(map(len, column)) for column in zip(*cells)]
     bound = results.score(CONTINUOUS, CONTINUOUS, _main_head(results))
     lines = ["macro-F1 in %, intervals over speakers"]
     if bound:
-        said = _percent(bound.metrics["macro_f1"], interval=True)
+        said = percent(bound.metrics["macro_f1"], interval=True)
         lines.append(f"continuous features: {said}")
     return lines + [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-        for row in table
+        for row in cells
     ]
 
 
@@ -137,11 +147,11 @@ def _answer(results: Results) -> list[str]:
     bound = results.score(CONTINUOUS, CONTINUOUS, _main_head(results))
     lines = []
     if bound:
-        said = _percent(bound.metrics["macro_f1"], interval=True)
+        said = percent(bound.metrics["macro_f1"], interval=True)
         lines = [f"Continuous features: {said} % macro-F1.", ""]
     lines += ["Macro-F1 in %, differences in points [low, high]:", ""]
     header, *rows = answer_table(results)
-    lines += _table(header, rows)
+    lines += table(header, rows)
     chosen = []
     for rate, best in by_rate(results).items():
         for role, entry in best.items():
@@ -156,7 +166,7 @@ def _answer(results: Results) -> list[str]:
                     for system, n in counts.items()
                 )
                 chosen.append(f"- {rate}, {ROLES[role]}: {', '.join(names)}")
-    return lines + _folded("Which systems the columns took", [*chosen, ""])
+    return lines + folded("Which systems the columns took", [*chosen, ""])
 
 
 def _controls(results: Results) -> list[str]:
@@ -167,7 +177,7 @@ def _controls(results: Results) -> list[str]:
         [
             rate,
             display_name(score.system),
-            _percent(score.metrics["macro_f1"], interval=True),
+            percent(score.metrics["macro_f1"], interval=True),
         ]
         for rate in rates_by_bits((s.rate, s.bitrate_bps) for s in found)
         for score in sorted(found, key=_order)
@@ -179,7 +189,7 @@ def _controls(results: Results) -> list[str]:
         "They help to read the results and are none: an oracle knows the label.",
         "",
     ]
-    return _folded("Controls", lines + _table(["rate", "control", "macro-F1 %"], rows))
+    return folded("Controls", lines + table(["rate", "control", "macro-F1 %"], rows))
 
 
 def _glossary(results: Results) -> list[str]:
@@ -222,7 +232,7 @@ def _tables(results: Results, scores: Sequence[Score]) -> list[str]:
     for rate in rates:
         rows = sorted((s for s in scores if s.rate == rate), key=_order)
         lines += [f"### {rate}", ""] if rate != CONTINUOUS else []
-        lines += _table(_COLUMNS, (_main_row(results, score) for score in rows))
+        lines += table(_COLUMNS, (_main_row(results, score) for score in rows))
     trained = sorted(
         (score for score in scores if score.head in ("retrained", "espnet")),
         key=lambda score: (rates.index(score.rate), *_order(score)),
@@ -243,23 +253,23 @@ def _main_row(results: Results, score: Score) -> list[str]:
         display_name(score.system),
         score.head,
         *bits,
-        _percent(metrics["macro_f1"], interval=True),
+        percent(metrics["macro_f1"], interval=True),
         signed_percent(results.difference(score, BALANCED, "macro_f1")),
-        _percent(metrics["uar"]),
-        _percent(metrics["wa"]),
-        _number(metrics["js"]),
-        _number(metrics["kl"]),
-        _number(metrics["cosine"]),
-        _percent(metrics["top2_set"]),
+        percent(metrics["uar"]),
+        percent(metrics["wa"]),
+        number(metrics["js"]),
+        number(metrics["kl"]),
+        number(metrics["cosine"]),
+        percent(metrics["top2_set"]),
     ]
 
 
 def _recall_table(classes: Sequence[str], scores: Sequence[Score]) -> list[str]:
-    return ["Recall of each class, % [low, high]:", ""] + _table(
+    return ["Recall of each class, % [low, high]:", ""] + table(
         ["rate", "system", "head", *classes],
         (
             [score.rate, display_name(score.system), score.head]
-            + [_percent(score.metrics["recall"][c], interval=True) for c in classes]
+            + [percent(score.metrics["recall"][c], interval=True) for c in classes]
             for score in scores
         ),
     )
@@ -281,10 +291,36 @@ def _ambiguity_table(scores: Sequence[Score]) -> list[str]:
         row = [score.rate, display_name(score.system), score.head]
         for part in parts:
             found = score.ambiguity[part]
-            row += [_number(found["js"]), _percent(found["top2_set"])]
+            row += [number(found["js"]), percent(found["top2_set"])]
         rows.append(row)
     lead = f"By agreement of the raters: {' and '.join(title)}, split at a primary "
-    return [f"{lead}share of {CLEAR_SHARE:.0%}.", "", *_table(header, rows)]
+    return [f"{lead}share of {CLEAR_SHARE:.0%}.", "", *table(header, rows)]
+
+
+def _ratings(results: Results) -> list[str]:
+    """Return the CCC of every condition that ratings were predicted for."""
+    found = sorted((s for s in results.scores if s.ratings), key=_order)
+    dimensions = [d for d in DIMENSIONS if any(d in s.ratings for s in found)]
+    rows = []
+    for rate in [CONTINUOUS, *rates_by_bits((s.rate, s.bitrate_bps) for s in found)]:
+        for score in (s for s in found if s.rate == rate):
+            row = [rate, display_name(score.system)]
+            for name in dimensions:
+                triple = score.ratings.get(name)
+                change = results.difference(score, BALANCED, f"ccc/{name}")
+                row += [spelled(triple), spelled(change, sign="+")]
+            rows.append(row)
+    if not rows:
+        return []
+    header = ["rate", "system"]
+    for name in dimensions:
+        header += [f"{name} [low, high]", "Δ to balanced [low, high]"]
+    return [
+        "Concordance correlation (CCC) of ratings predicted by a ridge regression on "
+        "what the retrained heads see:",
+        "",
+        *table(header, rows),
+    ]
 
 
 # ------------------------------------------------------------------------ the setting
@@ -345,49 +381,3 @@ def _setting(results: Results) -> list[str]:
 
 def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-# --------------------------------------------------------------------------- spelling
-
-
-def _folded(title: str, lines: Sequence[str]) -> list[str]:
-    if not any(lines):
-        return []
-    return ["<details>", f"<summary>{title}</summary>", "", *lines, "</details>", ""]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
-
-
-def _percent(triple: Triple | None, *, interval: bool = False) -> str:
-    if triple is None:
-        return ABSENT
-    if not interval or triple["low"] is None:
-        return f"{100 * triple['mean']:.1f}"
-    low, high = 100 * triple["low"], 100 * triple["high"]
-    return f"{100 * triple['mean']:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def signed_percent(triple: Triple | None) -> str:
-    """Spell a difference in points with its interval.
-
-    Examples
-    --------
-    >>> signed_percent({"mean": 0.0512, "low": -0.0001, "high": 0.1})
-    '+5.1 [+0.0, +10.0]'
-    """
-    if triple is None:
-        return ABSENT
-    # Adding 0.0 after rounding turns a negative zero into a positive one.
-    mean, *ends = (
-        f"{round(100 * triple[k], 1) + 0.0:+.1f}"
-        for k in ("mean", "low", "high")
-        if triple[k] is not None
-    )
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
-
-
-def _number(triple: Mapping[str, float]) -> str:
-    return f"{triple['mean']:.3f}"

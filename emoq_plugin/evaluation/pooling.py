@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from emoq_plugin.data.ratings import DIMENSIONS
 from emoq_plugin.evaluation.intervals import SpeakerSums
 from emoq_plugin.evaluation.predictions import Prediction, read_predictions
+from emoq_plugin.evaluation.ratings import ccc_samples
 from emoq_plugin.evaluation.reference import (
     Reference,
     make_reference,
@@ -35,6 +37,7 @@ class Condition:
     head: str
     bitrate_bps: dict[str, float] | None
     posteriors: np.ndarray  # (N, C)
+    ratings: np.ndarray  # (N, 3), NaN where none are predicted
     folds: dict[str, Prediction]
 
 
@@ -141,15 +144,24 @@ def pool_folds(folds: Mapping[str, Prediction], utterances: Sequence[str]) -> Co
     """Join the folds of a condition, rows in the order of `utterances`."""
     row = {u: n for n, u in enumerate(u for p in folds.values() for u in p.utterances)}
     stacked = np.concatenate([p.posteriors for p in folds.values()])
+    rated = np.concatenate([_rating_rows(p) for p in folds.values()])
+    rows = [row[u] for u in utterances]
     first = next(iter(folds.values()))
     return Condition(
         rate=first.rate,
         system=CONTINUOUS if first.rate == CONTINUOUS else first.system,
         head=first.head,
         bitrate_bps=mean_bitrate(folds.values()),
-        posteriors=stacked[[row[u] for u in utterances]],
+        posteriors=stacked[rows],
+        ratings=rated[rows],
         folds=dict(folds),
     )
+
+
+def _rating_rows(prediction: Prediction) -> np.ndarray:
+    unknown = np.full(len(prediction.utterances), np.nan)
+    ratings = prediction.ratings or {}
+    return np.stack([ratings.get(name, unknown) for name in DIMENSIONS], axis=1)
 
 
 def compose(parts: Mapping[str, Condition], utterances: Sequence[str]) -> Condition:
@@ -257,6 +269,20 @@ class Pool:
         """Sums by speaker of every condition and seed."""
         return {
             key: [sum_by_speaker(c.posteriors, self.reference) for c in conditions]
+            for key, conditions in self.conditions.items()
+        }
+
+    @cached_property
+    def ccc(self) -> dict[str, dict[str, list[np.ndarray]]]:
+        """CCC of every condition by dimension, a row for each seed."""
+        reference = self.reference
+        return {
+            key: ccc_samples(
+                reference.ratings,
+                [condition.ratings for condition in conditions],
+                speakers=reference.speakers,
+                weights=self.weights,
+            )
             for key, conditions in self.conditions.items()
         }
 

@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from emoq_plugin.data.ratings import DIMENSIONS
 from emoq_plugin.evaluation.metrics import check_distributions
 from emoq_plugin.files import atomic_write, check_types, parse_json, read_text
 from emoq_plugin.routing.systems import CONTINUOUS
@@ -21,6 +22,7 @@ from emoq_plugin.routing.systems import CONTINUOUS
 RETRAINED = "retrained"
 HEADS = (RETRAINED, "frozen", "route", "espnet")
 BITRATES = ("nominal", "entropy", "side_info")
+OPTIONAL = ("seconds", "ratings")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Prediction:
         Rows sum to 1.
     seconds : float, optional
         Speech that the bitrates are of, by which folds are weighted.
+    ratings : dict of str to list of N floats, optional
+        Predicted ratings by dimension, see `data.ratings`.
 
     Raises
     ------
@@ -63,6 +67,7 @@ class Prediction:
     utterances: list[str]
     posteriors: np.ndarray
     seconds: float | None = None
+    ratings: dict[str, list[float]] | None = None
 
     def __post_init__(self):
         hints = get_type_hints(Prediction)
@@ -84,6 +89,14 @@ class Prediction:
             if len(set(names)) != len(names):
                 twice = sorted({name for name in names if names.count(name) > 1})
                 raise ValueError(f"{field} names {twice[:5]} more than once")
+        for dimension, values in (self.ratings or {}).items():
+            right = dimension in DIMENSIONS and np.isfinite(values).all()
+            if not right or len(values) != len(self.utterances):
+                raise ValueError(
+                    f"ratings: {len(values)} of '{dimension}', expected a finite "
+                    f"number for each of {len(self.utterances)} utterances, of "
+                    f"{', '.join(DIMENSIONS)}"
+                )
         # Frozen, so that a checked condition stays checked; only the type is settled
         # here.
         object.__setattr__(self, "posteriors", _as_matrix(self.posteriors))
@@ -98,8 +111,16 @@ class Prediction:
     def only(self, utterances: Sequence[str]) -> "Prediction":
         """Return the rows of some utterances."""
         row = {utterance: n for n, utterance in enumerate(self.utterances)}
-        rows = self.posteriors[[row[u] for u in utterances]]
-        return replace(self, utterances=list(utterances), posteriors=rows)
+        rows = [row[u] for u in utterances]
+        ratings = self.ratings and {
+            name: [values[n] for n in rows] for name, values in self.ratings.items()
+        }
+        return replace(
+            self,
+            utterances=list(utterances),
+            posteriors=self.posteriors[rows],
+            ratings=ratings,
+        )
 
     def _check_bitrate(self) -> None:
         if self.bitrate_bps is None:
@@ -158,7 +179,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     for number, line in enumerate(text.split("\n") if text else (), 1):
         fields = parse_json(line, path, line=number)
         try:
-            if not isinstance(fields, dict) or {*fields, "seconds"} != names:
+            if not isinstance(fields, dict) or {*fields, *OPTIONAL} != names:
                 found = sorted(fields) if isinstance(fields, dict) else fields
                 found = reprlib.repr(found)
                 raise ValueError(f"found {found}, expected {sorted(names)}")

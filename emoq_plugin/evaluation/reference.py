@@ -34,6 +34,7 @@ class Reference:
     draws: np.ndarray  # (R, S); R is 0 where there is one speaker
     weights: np.ndarray  # (1 + R, S), `with_everyone`
     parts: dict[str, np.ndarray]  # ambiguity -> (N,) bool, empty without votes
+    ratings: np.ndarray  # (N, 3), NaN where there is none
 
 
 def make_reference(
@@ -81,6 +82,7 @@ def make_reference(
         draws=draws,
         weights=with_everyone(draws),
         parts={name: rows for name, rows in parts.items() if rows.any()},
+        ratings=data.rating_rows(utterances),
     )
 
 

@@ -91,6 +91,9 @@ class Score:
         others (`high`), each with `n_utterances`.
     confusion : list of C lists of C int, optional
         True by predicted class, counted over seeds.
+    ratings : dict, optional
+        CCC by dimension, as the metrics, where the corpus has ratings and the head is
+        a retrained probe.
     """
 
     experiment: str
@@ -101,6 +104,7 @@ class Score:
     metrics: dict[str, Any]
     ambiguity: dict[str, Any] | None = None
     confusion: list[list[int]] | None = None
+    ratings: dict[str, Any] | None = None
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ from emoq_plugin.evaluation.answers import best_systems
 from emoq_plugin.evaluation.intervals import LEVEL, intervals, why_no_interval
 from emoq_plugin.evaluation.pooling import Condition, Pool
 from emoq_plugin.evaluation.predictions import key_of
+from emoq_plugin.evaluation.ratings import with_intervals
 from emoq_plugin.evaluation.reference import Reference, sum_by_speaker
 from emoq_plugin.evaluation.results import (
     Comparison,
@@ -150,6 +151,7 @@ def score_conditions(pool: Pool) -> Iterator[Score]:
             metrics=with_seeds(pool.sums[key], pool.weights),
             ambiguity=ambiguity or None,
             confusion=confusion(conditions, reference).tolist(),
+            ratings=with_intervals(pool.ccc[key]) or None,
         )
 
 
@@ -166,17 +168,24 @@ def confusion(conditions: Sequence[Condition], reference: Reference) -> np.ndarr
 def differences_to_balanced(pool: Pool) -> Iterator[Comparison]:
     """Compare each condition with balanced RVQ of its rate and head, without tests."""
     samples: dict[str, Mapping[str, np.ndarray]] = {
-        key: mean_metrics(sums, pool.weights) for key, sums in pool.sums.items()
+        key: mean_metrics(sums, pool.weights)
+        | {f"ccc/{name}": np.mean(rows, axis=0) for name, rows in pool.ccc[key].items()}
+        for key, sums in pool.sums.items()
     }
     for key, (condition, *_) in pool.conditions.items():
         balanced = key_of(condition.rate, BALANCED, condition.head)
         if balanced not in samples or balanced == key:
             continue
         change = intervals(
-            {n: v - samples[balanced][n] for n, v in samples[key].items()}
+            {
+                name: values - samples[balanced][name]
+                for name, values in samples[key].items()
+                if name in samples[balanced]
+            }
         )
-        recalls = change.pop("recall", {})
-        change |= {f"recall/{emotion}": triple for emotion, triple in recalls.items()}
+        for table in ("recall", "ccc"):
+            entries = change.pop(table, {})
+            change |= {f"{table}/{name}": triple for name, triple in entries.items()}
         for metric, difference in change.items():
             yield Comparison(
                 family="at equal rate and head",

@@ -179,13 +179,13 @@ def fit_calibrated(
         kept.append(project(shared, frames[None], lengths)[0, ::step])
         pooled.append(statistics_over_time(frames[None], lengths)[0].numpy())
     pooled = np.stack(pooled)
-    part = _parts(speakers, settings.parts)
+    part = speaker_parts(speakers, settings.parts)
     if any((targets[part != i].sum(axis=0) == 0).any() for i in set(part)):
         logging.warning(
             "a class has clips of too few speakers: the calibrated router is weighed "
             "on held-out clips, of speakers that it was fitted on"
         )
-        part = _parts(range(len(speakers)), settings.parts)
+        part = speaker_parts(range(len(speakers)), settings.parts)
 
     def learn(rows: np.ndarray) -> dict[str, Tensor]:
         codebooks = _fit_codebooks([kept[i] for i in rows], targets[rows], settings)
@@ -207,7 +207,7 @@ def fit_calibrated(
     return parameters, posteriors(parameters, found).numpy()
 
 
-def _parts(speakers: Sequence, n_parts: int) -> np.ndarray:
+def speaker_parts(speakers: Sequence, n_parts: int) -> np.ndarray:
     """Deal speakers (or the clips of a single one) out: part of each clip."""
     groups = speakers if len(set(speakers)) > 1 else range(len(speakers))
     order = {group: i for i, group in enumerate(sorted(set(groups)))}

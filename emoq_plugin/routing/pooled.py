@@ -69,16 +69,17 @@ class PooledClassifier:
         self.scaler_ = StandardScaler().fit(pooled)
         self.scaler_.scale_ /= emphasis
         self.model_ = LogisticRegression(C=self.C, max_iter=self.max_iter)
-        self.model_.fit(self._inputs(pooled, routes)[clip], label, weight)
+        self.model_.fit(self.inputs(pooled, routes)[clip], label, weight)
         return self
 
     def predict_proba(
         self, pooled: np.ndarray, routes: np.ndarray | None = None
     ) -> np.ndarray:
         """Return posteriors (N, C)."""
-        return self.model_.predict_proba(self._inputs(pooled, routes))
+        return self.model_.predict_proba(self.inputs(pooled, routes))
 
-    def _inputs(self, pooled: np.ndarray, routes: np.ndarray | None) -> np.ndarray:
+    def inputs(self, pooled: np.ndarray, routes: np.ndarray | None) -> np.ndarray:
+        """Return what the regression sees: standardised features, scaled routes."""
         scaled = self.scaler_.transform(pooled)
         if routes is None:
             return scaled

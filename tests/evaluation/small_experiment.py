@@ -17,11 +17,17 @@ FOLDS = {"0": UTTERANCES[:12], "1": UTTERANCES[12:]}
 class FakeData(SimpleNamespace):
     """What the scorer asks of a data directory."""
 
-    def __init__(self, *, votes=None, labels=None):
-        labels = LABELS if labels is None else labels
+    def __init__(self, *, votes=None, labels=None, ratings=None):
         super().__init__(
-            path="data", speaker=SPEAKER, votes=votes or {}, by_name=labels
+            path="data",
+            speaker=SPEAKER,
+            votes=votes or {},
+            by_name=LABELS if labels is None else labels,
+            ratings=ratings or {},
         )
+
+    def rating_rows(self, utterances):
+        return np.array([self.ratings.get(u, [np.nan] * 3) for u in utterances])
 
     def labels(self, utterances, emotions):
         return np.array([self.by_name.get(u, -1) for u in utterances])
@@ -51,6 +57,7 @@ def condition(
     right=0.5,
     bits=300.0,
     seconds=None,
+    ratings=None,
 ):
     bitrate = {"nominal": 300.0, "entropy": bits, "side_info": 0.5}
     return Prediction(
@@ -63,6 +70,7 @@ def condition(
         utterances=FOLDS[fold],
         posteriors=posteriors(FOLDS[fold], right=right, seed=int(fold)),
         seconds=seconds,
+        ratings=ratings,
     )
 
 

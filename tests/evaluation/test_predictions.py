@@ -33,7 +33,9 @@ def test_predictions_survive_a_round_trip(tmp_path):
     third = [[1 / 3, 2 / 3], [1, 0]]
     conditions = [
         Prediction(**fields()),
-        Prediction(**fields(fold="1", posteriors=third)),
+        Prediction(
+            **fields(fold="1", posteriors=third, ratings={"valence": [1.5, 2.0]})
+        ),
     ]
     write_predictions(path, conditions)
     back = read_predictions(path)
@@ -42,6 +44,8 @@ def test_predictions_survive_a_round_trip(tmp_path):
     assert back[1].fold == "1" and back[1].bitrate_bps == BITS
     np.testing.assert_allclose(back[1].posteriors, third, atol=1e-8)
     assert back[0].posteriors.shape == (2, 2)
+    assert back[0].ratings is None and back[1].ratings == {"valence": [1.5, 2.0]}
+    assert back[1].only(["b"]).ratings == {"valence": [2.0]}
 
 
 def test_the_continuous_bound_needs_no_bitrate_and_names_no_system():
@@ -66,6 +70,10 @@ def test_the_continuous_bound_needs_no_bitrate_and_names_no_system():
         ({"head": "oracle"}, "head is 'oracle', expected one of"),
         ({"fold": 0}, "fold is 0"),
         ({"system": "a/b"}, "without '/'"),
+        ({"ratings": {"arousal": [1.0]}}, "ratings: 1 of 'arousal', expected a finite"),
+        ({"ratings": {"arousal": [1, float("nan")]}}, "ratings: 2 of 'arousal'"),
+        ({"ratings": {"anger": [1.0, 2.0]}}, "ratings: 2 of 'anger', expected"),
+        ({"ratings": [1.0, 2.0]}, "ratings is"),
         ({"bitrate_bps": None}, "rate 64x1 needs bitrate_bps"),
         ({"bitrate_bps": {"nominal": 300}}, r"lacks \['entropy', 'side_info'\]"),
         ({"bitrate_bps": {**BITS, "entropy": -1}}, "bitrate_bps.entropy is -1"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from emoq_plugin import evaluation
+from emoq_plugin.data.ratings import RATINGS, SCALE
 from emoq_plugin.files import atomic_write, read_json, read_yaml
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SCORES, PAGE = "scores.json", "RESULTS.md"
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "espnet", "transformers")
-TABLES = ("utt2spk", "utt2emo", "utt2votes", RATES, BANDS)
+TABLES = ("utt2spk", "utt2emo", "utt2votes", RATINGS, SCALE, RATES, BANDS)
 
 
 @dataclass(frozen=True, kw_only=True)

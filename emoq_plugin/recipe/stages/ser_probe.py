@@ -110,6 +110,8 @@ def _predictions(
         targets=opened.data.targets(train, opened.emotions),
         emotions=opened.emotions,
         options=head,
+        ratings=opened.data.rating_rows(train) if opened.data.ratings else None,
+        speakers=[opened.data.speaker[u] for u in train],
         predicted=[u for part in options.predict for u in getattr(opened.fold, part)],
     )
     found: list[Prediction] = []
