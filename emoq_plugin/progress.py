@@ -1,5 +1,6 @@
 """Progress of long loops: a tqdm bar on a terminal, a line per 10 % in a log."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -8,21 +9,57 @@ from collections.abc import Iterable, Iterator
 from tqdm import tqdm
 
 
+class Progress:
+    """Shows how much of a total is done, unless `--quiet` is set.
+
+    Parameters
+    ----------
+    total : int
+    what : str
+        Begins the line.
+    unit : str, default=""
+        Of the total; items where empty.
+    """
+
+    def __init__(self, total: int, what: str, unit: str = ""):
+        self._total, self._what, self._unit = total, what, unit
+        self._done, self._tenth, self._start = 0, 0, time.monotonic()
+        self._bar = None
+        is_quiet = not logging.getLogger().isEnabledFor(logging.INFO)
+        if sys.stderr.isatty() and not is_quiet:
+            many = {"unit": unit, "unit_scale": True} if unit else {}
+            self._bar = tqdm(total=total, desc=what, **many)
+
+    def add(self, amount: int) -> None:
+        """Count what is done."""
+        self._done += amount
+        if self._bar is not None:
+            self._bar.update(amount)
+            return
+        tenth = 10 * self._done // max(self._total, 1)
+        if tenth > self._tenth:
+            self._tenth = tenth
+            unit = f" {self._unit}" if self._unit else ""
+            logging.info(
+                "%s: %d of %d%s (%d %%), %.1f s",
+                *(self._what, self._done, self._total, unit),
+                *(10 * tenth, time.monotonic() - self._start),
+            )
+
+    def reach(self, amount: int) -> None:
+        """Say how much is done in all; less than was counted changes nothing."""
+        self.add(max(0, amount - self._done))
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
 def progress[Item](items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """Yield `items` and show how many of `total` are done, unless `--quiet` is set."""
-    if not logging.getLogger().isEnabledFor(logging.INFO):  # --quiet
-        yield from items
-        return
-    if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=what)
-        return
-    start, shown = time.monotonic(), 0
-    for count, item in enumerate(items, 1):
-        yield item
-        tenth = 10 * count // max(total, 1)
-        if tenth > shown:
-            shown = tenth
-            seconds = time.monotonic() - start
-            logging.info(
-                "%s: %d of %d (%d %%), %.1f s", what, count, total, 10 * tenth, seconds
-            )
+    shown = Progress(total, what)
+    with contextlib.closing(shown):
+        for item in items:
+            yield item
+            shown.add(1)

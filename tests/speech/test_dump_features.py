@@ -12,6 +12,7 @@ from emoq_plugin.files import write_json, write_table
 from emoq_plugin.recipe.stages.dump_features import split_by_duration
 from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.speech.store import FeatureStore
+from tests.speech.tiny_models import make_whisper
 
 
 @pytest.fixture
@@ -145,6 +146,19 @@ def test_an_unfinished_data_directory_is_refused(
     with pytest.raises(SystemExit):
         _dump(data, tmp_path / "out", config)
     assert message in caplog.text
+
+
+def test_progress_comes_within_a_window_of_audio(data, tmp_path, caplog):
+    config = tmp_path / "whisper.yaml"
+    pytest.importorskip("transformers")
+    make_whisper(tmp_path)
+    conf = f"{{model: {tmp_path}, window: clip, batch_seconds: 0.6}}"
+    config.write_text(f"encoder: huggingface\nconf: {conf}\n")
+    with caplog.at_level(logging.INFO):
+        _dump(data, tmp_path / "out", config, merge=False)
+    lines = [line for line in caplog.messages if " samples (" in line]
+    # The seven utterances share one window and are encoded in several batches.
+    assert len(lines) > 3 and "38000 of 38000 samples (100 %)" in lines[-1]
 
 
 def test_a_job_number_out_of_range_is_refused(data, config, tmp_path, caplog):

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from emoq_plugin.speech.encoders.registry import build_encoder  # noqa: E402
+from emoq_plugin.speech.pipeline import build_from_card  # noqa: E402
 from tests.speech.tiny_models import (  # noqa: E402
     LAYER,
     LENGTHS,
@@ -118,13 +119,55 @@ def test_whisper_is_padded_inside_and_trimmed_outside(whisper):
         encoder(make_waves([319]))
 
 
-def test_whisper_cuts_what_is_longer_than_its_window(whisper):
-    encoder = build_encoder("huggingface", model=str(whisper[0]), batch_seconds=1.0)
+@pytest.mark.parametrize("window", ["full", "clip"])
+def test_a_long_wave_is_that_of_its_pieces_in_every_window(whisper, window):
+    encoder = build_encoder(
+        "huggingface", model=str(whisper[0]), window=window, batch_seconds=1.0
+    )
     [wave] = make_waves([36100])
-    [frames] = encoder([wave])
     parts = encoder([wave[:16000], wave[16000:32000], wave[32000:]])
+    [frames] = encoder([wave])
     assert len(frames) == 36100 // 320
     np.testing.assert_allclose(frames, np.concatenate(parts), atol=2e-5, rtol=1e-4)
+
+
+def test_a_clip_that_fills_the_window_is_heard_alike_in_both(whisper):
+    full, clip = (
+        build_encoder("huggingface", model=str(whisper[0]), window=window)
+        for window in ("full", "clip")
+    )
+    short, long = make_waves([5000, 15900])
+    np.testing.assert_array_equal(full([long])[0], clip([long])[0])
+    assert np.abs(full([short])[0] - clip([short])[0]).max() > 1e-3
+    assert full.specification.fingerprint() != clip.specification.fingerprint()
+
+
+def test_a_clip_is_computed_with_the_tail_only_and_as_far_as_the_layer(whisper):
+    encoder = build_encoder(
+        "huggingface", model=str(whisper[0]), window="clip", layers=1
+    )
+    seen = []
+    for block in encoder.module.layers:
+        block.register_forward_hook(lambda _, inputs, out: seen.append(out.shape))
+    encoder(make_waves([3200, 1600]))
+    assert seen == [(2, 12, 16)]  # 10 frames and 2 of silence, one block of three
+
+
+def test_a_window_is_a_part_of_the_card_and_of_what_is_built_from_it(whisper):
+    made = build_encoder("huggingface", model=str(whisper[0]), window="clip", layers=2)
+    again = build_from_card(made.specification.to_json(), model_dir=str(whisper[0]))
+    [wave] = make_waves([5000])
+    np.testing.assert_array_equal(made([wave])[0], again([wave])[0])
+    before = build_encoder("huggingface", model=str(whisper[0])).specification.settings
+    assert "window" not in before  # cards of older features stay what they are
+
+
+def test_a_window_is_refused_where_there_is_none_and_where_it_is_misspelt(models):
+    model = str(models["hubert-layer"][0])
+    with pytest.raises(ValueError, match="type 'hubert': only Whisper has a window"):
+        build_encoder("huggingface", model=model, window="clip")
+    with pytest.raises(ValueError, match="window 'short', expected one of"):
+        build_encoder("huggingface", model=model, window="short")
 
 
 def test_whisper_layers_are_those_of_its_encoder(whisper):

@@ -1,16 +1,17 @@
 """Options that all encoders with layers share, and what they answer when refused."""
 
-import logging
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from emoq_plugin.speech.encoders import layers
 from emoq_plugin.speech.encoders.layers import specifications_of_layers
 from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
-from tests.speech.tiny_models import LENGTHS, make_espnet_ssl, make_waves
+from tests.speech.tiny_models import KINDS, LENGTHS, make_espnet_ssl, make_waves
 
 CONF = Path(__file__).parents[2] / "conf" / "features"
 
@@ -68,14 +69,40 @@ def test_waves_share_a_batch_only_where_the_model_keeps_them_apart(tiny, kind, b
     assert list(build_encoder(name, **conf)._batches(LENGTHS)) == batches
 
 
-def test_half_precision_is_left_to_gpus(tiny, caplog):
+def test_float16_is_left_to_gpus(tiny):
     name, conf = tiny("hubert")
-    with caplog.at_level(logging.INFO):
-        half = build_encoder(name, **conf, precision="bfloat16")
-    assert "bfloat16 is for GPUs" in caplog.text
-    [one], [two] = (e(make_waves([2000])) for e in (half, build_encoder(name, **conf)))
-    assert (one == two).all()
-    assert half.specification.versions["precision"] == "float32"
+    with pytest.raises(ValueError, match="'float16' on the CPU: it is for GPUs"):
+        build_encoder(name, **conf, precision="float16")
+
+
+def test_a_processor_without_bfloat16_says_so(tiny, monkeypatch):
+    name, conf = tiny("hubert")
+    monkeypatch.setattr(layers, "has_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="'bfloat16': this processor .* 'float32'"):
+        build_encoder(name, **conf, precision="bfloat16")
+
+
+@pytest.mark.skipif(not layers.has_bfloat16(), reason="a processor without bfloat16")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind][1]])
+def test_bfloat16_on_a_cpu_gives_close_frames_of_the_same_kind(tiny, kind):
+    name, conf = tiny(kind)
+    exact, half = (
+        build_encoder(name, **conf, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert half.specification.versions["precision"] == "bfloat16"
+    assert half.specification.fingerprint() == exact.specification.fingerprint()
+    for one, two in zip(exact(make_waves()), half(make_waves()), strict=True):
+        assert two.dtype == one.dtype and two.shape == one.shape
+        assert 0 < np.abs(one - two).max() < 0.15 * np.abs(one).max()
+
+
+def test_what_is_heard_is_told_batch_by_batch(tiny):
+    name, conf = tiny("hubert")
+    encoder, told = build_encoder(name, **conf, batch_seconds=0.25), []
+    encoder.heard = told.append
+    encoder(make_waves([4000, 2000, 2000, 36000]))
+    assert told == [4000, 4000, 36000]
 
 
 def test_layers_of_a_concatenation_have_the_specifications_they_have_alone(tiny):

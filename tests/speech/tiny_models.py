@@ -299,6 +299,7 @@ KINDS = {
         {},
     ),
     "whisper": ("huggingface", make_whisper, {}),
+    "whisper_clip": ("huggingface", make_whisper, {"window": "clip"}),
     "s3prl": ("s3prl", make_s3prl, {"upstream": "hubert"}),
     "emotion2vec": ("emotion2vec", make_emotion2vec, {}),
     "espnet_ssl": ("espnet_ssl", make_espnet_ssl, {}),

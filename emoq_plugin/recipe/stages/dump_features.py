@@ -15,7 +15,7 @@ from emoq_plugin.devices import pick_device
 from emoq_plugin.files import read_json, read_table
 from emoq_plugin.options import Count
 from emoq_plugin.presets import config_of
-from emoq_plugin.progress import progress
+from emoq_plugin.progress import Progress
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.encoders.encoder import Encoder
 from emoq_plugin.speech.encoders.registry import (
@@ -170,7 +170,7 @@ def _read_slice(options: DumpFeaturesOptions) -> tuple[dict[str, str], dict[str,
 
 
 def encode_utterances(
-    encoder: Encoder, wav: Mapping[str, str], samples: Mapping[str, int]
+    encoder: Encoder, wav: Mapping[str, str], samples: Mapping[str, int], what: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Read and encode utterances, a window of audio at a time.
 
@@ -181,6 +181,8 @@ def encode_utterances(
         Entries of wav.scp.
     samples : mapping of str to int
         Samples of each utterance, in the order to encode.
+    what : str
+        Begins the lines of progress, which go by samples.
 
     Yields
     ------
@@ -188,7 +190,9 @@ def encode_utterances(
     """
     from emoq_plugin.speech.audio import read_audio
 
-    size = WINDOW_SECONDS * encoder.sample_rate
+    size, end = WINDOW_SECONDS * encoder.sample_rate, 0
+    shown = Progress(sum(samples.values()), what, "samples")
+    encoder.heard = shown.add
     for window in in_batches(samples.items(), size):
         waves = []
         for utterance in window:
@@ -197,7 +201,11 @@ def encode_utterances(
             except (ValueError, OSError) as error:
                 raise ValueError(f"utterance '{utterance}': {error}") from error
             waves.append(wave)
-        yield from zip(window, encoder(waves, utterances=window))
+        encoded = encoder(waves, utterances=window)
+        end += sum(samples[utterance] for utterance in window)
+        shown.reach(end)
+        yield from zip(window, encoded)
+    shown.close()
 
 
 def _run_job(
@@ -210,9 +218,8 @@ def _run_job(
     wav, samples = _read_slice(options)
     device = pick_device(options.device, options.job)
     encoder = build_encoder(name, device=device, **conf)
-    features = encode_utterances(encoder, wav, samples)
     what = f"{name} job {options.job} of {options.nj}"
-    features = progress(features, len(wav), what)
+    features = encode_utterances(encoder, wav, samples, what)
     lengths = write_features(
         options.output_dir, encoder.specification, features, job=options.job
     )

@@ -4,7 +4,7 @@ import hashlib
 import json
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -108,6 +108,8 @@ class Encoder(ABC):
     minimum_samples: int
     # Frame t depends on no samples but the `minimum_samples` from t times the shift on.
     windowed: bool = False
+    # Told the samples of every batch that is done; who waits for long ones sets it.
+    heard: Callable[[int], None] = staticmethod(lambda samples: None)
 
     @property
     def sample_rate(self) -> int:

@@ -18,6 +18,7 @@ from emoq_plugin.speech.encoders.model_files import (
     check_shapes,
     naming_faults,
 )
+from emoq_plugin.speech.encoders.whisper import WINDOWS, WhisperLayers
 
 if TYPE_CHECKING:
     import torch
@@ -38,43 +39,82 @@ class HuggingFace(LayeredEncoder):
 
     Padding is masked where the model can mask it; where it cannot (group normalisation
     over time in the feature extractor, data2vec-audio) only waves of equal length share
-    a batch. Whisper sees 30 s at a time, padded; longer waves are cut there, the output
-    is trimmed to the true length. A local directory is one that `save_pretrained`
-    wrote. Options: see `LayeredEncoder`.
+    a batch. Whisper sees 30 s at a time; longer waves are cut there. A local directory
+    is one that `save_pretrained` wrote.
+
+    Parameters
+    ----------
+    model : str
+    window : {"full", "clip"}, default="full"
+        Of Whisper: every wave is followed by silence up to 30 s, or by 1 s of it, which
+        is many times faster for short clips and gives other frames.
+    layers, layer_mode, layer_weights, batch_seconds, precision, device
+        See `LayeredEncoder`.
+
+    Raises
+    ------
+    ValueError
+        As in `LayeredEncoder`; for `window: clip` and a model other than Whisper.
     """
 
     name = "huggingface"
     model_files = ("*.json", "*.safetensors", "*.bin")
 
+    def __init__(
+        self,
+        model: str,
+        window: str = "full",
+        layers: Sequence[int] | int | str = -1,
+        layer_mode: str = "mean",
+        layer_weights: Sequence[float] | None = None,
+        batch_seconds: float = 80.0,
+        precision: str = "float32",
+        device: str = "cpu",
+    ):
+        if window not in WINDOWS:
+            raise ValueError(f"window '{window}', expected one of {WINDOWS}")
+        self._window = window
+        self._whisper: WhisperLayers | None = None
+        super().__init__(
+            model, layers, layer_mode, layer_weights, batch_seconds, precision, device
+        )
+
     def load(self, model: str) -> Network:
         """Load feature extractor and model."""
         self._extractor, loaded = _load(model)
         self._config = loaded.config
-        self._is_whisper = self._config.model_type == "whisper"
-        shift, minimum = self._lengths(model)
+        kind = self._config.model_type
+        settings = {
+            "model_type": kind,
+            "do_normalize": bool(getattr(self._extractor, "do_normalize", False)),
+        }
+        if kind == "whisper":
+            self._whisper = WhisperLayers(loaded, self._extractor, self._window)
+            shift = minimum = self._whisper.shift
+        elif self._window == "clip":
+            raise ValueError(
+                f"window 'clip' with model '{model}' of type '{kind}': only Whisper "
+                "has a window, the others see a clip as long as it is: drop the option"
+            )
+        else:
+            shift, minimum = self._lengths(model)
+        if self._window == "clip":
+            settings["window"] = self._window
         return Network(
             module=loaded,
             n_layers=self._config.num_hidden_layers,
             dimension=self._config.hidden_size,
             shift=shift,
             minimum_samples=minimum,
-            sharing="padded" if self._is_whisper or self._is_maskable() else "equal",
+            sharing="padded" if self._whisper or self._is_maskable() else "equal",
             sample_rate=self._extractor.sampling_rate,
-            settings={
-                "model_type": self._config.model_type,
-                "do_normalize": bool(getattr(self._extractor, "do_normalize", False)),
-            },
+            settings=settings,
             package="transformers",
         )
 
     def _lengths(self, model: str) -> tuple[int, int]:
         """Return shift and shortest wave, samples."""
         config = self._config
-        if self._is_whisper:
-            # The second convolution has stride 2.
-            self._shift = 2 * self._extractor.hop_length
-            self._piece = config.max_source_positions * self._shift
-            return self._shift, self._shift
         if not hasattr(config, "conv_stride"):
             raise ValueError(
                 f"model '{model}' is of type '{config.model_type}', expected HuBERT, "
@@ -92,23 +132,25 @@ class HuggingFace(LayeredEncoder):
 
     def n_frames(self, samples: int) -> int:
         """Return the number of frames of a wave."""
-        if self._is_whisper:
-            return samples // self._shift
+        if self._whisper:
+            return samples // self._whisper.shift
         return convolution_frames(self._convolutions, samples)
 
     def batch_cost(self, samples: int) -> int:
-        """Return the samples that a wave takes in a batch: Whisper pads to 30 s."""
-        return self._piece if self._is_whisper else samples
+        """Return the samples that a wave takes in a batch, silence behind it too."""
+        if self._whisper:
+            return self._whisper.frames_heard(samples) * self._whisper.shift
+        return samples
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Encode waves in batches; those too long for Whisper in pieces."""
-        if not self._is_whisper:
+        if not self._whisper:
             return super().encode(waves)
         owners, pieces = [], []
         for i, wave in enumerate(waves):
-            for start in range(0, self.n_frames(len(wave)) * self._shift, self._piece):
+            for piece in self._whisper.cut(wave):
                 owners.append(i)
-                pieces.append(wave[start : start + self._piece])
+                pieces.append(piece)
         parts: list[list[np.ndarray]] = [[] for _ in waves]
         for i, frames in zip(owners, super().encode(pieces)):
             parts[i].append(frames)
@@ -118,15 +160,6 @@ class HuggingFace(LayeredEncoder):
         import torch
 
         rate = self._extractor.sampling_rate
-        if self._is_whisper:
-            mel = self._extractor(
-                waves,
-                sampling_rate=rate,
-                max_length=self._piece,
-                do_normalize=getattr(self._extractor, "do_normalize", None),
-                return_tensors="pt",
-            )
-            return {"input_features": mel.input_features}
         # One by one, so that normalisation never sees another wave or padding.
         inputs = [
             torch.from_numpy(self._extractor(w, sampling_rate=rate).input_values[0])
@@ -141,6 +174,8 @@ class HuggingFace(LayeredEncoder):
 
     def hidden(self, waves: Sequence[np.ndarray]) -> Mapping[int, "torch.Tensor"]:
         """Compute the layers of one batch."""
+        if self._whisper:
+            return self._whisper(waves, last=max(self.layers))
         arguments = {k: v.to(self.device) for k, v in self._inputs(waves).items()}
         several = self.layers != [self.n_layers]
         result = self.module(**arguments, output_hidden_states=several)

@@ -1,7 +1,6 @@
 """What encoders with hidden layers share: options, batches, layers, weights."""
 
 import hashlib
-import logging
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +79,7 @@ class LayeredEncoder(Encoder):
     batch_seconds : float, default=80.0
         Padded audio in one batch, s; a longer wave has a batch of its own.
     precision : {"float32", "float16", "bfloat16"}, default="float32"
-        Half precision is used on a GPU only, through autocast.
+        Half precision through autocast: on a GPU, bfloat16 also on a CPU that has it.
     device : str, default="cpu"
 
     Raises
@@ -105,6 +104,7 @@ class LayeredEncoder(Encoder):
         device: str = "cpu",
     ):
         _check_options(layer_mode, precision, batch_seconds)
+        check_precision(precision, device)
         network = self.load(model)
         digest = weights_sha256(network.module)
         self.module = network.module.to(device).eval()
@@ -118,9 +118,6 @@ class LayeredEncoder(Encoder):
         self._batch_samples = batch_seconds * network.sample_rate
         self._width = network.dimension
         self._precision = precision
-        if precision != "float32" and not device.startswith("cuda"):
-            logging.info("precision %s is for GPUs: %s uses float32", precision, device)
-            self._precision = "float32"
         self.specification = self._make_specification(network, digest, model)
 
     def _make_specification(
@@ -181,6 +178,7 @@ class LayeredEncoder(Encoder):
             frames = self._forward([waves[i] for i in batch])  # (B, T, D)
             for i, x in zip(batch, frames):
                 output[i] = x[: self.n_frames(len(waves[i]))].copy()
+            self.heard(sum(len(waves[i]) for i in batch))
         return output
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -207,7 +205,8 @@ class LayeredEncoder(Encoder):
             stack.enter_context(torch.inference_mode())
             if self._precision != "float32":
                 half = getattr(torch, self._precision)
-                stack.enter_context(torch.autocast("cuda", dtype=half))
+                kind = torch.device(self.device).type
+                stack.enter_context(torch.autocast(kind, dtype=half))
             hidden = self.hidden(waves)
             chosen = [hidden[layer].float() for layer in self.layers]
             if self._layer_mode == "concat":
@@ -337,6 +336,35 @@ def _check_options(layer_mode: str, precision: str, batch_seconds: float) -> Non
         raise ValueError(f"precision '{precision}', expected one of {PRECISIONS}")
     if not batch_seconds > 0:
         raise ValueError(f"batch_seconds {batch_seconds}, expected more than 0")
+
+
+def has_bfloat16() -> bool:
+    """Return whether products of bfloat16 are fast on this processor."""
+    import torch
+
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse a half precision that the device has no products of.
+
+    Raises
+    ------
+    ValueError
+        With what to choose instead.
+    """
+    if precision == "float32" or not device.startswith("cpu"):
+        return
+    if precision == "float16":
+        raise ValueError(
+            "precision 'float16' on the CPU: it is for GPUs, expected 'float32' or "
+            "'bfloat16'"
+        )
+    if not has_bfloat16():
+        raise ValueError(
+            "precision 'bfloat16': this processor has no fast products of it (AVX512 "
+            "or AMX on x86), expected 'float32', or --device cuda where there is a GPU"
+        )
 
 
 def _resolve_layers(
