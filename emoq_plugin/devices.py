@@ -1,4 +1,4 @@
-"""Which GPU a job takes (run.pl hands out none), memory, products in full float32."""
+"""Which GPU a job takes (run.pl hands out none), memory, precision of products."""
 
 import contextlib
 import errno
@@ -39,6 +39,35 @@ def exact_float32() -> Iterator[None]:
     finally:
         for kind, precision in zip(kinds, before):
             kind.fp32_precision = precision
+
+
+def has_bfloat16() -> bool:
+    """Return whether products of bfloat16 are fast on this processor."""
+    import torch
+
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Refuse a half precision that the device has no products of.
+
+    Raises
+    ------
+    ValueError
+        With what to choose instead.
+    """
+    if precision == "float32" or not device.startswith("cpu"):
+        return
+    if precision == "float16":
+        raise ValueError(
+            "precision 'float16' on the CPU: it is for GPUs, expected 'float32' or "
+            "'bfloat16'"
+        )
+    if not has_bfloat16():
+        raise ValueError(
+            "precision 'bfloat16': this processor has no fast products of it (AVX512 "
+            "or AMX on x86), expected 'float32', or --device cuda where there is a GPU"
+        )
 
 
 def pick_device(device: str, job: int) -> str:

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from emoq_plugin.speech.encoders.registry import build_encoder  # noqa: E402
-from emoq_plugin.speech.pipeline import build_from_card  # noqa: E402
+from emoq_plugin.speech.pipeline import build_from_specification  # noqa: E402
 from tests.speech.tiny_models import (  # noqa: E402
     LAYER,
     LENGTHS,
@@ -155,7 +155,9 @@ def test_a_clip_is_computed_with_the_tail_only_and_as_far_as_the_layer(whisper):
 
 def test_a_window_is_a_part_of_the_card_and_of_what_is_built_from_it(whisper):
     made = build_encoder("huggingface", model=str(whisper[0]), window="clip", layers=2)
-    again = build_from_card(made.specification.to_json(), model_dir=str(whisper[0]))
+    again = build_from_specification(
+        made.specification.to_json(), model_dir=str(whisper[0])
+    )
     [wave] = make_waves([5000])
     np.testing.assert_array_equal(made([wave])[0], again([wave])[0])
     before = build_encoder("huggingface", model=str(whisper[0])).specification.settings

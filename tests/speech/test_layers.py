@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emoq_plugin.speech.encoders import layers
+from emoq_plugin import devices
 from emoq_plugin.speech.encoders.layers import specifications_of_layers
 from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
 from tests.speech.tiny_models import KINDS, LENGTHS, make_espnet_ssl, make_waves
@@ -77,12 +77,12 @@ def test_float16_is_left_to_gpus(tiny):
 
 def test_a_processor_without_bfloat16_says_so(tiny, monkeypatch):
     name, conf = tiny("hubert")
-    monkeypatch.setattr(layers, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: False)
     with pytest.raises(ValueError, match="'bfloat16': this processor .* 'float32'"):
         build_encoder(name, **conf, precision="bfloat16")
 
 
-@pytest.mark.skipif(not layers.has_bfloat16(), reason="a processor without bfloat16")
+@pytest.mark.skipif(not devices.has_bfloat16(), reason="a processor without bfloat16")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind][1]])
 def test_bfloat16_on_a_cpu_gives_close_frames_of_the_same_kind(tiny, kind):
     name, conf = tiny(kind)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from emoq_plugin.devices import check_precision
 from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureSpecification
 from emoq_plugin.speech.encoders.model_files import how_to_bring
@@ -336,35 +337,6 @@ def _check_options(layer_mode: str, precision: str, batch_seconds: float) -> Non
         raise ValueError(f"precision '{precision}', expected one of {PRECISIONS}")
     if not batch_seconds > 0:
         raise ValueError(f"batch_seconds {batch_seconds}, expected more than 0")
-
-
-def has_bfloat16() -> bool:
-    """Return whether products of bfloat16 are fast on this processor."""
-    import torch
-
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Refuse a half precision that the device has no products of.
-
-    Raises
-    ------
-    ValueError
-        With what to choose instead.
-    """
-    if precision == "float32" or not device.startswith("cpu"):
-        return
-    if precision == "float16":
-        raise ValueError(
-            "precision 'float16' on the CPU: it is for GPUs, expected 'float32' or "
-            "'bfloat16'"
-        )
-    if not has_bfloat16():
-        raise ValueError(
-            "precision 'bfloat16': this processor has no fast products of it (AVX512 "
-            "or AMX on x86), expected 'float32', or --device cuda where there is a GPU"
-        )
 
 
 def _resolve_layers(
