@@ -37,12 +37,13 @@ def load(
     token: str | bool | None = None,
     device: str = "cpu",
 ) -> Any:
-    """Load a quantizer from a directory or a Hugging Face hub repository.
+    """Load a quantizer from the package, a directory or a Hugging Face hub repository.
 
     Parameters
     ----------
     name : str
-        Directory of an artifact, or ``owner/name`` on the hub.
+        Directory of an artifact, one that comes with the package, such as
+        ``emodb-fbank`` (see ``emoq quantizers``), or ``owner/name`` on the hub.
     system : str, optional
         For a bank of experts: ``balanced`` or ``<expert set>-<router>``, such as
         ``specific-distortion``. A saved `RoutedQuantizer` knows its own.

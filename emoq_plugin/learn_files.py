@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from emoq_plugin.options import POSITIONAL, Count, Natural, whole
+from emoq_plugin.data.labelled_audio import LabelledAudio, read_labels
+from emoq_plugin.options import POSITIONAL, Count, Natural, Seconds, whole
 from emoq_plugin.presets import find_config
 from emoq_plugin.progress import progress
 
 if TYPE_CHECKING:
-    from emoq_plugin.estimator import EmoQuantizer
     from emoq_plugin.speech.encoders.encoder import Encoder
     from emoq_plugin.speech.store import FeatureStore
 
 BATCH_FILES = 16
-COLUMNS = """Columns of the table, in any case: file (relative to the directory),
-emotion, or votes_<emotion> (how many raters heard it), and speaker if it is known."""
 
 
 def router_name(text: str) -> str | None:
@@ -52,6 +50,10 @@ class LearnOptions:
         Chooses the expert of a clip; none: one balanced codebook.
     norm
         What is removed before quantizing.
+    clip_bits
+        Bits of a clip code for what lasts of a clip, beside the frame codes.
+    clip_window
+        Seconds after which another clip code is sent; default: one a clip.
     classes
         Emotions in order, clips of others are left out; default: all, sorted.
     seed
@@ -64,6 +66,8 @@ class LearnOptions:
         Auto is the GPU where there is one.
     model_dir
         Local directory of the encoder's model.
+    about
+        YAML file for the model card: license, language, data, limits, citation.
     """
 
     audio_dir: Annotated[Path, POSITIONAL]
@@ -74,108 +78,15 @@ class LearnOptions:
     n_levels: Count = 1
     router: Annotated[str | None, router_name] = "calibrated"
     norm: Literal["level", "corpus", "clip", "speaker"] = "level"
+    clip_bits: Count | None = None
+    clip_window: Seconds | None = None
     classes: tuple[str, ...] = ()
     seed: Natural = 0
     n_folds: Natural = 5
     multi_channel: Literal["error", "first", "mean"] = "error"
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     model_dir: str | None = None
-
-
-@dataclass(frozen=True)
-class LabelledAudio:
-    """Recordings with labels, by name.
-
-    Attributes
-    ----------
-    paths : dict of str to Path
-    shares : dict of str to (C,) array
-        Share of each class.
-    speakers : dict of str to str
-        Empty where they are not known.
-    classes : list of C str
-    """
-
-    paths: dict[str, Path]
-    shares: dict[str, np.ndarray]
-    speakers: dict[str, str]
-    classes: list[str]
-
-    def labels(self, names: Sequence[str]) -> list[str]:
-        """Return the class with most votes of each recording."""
-        return [self.classes[self.shares[name].argmax()] for name in names]
-
-
-def read_labels(
-    table: Path, audio_dir: Path, classes: Sequence[str] = ()
-) -> LabelledAudio:
-    """Read a table of labels and look for its audio.
-
-    Parameters
-    ----------
-    table : Path
-        See `COLUMNS`; the dialects are those of `data.clip_table.read_clips`.
-    audio_dir : Path
-    classes : sequence of str, optional
-        All labels when empty.
-
-    Raises
-    ------
-    ValueError
-        For a table that cannot be read (with its line), files that are missing, a
-        class without clips, fewer than two classes, speakers of some clips only.
-    """
-    from emoq_plugin.data.clip_table import check_labels, read_clips
-
-    if not audio_dir.is_dir():
-        raise ValueError(f"{audio_dir} is no directory: give that of the audio first")
-    if not table.is_file():
-        raise ValueError(f"{table} is no file: expected a table of labels")
-    found = read_clips(table, {}, audio_dir=audio_dir, needed=["file"])
-    check_labels(found)
-    labels = {x for clip in found.clips for x in clip.votes or [clip.label]}
-    classes = list(classes) or sorted(labels)
-    if unknown := [c for c in classes if c not in labels]:
-        raise ValueError(
-            f"--classes {unknown[0]}: {table} has no such label, found: "
-            f"{' '.join(sorted(labels))}"
-        )
-    if len(set(classes)) < 2:
-        raise ValueError(f"{table}: one class, {classes[0]}, expected at least two")
-    votes = {n: c.votes or {c.label: 1.0} for n, c in enumerate(found.clips)}
-    used = [n for n in votes if any(votes[n].get(c) for c in classes)]
-    if len(used) < len(votes):
-        logging.warning(
-            "%s: %d of %d clips are of no class and left out",
-            *(table, len(votes) - len(used), len(votes)),
-        )
-    clips = [found.clips[n] for n in used]
-    names = [clip.name for clip in clips]
-    [(twin, times)] = Counter(names).most_common(1)
-    if times > 1:
-        raise ValueError(
-            f"{table}: {times} files have the name '{twin}': give them names in a "
-            "column 'id'"
-        )
-    if missing := [c.audio for c in clips if not c.audio.is_file()]:
-        raise ValueError(
-            f"{table}: {len(missing)} of {len(clips)} files are missing, such as "
-            f"{missing[0]}: files are seen from {audio_dir}"
-        )
-    speakers = {c.name: c.speaker for c in clips if c.speaker}
-    if speakers and len(speakers) < len(clips):
-        raise ValueError(
-            f"{table}: {len(clips) - len(speakers)} of {len(clips)} clips have no "
-            "speaker: fill in the column in every row, or remove it"
-        )
-    counts = [np.array([votes[n].get(c, 0.0) for c in classes]) for n in used]
-    logging.info("%s", found.found())
-    return LabelledAudio(
-        {c.name: c.audio for c in clips},
-        {name: count / count.sum() for name, count in zip(names, counts)},
-        speakers,
-        classes,
-    )
+    about: Path | None = None
 
 
 def learn(options: LearnOptions) -> None:
@@ -186,10 +97,17 @@ def learn(options: LearnOptions) -> None:
     ValueError
         For settings, labels and files that cannot be used, before any work.
     """
+    from emoq_plugin.core.model_card import (
+        rate_in_words,
+        read_about,
+        score_in_words,
+    )
     from emoq_plugin.devices import pick_device
     from emoq_plugin.estimator import EmoQuantizer
+    from emoq_plugin.learn_score import held_out_score, rate_of
     from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
 
+    about = read_about(options.about) if options.about else {}
     if options.output.exists() and any(options.output.iterdir()):
         raise ValueError(f"--output {options.output} is not empty: choose another")
     name, conf = read_feature_config(find_config(options.features, "features"))
@@ -202,6 +120,8 @@ def learn(options: LearnOptions) -> None:
         options.n_levels,
         router=options.router,
         norm=options.norm,
+        clip_bits=options.clip_bits,
+        clip_window=options.clip_window,
         classes=audio.classes,
         seed=options.seed,
         device=device,
@@ -211,13 +131,17 @@ def learn(options: LearnOptions) -> None:
     with tempfile.TemporaryDirectory(prefix="emoq_learn_") as folder:
         store, band = _dump(encoder, audio, Path(folder), options.multi_channel)
         quantizer.fit(store, audio.shares, speakers=audio.speakers or None)
-        quantizer.quantizer_.bank.card["audio"] = band
+        card = quantizer.quantizer_.bank.card
+        card |= {"audio": band, "bitrate_bps": rate_of(quantizer, store)}
+        card |= {"about": about} if about else {}
         quantizer.save_pretrained(options.output)
         logging.info(
             "wrote %s: emoq encode a.wav --quantizer %s", *[options.output] * 2
         )
-        print(_described(quantizer, store))
-        print(_score(quantizer, store, audio, options.n_folds))
+        print(quantizer.quantizer_, rate_in_words(card["bitrate_bps"]), sep="\n")
+        card["held_out"] = held_out_score(quantizer, store, audio, options.n_folds)
+        print(score_in_words(card["held_out"]))
+        quantizer.save_pretrained(options.output)  # with its score
 
 
 def _dump(
@@ -256,71 +180,3 @@ def _dump(
     if note := band_note(band, encoder.sample_rate):
         band["note"] = note
     return FeatureStore(folder), band
-
-
-class _Part(Mapping[str, np.ndarray]):
-    """Some clips of a store, read when asked for."""
-
-    def __init__(self, store: "FeatureStore", names: Sequence[str]):
-        self._store = store
-        self.specification = store.specification
-        self.lengths = {name: store.lengths[name] for name in names}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._store[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-
-def _described(quantizer: "EmoQuantizer", store: "FeatureStore") -> str:
-    """Return experts, sizes and rate in words."""
-    routed = quantizer.quantizer_
-    seconds = sum(store.lengths.values()) / store.specification.frame_rate_hz
-    frame_bits, clip_bits = routed.bits
-    side = clip_bits * len(store) / seconds
-    rate = frame_bits * store.specification.frame_rate_hz + side
-    return f"{routed}\n{rate:.1f} bit/s, {side:.1f} of them for the route"
-
-
-def _score(
-    quantizer: "EmoQuantizer", store: "FeatureStore", audio: LabelledAudio, n_folds: int
-) -> str:
-    """Learn again without the speakers of each fold, and predict their emotions."""
-    from sklearn.base import clone
-    from sklearn.metrics import f1_score
-
-    from emoq_plugin.data.folds import speaker_folds
-
-    n_speakers = len(set(audio.speakers.values()))
-    if n_folds == 0 or n_speakers < 3:
-        return "no speaker-held-out score: " + (
-            "--n_folds is 0" if n_folds == 0 else f"{n_speakers} speakers are known"
-        )
-    folds = speaker_folds(
-        audio.speakers, n_folds=min(max(n_folds, 2), n_speakers), n_valid_speakers=0
-    )
-    for fold in folds:
-        if absent := set(audio.classes) - set(audio.labels(fold.train)):
-            return (
-                f"no speaker-held-out score: the training speakers of fold {fold.name} "
-                f"lack {', '.join(sorted(absent))}"
-            )
-    expected, found = [], []
-    for fold in progress(folds, len(folds), "folds of the score"):
-        learned = clone(quantizer).fit(
-            _Part(store, fold.train),
-            {name: audio.shares[name] for name in fold.train},
-            speakers=audio.speakers,
-        )
-        for names in batched(fold.test, BATCH_FILES):
-            found += learned.predict([store[name] for name in names])
-        expected += audio.labels(fold.test)
-    score = f1_score(expected, found, average="macro")
-    return (
-        f"macro-F1 {100 * score:.1f} % of {len(audio.classes)} classes, on speakers "
-        f"held out in {len(folds)} folds"
-    )

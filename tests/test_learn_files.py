@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 import emoq_plugin
 from emoq_plugin.bin import encode, learn
-from emoq_plugin.learn_files import read_labels
+from emoq_plugin.core.model_card import read_about
+from emoq_plugin.data.labelled_audio import read_labels
 
 RATE = 16000
 HEADER = "file,emotion,speaker\n"
@@ -70,8 +72,11 @@ def test_experts_rate_and_score_are_printed(corpus, tmp_path, capsys):
     experts, rate, score = capsys.readouterr().out.splitlines()
     assert "angry, calm" in experts and "calibrated" in experts
     # 2 bits a frame at 50 Hz; 1 bit a clip of 24 frames.
-    assert rate == "102.1 bit/s, 2.1 of them for the route"
-    assert score == "macro-F1 100.0 % of 2 classes, on speakers held out in 2 folds"
+    assert rate == "102.1 bit/s, 2.1 of them once a clip"
+    assert score == (
+        "macro-F1 100.0 % [100.0, 100.0] of 2 classes, on speakers held out in 2 folds"
+    )
+    assert rate in (card := (tmp_path / "q/README.md").read_text()) and score in card
 
 
 def test_the_score_is_of_speakers_that_nothing_was_learned_from(
@@ -98,11 +103,32 @@ def test_the_score_is_of_speakers_that_nothing_was_learned_from(
     assert sum(tested) == len(list(rows()))
 
 
+def test_the_interval_is_over_held_out_speakers(corpus, tmp_path, monkeypatch):
+    """One of four speakers is always mistaken: some resamples have more of him."""
+    from emoq_plugin.estimator import EmoQuantizer
+
+    predict, calls = EmoQuantizer.predict, []
+
+    def half_of_the_speakers(self, clips):
+        calls.append(len(clips))
+        return ["calm"] * len(clips) if len(calls) == 1 else predict(self, clips)
+
+    monkeypatch.setattr(EmoQuantizer, "predict", half_of_the_speakers)
+    call(corpus, tmp_path / "q", "--n_folds", "2", "--router", "distortion")
+    score = emoq_plugin.load(str(tmp_path / "q")).bank.card["held_out"]
+    assert calls == [12, 12] and (score["speakers"], score["clips"]) == (4, 24)
+    # Angry: 6 of 12 found; calm: 12 of 18 that are called so.
+    assert score["macro_f1"]["mean"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    # All four draws may be of speakers that are mistaken, or of the others.
+    assert score["macro_f1"]["low"] == pytest.approx(1 / 3)
+    assert score["macro_f1"]["high"] == 1.0
+
+
 def test_a_balanced_codebook_without_a_router(corpus, tmp_path, capsys):
     call(corpus, tmp_path / "q", "--router", "none", "--n_folds", "0")
     experts, rate, score = capsys.readouterr().out.splitlines()
     assert "RoutedQuantizer(balanced" in experts
-    assert rate == "100.0 bit/s, 0.0 of them for the route"
+    assert rate == "100.0 bit/s, 0.0 of them once a clip"
     assert score == "no speaker-held-out score: --n_folds is 0"
 
 
@@ -139,6 +165,7 @@ def test_votes_are_shares_and_other_labels_are_left_out(corpus, caplog):
         (None, ["--router", "oracle"], "is a control"),
         (None, ["--features", "wrong"], "wrong is missing.* fbank "),
         (None, ["--output", "{corpus}"], "is not empty"),
+        (None, ["--about", "{corpus}/labels.csv"], "labels.csv"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
@@ -155,3 +182,23 @@ def test_bad_input_is_refused_before_any_work(
         call(corpus, tmp_path / "q", *options, labels=name)
     assert not (tmp_path / "q").exists()
     assert re.search(message, caplog.records[-1].getMessage())
+
+
+def test_the_card_holds_what_only_its_maker_knows(corpus, tmp_path):
+    about = tmp_path / "about.yaml"
+    about.write_text("license: cc0-1.0\nlanguage: de\nlimits: >-\n  Acted\n  speech.\n")
+    options = ["--about", str(about), "--n_folds", "0", "--clip_bits", "4"]
+    call(corpus, tmp_path / "q", *options)
+    text = (tmp_path / "q/README.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    assert (
+        yaml.safe_load(head).items() >= {"license": "cc0-1.0", "language": "de"}.items()
+    )
+    assert "## Limits\n\nActed speech.\n" in body
+    assert "| clip code | 4 bits every clip |" in body
+    about.write_text("licence: cc0-1.0\n")
+    with pytest.raises(ValueError, match="about.yaml.*licence.*license"):
+        read_about(about)
+    about.write_text("language: [de]\n")
+    with pytest.raises(ValueError, match="about.yaml.*language"):
+        read_about(about)

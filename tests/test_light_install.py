@@ -47,6 +47,8 @@ merge_feature_jobs(here, 1)
 quantizer = emoq_plugin.EmoQuantizer(codebook_size=8, router="distortion")
 quantizer.fit(here / "feats.scp", labels)
 quantizer.save_pretrained(here / "mine")
+ready = emoq_plugin.load("emodb-fbank")
+assert ready(frames[:1]).codes.shape == (1, 24, 1), ready
 loaded = emoq_plugin.load(str(here / "mine"))
 assert loaded.predict(frames) == list(labels.values())
 soundfile.write(here / "a.wav", waves["u00"], 16000)

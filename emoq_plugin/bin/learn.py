@@ -4,7 +4,8 @@ emoq learn recordings labels.csv --output mine
 """
 
 from emoq_plugin.bin._parser import command
-from emoq_plugin.learn_files import COLUMNS, LearnOptions, learn
+from emoq_plugin.data.labelled_audio import COLUMNS
+from emoq_plugin.learn_files import LearnOptions, learn
 
 main = command(LearnOptions, learn, f"{__doc__}\n{COLUMNS}")
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import emoq_plugin
+from emoq_plugin import pretrained
+from emoq_plugin.core.model_card import describe
 from emoq_plugin.files import atomic_write, read_json, write_json
 from emoq_plugin.optional import needs
 
@@ -173,7 +174,7 @@ def local_directory(
     Parameters
     ----------
     name : str or Path
-        Directory, or ``owner/name`` on the hub.
+        Directory, a name of `emoq_plugin.pretrained`, or ``owner/name`` on the hub.
     revision : str, optional
     token : str or bool, optional
         See `emoq_plugin.load`.
@@ -185,10 +186,13 @@ def local_directory(
     """
     if Path(name).is_dir():
         return Path(name)
+    if name in (known := pretrained.names()):
+        return pretrained.HOME / name
     parts = str(name).split("/")
     if len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
         raise ValueError(
-            f"'{name}' is neither a directory nor a hub name of the form owner/name"
+            f"'{name}' is neither a directory, nor one that comes with the package "
+            f"({', '.join(known)}), nor a hub name of the form owner/name"
         )
     with needs("huggingface"):
         from huggingface_hub import snapshot_download
@@ -207,49 +211,3 @@ def local_directory(
             f"bring {CONFIG} and {WEIGHTS} in a directory and give its path ({error})"
         ) from error
     return Path(folder)
-
-
-def describe(config: dict[str, Any]) -> str:
-    """Write the card of an artifact as Markdown with hub metadata."""
-    card = config.get("card", {})
-    feature = card.get("feature", {})
-    lines = [
-        "---",
-        "library_name: emoq",
-        "tags: [speech, emotion, discrete-units, residual-vector-quantization]",
-        "---",
-        f"# {config['type']}",
-        "",
-        "Emotion-aware residual quantizer made by Emo-Q; load it with "
-        "`emoq_plugin.load(path)`.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| experts | {', '.join(config['experts'])} |",
-        f"| codebook sizes | {' '.join(map(str, config['sizes']))} |",
-        f"| emotions | {', '.join(config['emotions'])} |",
-        f"| normalisation | {config['normalization']} |",
-        f"| codebooks sha256 | `{config['codebooks_sha256']}` |",
-    ]
-    if "clip_code" in config:
-        bits, window = (config["clip_code"][key] for key in ("bits", "window"))
-        every = "clip" if window is None else f"{window} frames"
-        lines.append(f"| clip code | {bits:g} bits every {every} |")
-    if feature:
-        lines.append(
-            f"| features | {feature['encoder']}, {feature['dimension']} dimensions, "
-            f"{feature['frame_rate_hz']:g} Hz |"
-        )
-    if "system" in config:
-        lines.append(f"| system | {config['system']}, {config['n_levels']} level(s) |")
-        if feature:
-            bits = sum(map(math.log2, config["sizes"][: config["n_levels"]]))
-            rate = bits * feature["frame_rate_hz"]
-            lines.append(f"| codes | {rate:g} bit/s for each expert of the route |")
-    if note := card.get("audio", {}).get("note"):
-        lines.append(f"| audio | {note} |")
-    rows = ("corpus", "synthetic", "fold", "tested", "seed", "training_utterances")
-    for name in rows:
-        if name in card:
-            lines.append(f"| {name.replace('_', ' ')} | {card[name]} |")
-    return "\n".join(lines) + "\n"

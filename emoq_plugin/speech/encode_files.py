@@ -1,6 +1,7 @@
 """Audio files to units, in one of the formats of `units.formats`."""
 
 import contextlib
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 
 from emoq_plugin.files import atomic_write
 from emoq_plugin.options import Count, Natural
+from emoq_plugin.pretrained import DEFAULT
 from emoq_plugin.speech.recordings import (
     RecordingOptions,
     check_all_used,
@@ -32,7 +34,8 @@ class EncodeOptions(RecordingOptions):
     Attributes
     ----------
     quantizer
-        Artifact directory or hub name.
+        Artifact directory, one that comes with the package (emoq quantizers), or hub
+        name.
     system
         Of a bank: balanced or <expert set>-<router>.
     n_levels
@@ -48,7 +51,7 @@ class EncodeOptions(RecordingOptions):
         File; standard output for - or when left out.
     """
 
-    quantizer: str
+    quantizer: str = DEFAULT
     system: str | None = None
     n_levels: Count | None = None
     format: Annotated[Format, format_name] = "pseudo_labels"
@@ -83,6 +86,7 @@ def encode(options: EncodeOptions) -> None:
         model_dir=options.model_dir,
     )
     quantizer = speech.quantizer
+    logging.info("quantizer %s: %s", options.quantizer, quantizer)
     width = quantizer.n_levels
     if options.level >= width:
         raise ValueError(f"--level {options.level}, expected 0 to {width - 1}")

@@ -160,7 +160,7 @@ def test_every_command_has_the_flags_and_one_kind_of_help(capsys, verb):
     for flag in ("--debug", "-q, --quiet", "-v, --verbose"):
         assert flag in text
     if verb in FOR_USERS:  # with an example in a line of its own
-        assert re.search(rf"^emoq {spelled(verb).replace('-', '[- ]')} ", text, re.M)
+        assert re.search(rf"^emoq {spelled(verb).replace('-', '[- ]')}\b", text, re.M)
 
 
 def talk(_=None):

@@ -140,7 +140,7 @@ def test_a_name_that_is_no_directory_and_no_hub_name_is_refused(
     name, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="neither a directory nor a hub name"):
+    with pytest.raises(ValueError, match="neither a directory, nor .*, nor a hub name"):
         CodebookBank.from_pretrained(name)
 
 
