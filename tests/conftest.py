@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from emoq_plugin.data.directory import DataDirectory
+
 FOUR = ("angry", "happy", "neutral", "sad")
 IEMOCAP_TURN = "[{0:.4f} - {1:.4f}]\t{2}\t{3}\t[2.5000, 2.5000, 2.5000]\n"
 
@@ -251,3 +253,19 @@ def ffmpeg(tmp_path_factory):
     script.chmod(0o755)
     python = Path(sys.executable).parent
     return os.pathsep.join([str(folder), str(python), os.environ["PATH"]])
+
+
+@pytest.fixture(scope="session")
+def make_data():
+    """Return what makes a data directory in memory that knows speakers only."""
+
+    def make(speaker):
+        return DataDirectory(
+            Path("data/all"),
+            utterances=sorted(speaker),
+            wav={},
+            speaker=speaker,
+            emotion={},
+        )
+
+    return make

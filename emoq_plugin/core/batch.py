@@ -1,6 +1,6 @@
 """Padded batches of clips: lengths, masks, and frames without their padding."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,37 @@ def check_batch(x: Tensor, lengths: Tensor | None, dimension: int) -> Tensor:
             "frame"
         )
     return lengths.to(x.device, torch.long)
+
+
+def check_codes(codes: Tensor, sizes: Sequence[int]) -> None:
+    """Refuse codes that no codeword has.
+
+    Parameters
+    ----------
+    codes : (B, T, L) integer Tensor
+        Frames whose first code is `PADDING` are padding.
+    sizes : sequence of int
+        Codewords of each level; L or more.
+
+    Raises
+    ------
+    ValueError
+        With clip, frame, level, code and codebook size.
+    """
+    n_levels = codes.shape[2]
+    if n_levels > len(sizes):
+        raise ValueError(f"codes have {n_levels} levels, expected {len(sizes)}")
+    if torch.compiler.is_compiling():
+        return
+    limits = torch.tensor(sizes[:n_levels], device=codes.device)
+    bad = (codes >= limits) | (codes < 0) & (codes[..., :1] != PADDING)
+    if bad.any():
+        clip, frame, level = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"clip {clip}, frame {frame}, level {level}: code "
+            f"{int(codes[clip, frame, level])} is outside the codebook of "
+            f"{sizes[level]} codewords"
+        )
 
 
 def mask_of(lengths: Tensor, n_frames: int) -> Tensor:

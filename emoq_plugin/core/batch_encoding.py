@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank
-from emoq_plugin.core.batch import PADDING, check_batch, is_static, mask_of, scatter
+from emoq_plugin.core.batch import (
+    PADDING,
+    check_batch,
+    check_codes,
+    is_static,
+    mask_of,
+    scatter,
+)
 from emoq_plugin.core.encoding import decode_frames, encode_frames
 from emoq_plugin.core.nearest import half_squared_norms, nearest_codewords
 
@@ -308,7 +315,7 @@ def decode_batch(
         )
     total = 0.0
     for m, part in enumerate(codes.chunk(route.shape[1], dim=2)):
-        _check_codes(part, bank)
+        check_codes(part, bank.sizes)
         for level, codebook in enumerate(bank.codebooks[: part.shape[2]]):
             place = part[..., level].clamp_min(0) + route[:, m, None] * len(codebook[0])
             found = codebook.flatten(0, 1)[place]  # (B, T, D)
@@ -338,24 +345,6 @@ def decode_route(
     weights = torch.tensor([list(route.values())])
     beside = None if clip_codes is None else clip_codes.long()[None]
     return decode_batch(bank, codes.long()[None], places, weights, beside)[0]
-
-
-def _check_codes(codes: Tensor, bank: CodebookBank) -> None:
-    if codes.shape[2] > bank.n_levels:
-        raise ValueError(
-            f"codes have {codes.shape[2]} levels, expected {bank.n_levels}"
-        )
-    if torch.compiler.is_compiling():
-        return
-    sizes = torch.tensor(bank.sizes[: codes.shape[2]], device=codes.device)
-    bad = (codes >= sizes) | (codes < 0) & (codes[..., :1] != PADDING)
-    if bad.any():
-        clip, frame, level = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"clip {clip}, frame {frame}, level {level}: code "
-            f"{int(codes[clip, frame, level])} is outside the codebook of "
-            f"{int(sizes[level])} codewords"
-        )
 
 
 def masked_pool(frames: Tensor, mask: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.batch import PADDING, check_batch, mask_of, scatter
+from emoq_plugin.core.batch import PADDING, check_batch, check_codes, mask_of, scatter
 from emoq_plugin.core.encoding import decode_frames, encode_frames
 from emoq_plugin.core.normalization import Float32Module, Normalization
 from emoq_plugin.devices import exact_float32
@@ -168,10 +168,10 @@ class ResidualQuantizer(Float32Module):
         ValueError
             For a code outside its codebook, with frame and level.
         """
+        check_codes(codes, list(map(len, self.codebooks)))
         mask = codes[..., 0] != PADDING
-        inside = codes[mask]
-        check_codes(inside, self.codebooks)
-        decoded = self.normalization.inverse(decode_frames(inside, self.codebooks))
+        decoded = decode_frames(codes[mask], self.codebooks)
+        decoded = self.normalization.inverse(decoded)
         return scatter(decoded, mask, 0.0)
 
     def forward(
@@ -191,31 +191,4 @@ class ResidualQuantizer(Float32Module):
             route=codes.new_zeros((len(x), 1)),
             weights=torch.ones((len(x), 1), device=x.device),
             bits=frames.double() * self.bits_per_frame(n_levels),
-        )
-
-
-def check_codes(codes: Tensor, codebooks: Sequence[Tensor]) -> None:
-    """Refuse codes that no codeword has.
-
-    Parameters
-    ----------
-    codes : (T, L) integer Tensor
-    codebooks : sequence of (K_l, D) Tensors
-
-    Raises
-    ------
-    ValueError
-        With frame, level, code and codebook size.
-    """
-    if codes.shape[1] > len(codebooks):
-        raise ValueError(
-            f"codes have {codes.shape[1]} levels, expected {len(codebooks)}"
-        )
-    sizes = torch.tensor([len(c) for c in codebooks[: codes.shape[1]]])
-    bad = ((codes < 0) | (codes >= sizes.to(codes.device))).nonzero()
-    if len(bad):
-        frame, level = bad[0].tolist()
-        raise ValueError(
-            f"frame {frame}, level {level}: code {int(codes[frame, level])} is outside "
-            f"the codebook of {int(sizes[level])} codewords"
         )

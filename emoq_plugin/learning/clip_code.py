@@ -18,6 +18,7 @@ from emoq_plugin.core.clip_code import ClipCode
 from emoq_plugin.core.clip_statistics import STATISTICS
 from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
 from emoq_plugin.learning.sources import ArraySource
+from emoq_plugin.learning.weighting import rows_of_classes
 
 CLIPS_PER_CODEWORD = 8
 CLIPS_PER_LEVEL = 4
@@ -147,7 +148,7 @@ def relevant_directions(
     ----------
     rows : (N, R) array
     shares : (N, C) array
-        A clip counts in each class by its share; classes have equal total weight.
+        Weighed as in `learning.weighting.rows_of_classes`.
     C : float
 
     Returns
@@ -161,8 +162,7 @@ def relevant_directions(
             f"an emotion-aware clip code needs clips of two classes, found masses "
             f"{mass.tolist()}: leave the labels out for an emotion-blind one"
         )
-    clip, label = np.nonzero(shares)
-    weight = shares[clip, label] / mass[label] * len(rows) / (mass > 0).sum()
+    clip, label, weight = rows_of_classes(shares)
     model = LogisticRegression(C=C, max_iter=500).fit(rows[clip], label, weight)
     found = model.coef_
     if len(found) == 1:  # of two classes scikit-learn keeps one row

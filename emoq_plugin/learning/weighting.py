@@ -175,6 +175,26 @@ def expert_weights(
     return experts, weights.astype(np.float32)
 
 
+def rows_of_classes(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make the rows of a regression that learns from class shares.
+
+    Parameters
+    ----------
+    targets : (U, C) array
+        Class shares of the clips, rows sum to one.
+
+    Returns
+    -------
+    clip, label, weight : (R,) array
+        A clip counts in each class by its share; classes that have clips have equal
+        total weight.
+    """
+    clip, label = np.nonzero(targets)
+    mass = targets.sum(axis=0)
+    weight = targets[clip, label] / mass[label] * len(targets) / (mass > 0).sum()
+    return clip, label, weight
+
+
 def is_blind(expert_set: str) -> bool:
     """Return whether an expert set knows no classes."""
     return expert_set in BLIND

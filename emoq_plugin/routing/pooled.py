@@ -4,6 +4,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from emoq_plugin.learning.weighting import rows_of_classes
+
 
 class PooledClassifier:
     """Multinomial logistic regression that learns from class shares.
@@ -64,8 +66,7 @@ class PooledClassifier:
             raise ValueError(
                 f"class {int((mass == 0).argmax())} has no training clip for the probe"
             )
-        clip, label = np.nonzero(targets)
-        weight = targets[clip, label] / mass[label] * len(pooled) / len(mass)
+        clip, label, weight = rows_of_classes(targets)
         self.scaler_ = StandardScaler().fit(pooled)
         self.scaler_.scale_ /= emphasis
         self.model_ = LogisticRegression(C=self.C, max_iter=self.max_iter)

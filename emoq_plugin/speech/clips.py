@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from emoq_plugin.files import read_places
+from emoq_plugin.speech.encoders.encoder import first_bad_frame
 
 # Headers of Kaldi's matrices: float32, float64, and compressed.
 MATRICES = (b"\0BFM", b"\0BDM", b"\0BCM")
@@ -48,10 +49,8 @@ def as_frames(clip: ArrayLike, name: str, dimension: int | None = None) -> np.nd
             f"clip {name} has {frames.shape[1]} dimensions, expected {dimension} as "
             "the first clip"
         )
-    # A sum is NaN or infinite if any element is: one pass, no temporary array.
-    if not np.isfinite(frames.sum(dtype=np.float64)):
-        bad = ~np.isfinite(frames).all(axis=1)
-        raise ValueError(f"clip {name}, frame {bad.argmax()}: NaN or infinite")
+    if (bad := first_bad_frame(frames)) is not None:
+        raise ValueError(f"clip {name}, frame {bad}: NaN or infinite")
     return frames
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import (
     Fold,
     check_speaker_disjoint,
@@ -162,23 +161,13 @@ SPEAKER = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 FOLD = Fold("1", ("a1", "a2"), ("b1",), ("c1",))
 
 
-def make_data(speaker=SPEAKER):
-    return DataDirectory(
-        Path("data/all"),
-        utterances=sorted(speaker),
-        wav={},
-        speaker=speaker,
-        emotion={},
-    )
-
-
-def test_a_fold_is_read_without_dropped_utterances(tmp_path):
+def test_a_fold_is_read_without_dropped_utterances(tmp_path, make_data):
     write_folds(tmp_path, [FOLD])
     kept = {u: s for u, s in SPEAKER.items() if u != "a2"}
     assert read_fold(tmp_path, "1", make_data(kept)).train == ("a1",)
 
 
-def test_a_fold_of_which_nothing_is_left_is_refused(tmp_path):
+def test_a_fold_of_which_nothing_is_left_is_refused(tmp_path, make_data):
     write_folds(tmp_path, [FOLD])
     with pytest.raises(
         ValueError, match="1/test: none of its utterances is in data/all"
@@ -186,19 +175,21 @@ def test_a_fold_of_which_nothing_is_left_is_refused(tmp_path):
         read_fold(tmp_path, "1", make_data({"a1": "a", "b1": "b"}))
 
 
-def test_a_fold_that_does_not_exist_is_named(tmp_path):
+def test_a_fold_that_does_not_exist_is_named(tmp_path, make_data):
     write_folds(tmp_path, [FOLD])
     with pytest.raises(ValueError, match="no fold '2'"):
-        read_fold(tmp_path, "2", make_data())
+        read_fold(tmp_path, "2", make_data(SPEAKER))
 
 
-def test_a_speaker_on_both_sides_is_refused(tmp_path):
+def test_a_speaker_on_both_sides_is_refused(tmp_path, make_data):
     write_folds(tmp_path, [FOLD])
     with pytest.raises(ValueError, match="speaker 'a'"):
         read_fold(tmp_path, "1", make_data(SPEAKER | {"c1": "a"}))
 
 
-def test_the_fold_of_all_speakers_has_the_clips_of_every_fold_and_tests_none(tmp_path):
+def test_the_fold_of_all_speakers_has_the_clips_of_every_fold_and_tests_none(
+    tmp_path, make_data
+):
     write_folds(tmp_path, [FOLD, Fold("2", ("c1",), (), ("a1",))])
     kept = {u: s for u, s in SPEAKER.items() if u != "a2"} | {"d1": "d"}
     found = read_fold(tmp_path, "all", make_data(kept))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.data.folds import Fold, write_folds
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, check_no_leak, find_bank
@@ -12,16 +11,6 @@ from emoq_plugin.units.rates import Rate
 
 SPEAKER = {"a1": "a", "a2": "a", "b1": "b", "c1": "c"}
 FOLD = Fold("1", ("a1", "a2"), ("b1",), ("c1",))
-
-
-def make_data(speaker=SPEAKER):
-    return DataDirectory(
-        Path("data/all"),
-        utterances=sorted(speaker),
-        wav={},
-        speaker=speaker,
-        emotion={},
-    )
 
 
 def test_a_rate_is_served_by_the_smallest_bank_that_has_its_levels(tmp_path):
@@ -37,12 +26,16 @@ def test_a_rate_is_served_by_the_smallest_bank_that_has_its_levels(tmp_path):
             find_bank(tmp_path, Rate.parse(rate))
 
 
-def test_codebooks_learned_from_a_test_speaker_are_refused():
-    check_no_leak({"training_speakers": ["a", "b"]}, FOLD, make_data(), "exp/64x1")
+def test_codebooks_learned_from_a_test_speaker_are_refused(make_data):
+    check_no_leak(
+        {"training_speakers": ["a", "b"]}, FOLD, make_data(SPEAKER), "exp/64x1"
+    )
     with pytest.raises(ValueError, match=r"exp/64x1: fold 1 .* speaker\(s\) c that"):
-        check_no_leak({"training_speakers": ["a", "c"]}, FOLD, make_data(), "exp/64x1")
+        check_no_leak(
+            {"training_speakers": ["a", "c"]}, FOLD, make_data(SPEAKER), "exp/64x1"
+        )
     with pytest.raises(ValueError, match="does not name the training speakers"):
-        check_no_leak({}, FOLD, make_data(), "exp/64x1")
+        check_no_leak({}, FOLD, make_data(SPEAKER), "exp/64x1")
 
 
 def inputs(fold):

@@ -13,7 +13,7 @@ from emoq_plugin.recipe.stage import Stage, read_marker
 from emoq_plugin.recipe.stages.fold_inputs import (
     CROSSFIT,
     HELD_OUT,
-    FoldInputs,
+    ConditionOptions,
     OpenFold,
     find_bank,
 )
@@ -26,20 +26,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeUnitsOptions:
+class EncodeUnitsOptions(ConditionOptions):
     """Options of stage 5.
 
     Attributes
     ----------
-    inputs : FoldInputs
-    quantizer_dir : Path
-        exp/<tag>/fold<n>/quantizer.
     feature_dir : Path
         dump/<feature>/<set>.
-    rates : tuple of Rate
-        <K>x<L> ..., as in stage 4.
-    systems : tuple of str
-        Balanced, <expert set>-<router> ...
     route_depth : int
         Levels that routers look at.
     beam : int
@@ -52,11 +45,7 @@ class EncodeUnitsOptions:
         dump/units/<tag>/fold<n>/<set>.
     """
 
-    inputs: FoldInputs
-    quantizer_dir: Path
     feature_dir: Path
-    rates: tuple[Rate, ...]
-    systems: tuple[str, ...]
     route_depth: Count = 1
     beam: Count = 1
     seed: Natural = 0

@@ -91,6 +91,40 @@ class FoldInputs:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConditionOptions:
+    """Options of a stage that works on every system at every rate of a fold.
+
+    Attributes
+    ----------
+    inputs : FoldInputs
+    quantizer_dir : Path
+        exp/<tag>/fold<n>/quantizer.
+    rates : tuple of Rate
+        <K>x<L> ..., as in stage 4.
+    systems : tuple of str
+        Balanced, <expert set>-<router> ...
+    """
+
+    inputs: FoldInputs
+    quantizer_dir: Path
+    rates: tuple[Rate, ...]
+    systems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitOptions(ConditionOptions):
+    """Options of a stage that reads units.
+
+    Attributes
+    ----------
+    units_dir : Path
+        dump/units/<tag>/fold<n>/<set>.
+    """
+
+    units_dir: Path
+
+
 @dataclass
 class OpenFold:
     """A fold that was read.

@@ -9,8 +9,7 @@ from emoq_plugin import evaluation
 from emoq_plugin.data.alignments import alignment_files
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, OpenFold, TrainOn
-from emoq_plugin.units.rates import Rate
+from emoq_plugin.recipe.stages.fold_inputs import OpenFold, TrainOn, UnitOptions
 
 if TYPE_CHECKING:
     from emoq_plugin.core.bank import CodebookBank
@@ -18,22 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureOptions:
+class MeasureOptions(UnitOptions):
     """Options of the measures.
 
     Attributes
     ----------
-    inputs : FoldInputs
-    quantizer_dir : Path
-        exp/<tag>/fold<n>/quantizer.
-    units_dir : Path
-        dump/units/<tag>/fold<n>/<set>.
     feature_dir : Path
         dump/<feature>/<set>.
-    rates : tuple of Rate
-        As in stage 5.
-    systems : tuple of str
-        As in stage 5.
     probe_systems : tuple of str, optional
         Systems to probe phones and speakers of; all when left out.
     train_on : {"train", "train+valid"}
@@ -50,12 +40,7 @@ class MeasureOptions:
         Gets measures.jsonl.
     """
 
-    inputs: FoldInputs
-    quantizer_dir: Path
-    units_dir: Path
     feature_dir: Path
-    rates: tuple[Rate, ...]
-    systems: tuple[str, ...]
     probe_systems: tuple[str, ...] | None = None
     train_on: TrainOn = "train"
     alignments: Path | None = None

@@ -9,24 +9,17 @@ from emoq_plugin.devices import take_gpus
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import FinishedMeanwhile
-from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, find_bank
+from emoq_plugin.recipe.stages.fold_inputs import UnitOptions, find_bank
 from emoq_plugin.recipe.stages.ser_train import SerTrainOptions, ser_train
 from emoq_plugin.units.rates import Rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class SerEspnetOptions:
+class SerEspnetOptions(UnitOptions):
     """Options of the ESPnet backend.
 
     Attributes
     ----------
-    inputs : FoldInputs
-    quantizer_dir : Path
-        exp/<tag>/fold<n>/quantizer.
-    units_dir : Path
-        dump/units/<tag>/fold<n>/<set>.
-    rates : tuple of Rate
-        As in stage 5.
     rate : Rate
         The rate whose units are used.
     systems : tuple of str
@@ -45,12 +38,7 @@ class SerEspnetOptions:
         exp/<tag>/fold<n>/ser/espnet.
     """
 
-    inputs: FoldInputs
-    quantizer_dir: Path
-    units_dir: Path
-    rates: tuple[Rate, ...]
     rate: Rate
-    systems: tuple[str, ...]
     config: Annotated[Path, config_of("ser")]
     ngpu: Natural = 0
     job: Count = 1

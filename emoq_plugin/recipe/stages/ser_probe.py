@@ -8,8 +8,7 @@ from emoq_plugin import evaluation
 from emoq_plugin.files import read_options
 from emoq_plugin.presets import config_of
 from emoq_plugin.recipe.stage import Stage
-from emoq_plugin.recipe.stages.fold_inputs import FoldInputs, OpenFold, TrainOn
-from emoq_plugin.units.rates import Rate
+from emoq_plugin.recipe.stages.fold_inputs import OpenFold, TrainOn, UnitOptions
 
 if TYPE_CHECKING:
     from emoq_plugin.evaluation.predictions import Prediction
@@ -19,20 +18,13 @@ FILES = {"test": "posteriors.jsonl", "valid": "valid.jsonl"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SerProbeOptions:
+class SerProbeOptions(UnitOptions):
     """Options of the probe.
 
     Attributes
     ----------
-    inputs : FoldInputs
-    quantizer_dir : Path
-        exp/<tag>/fold<n>/quantizer.
-    units_dir : Path
-        dump/units/<tag>/fold<n>/<set>.
     feature_dir : Path
         dump/<feature>/<set>.
-    rates : tuple of Rate
-        As in stage 5.
     systems : tuple of str
         As in stage 5, or <system>+<system>.
     predict : tuple of {"test", "valid"}
@@ -45,12 +37,7 @@ class SerProbeOptions:
         exp/<tag>/fold<n>/ser/probe.
     """
 
-    inputs: FoldInputs
-    quantizer_dir: Path
-    units_dir: Path
     feature_dir: Path
-    rates: tuple[Rate, ...]
-    systems: tuple[str, ...]
     predict: tuple[Literal["test", "valid"], ...] = ("test",)
     train_on: TrainOn = "train"
     config: Annotated[Path, config_of("ser")]
