@@ -1,7 +1,6 @@
 """Folds: speaker-disjoint, complete, balanced, deterministic, checked on reading."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 from hypothesis import given
