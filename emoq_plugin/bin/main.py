@@ -12,8 +12,15 @@ from emoq_plugin import bin as commands
 from emoq_plugin.bin._command import readers_may_leave
 
 # What users call themselves; the stages of a recipe call the others.
-FOR_USERS = ("encode", "quantizers", "learn", "transcribe", "export", "import_kmeans")
-FOR_USERS += ("pack", "data_from_csv", "validate_data_dir", "asr2_units", "asr2_wer")
+FOR_USERS = ("encode", "predict", "quantizers", "learn", "transcribe", "export")
+FOR_USERS += (
+    "import_kmeans",
+    "pack",
+    "data_from_csv",
+    "validate_data_dir",
+    "asr2_units",
+    "asr2_wer",
+)
 FOR_USERS += ("completion",)
 
 

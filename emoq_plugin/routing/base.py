@@ -95,6 +95,15 @@ class Router(ABC):
         """Whether it is fitted to training clips."""
         return type(self).fit is not Router.fit
 
+    @property
+    def gives_posteriors(self) -> bool:
+        """Whether it has class posteriors."""
+        return type(self).posteriors is not Router.posteriors
+
+    def posteriors(self, inputs: RoutingInputs) -> Tensor | None:
+        """Return class posteriors (B, C) of what it hears; None where it has none."""
+        return None
+
     @abstractmethod
     def choose(self, inputs: RoutingInputs, experts: Sequence[str]) -> Choice:
         """Choose for every clip of a batch, without a loop over clips.

@@ -119,6 +119,11 @@ def _batches(clips: "TrainingClips", bank: CodebookBank) -> Iterator:
         )
 
 
+def has_head(bank: CodebookBank) -> bool:
+    """Return whether the bank of a quantizer has an emotion head."""
+    return f"{PREFIX}weight" in bank.router_parameters
+
+
 def posteriors(
     bank: CodebookBank,
     codes: Tensor,
@@ -134,7 +139,7 @@ def posteriors(
         If the quantizer has no head.
     """
     learned = bank.router_parameters
-    if f"{PREFIX}weight" not in learned:
+    if not has_head(bank):
         raise ValueError(
             "this quantizer has no emotion head: it was learned without labels, or by "
             "a recipe, whose scores are in RESULTS.md"

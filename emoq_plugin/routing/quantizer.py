@@ -17,7 +17,7 @@ from emoq_plugin.core.rvq import Quantized
 from emoq_plugin.devices import exact_float32
 from emoq_plugin.files import check_types
 from emoq_plugin.routing.base import RoutingInputs
-from emoq_plugin.routing.head import posteriors
+from emoq_plugin.routing.head import has_head, posteriors
 from emoq_plugin.routing.systems import System
 
 
@@ -171,7 +171,26 @@ class RoutedQuantizer(Artifact, nn.Module):
         features = self.bank.normalization.inverse(mixed)
         return torch.where((codes[..., :1] != PADDING), features, 0)
 
-    def predict_proba(self, features: Any, lengths: Any = None) -> np.ndarray:
+    @property
+    def has_head(self) -> bool:
+        """Whether `predict_proba` has what it needs."""
+        return has_head(self.bank)
+
+    @exact_float32()
+    def router_posteriors(
+        self, features: Any, lengths: Any = None, *, speaker_mean: Tensor | None = None
+    ) -> np.ndarray | None:
+        """Return class posteriors (B, C) of what the router hears; None without any."""
+        router = self.system.router
+        if router is None or not router.gives_posteriors:
+            return None
+        x, lengths, _ = as_batch(features, lengths)
+        clips = batch_encoding(self.bank, x, lengths, speaker_mean=speaker_mean)
+        return router.posteriors(RoutingInputs(clips, depth=self.depth)).cpu().numpy()
+
+    def predict_proba(
+        self, features: Any, lengths: Any = None, *, speaker_mean: Tensor | None = None
+    ) -> np.ndarray:
         """Return class posteriors (B, C) of clips by what their units keep.
 
         The head is a logistic regression on mean and deviation of the reconstruction,
@@ -183,9 +202,9 @@ class RoutedQuantizer(Artifact, nn.Module):
             If the quantizer was not learned with labels by `EmoQuantizer.fit`.
         """
         x, lengths, _ = as_batch(features, lengths)
-        found = self(x, lengths)
+        found = self(x, lengths, speaker_mean=speaker_mean)
         stream = (found.codes, found.route, found.weights, found.clip_codes)
-        return posteriors(self.bank, *stream).numpy()
+        return posteriors(self.bank, *stream).cpu().numpy()
 
     def predict(self, features: Any, lengths: Any = None) -> list[str]:
         """Return the most likely class of each clip; see `predict_proba`."""

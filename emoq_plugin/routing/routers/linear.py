@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from emoq_plugin.core.bank import places_of_classes
 from emoq_plugin.routing.base import Choice, Router, RoutingInputs, single
@@ -17,11 +18,18 @@ class LinearRouter(Router):
 
     def choose(self, inputs: RoutingInputs, experts: Sequence[str]) -> Choice:
         """Take the class of the highest logit."""
-        learned = self.parameters(inputs.bank)
         classes = places_of_classes(experts, inputs.bank.emotions)
-        scaled = (inputs.clips.pooled() - learned["mean"]) / learned["scale"]
-        best = (scaled @ learned["weight"].T + learned["bias"]).argmax(dim=1)
+        best = self._logits(inputs).argmax(dim=1)
         return single(torch.tensor(classes, device=best.device)[best])
+
+    def posteriors(self, inputs: RoutingInputs) -> Tensor:
+        """Return class posteriors, (B, C)."""
+        return self._logits(inputs).softmax(dim=1)
+
+    def _logits(self, inputs: RoutingInputs) -> Tensor:
+        learned = self.parameters(inputs.bank)
+        scaled = (inputs.clips.pooled() - learned["mean"]) / learned["scale"]
+        return scaled @ learned["weight"].T + learned["bias"]
 
     def fit(self, training: RouterTraining) -> FittedRouter:
         """Learn the regression."""
