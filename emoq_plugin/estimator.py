@@ -12,7 +12,6 @@ from sklearn.exceptions import NotFittedError
 from emoq_plugin.core.bank import BALANCED, CodebookBank
 from emoq_plugin.core.normalization import KINDS
 from emoq_plugin.core.rvq import Quantized
-from emoq_plugin.learning.clip_code import ClipCodeSettings
 from emoq_plugin.learning.fit_bank import QuantizerConfig
 from emoq_plugin.routing.base import get_router
 from emoq_plugin.routing.head import fit_head
@@ -171,7 +170,7 @@ class EmoQuantizer(BaseEstimator):
             NaN or infinite features (with clip and frame).
         """
         sizes = self._sizes()
-        config = self._config()
+        config = self._config(labelled=emotions is not None)
         clips, lengths = open_clips(features)
         names = list(lengths)
         known, targets = self._targets(emotions, names)
@@ -194,14 +193,7 @@ class EmoQuantizer(BaseEstimator):
         depth = min(self.route_depth, len(sizes))
         clip_code = None
         if self.clip_bits is not None:
-            clip_code = training.learn_clip_code(
-                self.clip_bits,
-                window=self.clip_window,
-                aware=self.clip_aware and emotions is not None,
-                settings=ClipCodeSettings(
-                    **{**(self.clip_code or {}), "seed": self.seed}
-                ),
-            )
+            clip_code = training.learn_clip_code(self.clip_bits)
         work = work_dir and Path(work_dir)
         bank = training.learn(sizes, work_dir=work, clip_code=clip_code)
         shared, held_out = training.fit_shared_routers()
@@ -239,7 +231,7 @@ class EmoQuantizer(BaseEstimator):
         ValueError
         """
         self._sizes()
-        self._config()
+        self._config(labelled=emotions is not None)
         self._targets(emotions, names)
         if speakers is not None or self.norm == "speaker":
             self._speakers(speakers, names)
@@ -264,7 +256,7 @@ class EmoQuantizer(BaseEstimator):
             raise ValueError(f"route_depth is {self.route_depth}, expected at least 1")
         return list(sizes)
 
-    def _config(self) -> QuantizerConfig:
+    def _config(self, *, labelled: bool) -> QuantizerConfig:
         expert_sets = [BALANCED]
         if self.router is not None:
             router = get_router(self.router)
@@ -287,7 +279,12 @@ class EmoQuantizer(BaseEstimator):
             raise ValueError(f"norm is '{self.norm}', expected one of {KINDS}")
         learning = {**(self.learning or {}), "seed": self.seed}
         return QuantizerConfig(
-            norm=self.norm, expert_sets=expert_sets, learning=learning
+            norm=self.norm,
+            expert_sets=expert_sets,
+            clip_window=self.clip_window,
+            clip_aware=self.clip_aware and labelled,
+            clip_code={**(self.clip_code or {}), "seed": self.seed},
+            learning=learning,
         )
 
     def _targets(

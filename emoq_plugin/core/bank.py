@@ -208,7 +208,21 @@ class CodebookBank(Artifact, Float32Module):
             Other experts, learned from the same clips under the same settings.
         expert sets : sequence of str
             All of their expert sets.
+
+        Raises
+        ------
+        ValueError
+            If their frame codes are of what different clip codes leave.
         """
+        own, others = (
+            code and (code.config(), fingerprint_of_tensors(code.tensors()))
+            for code in (self.clip_code, other.clip_code)
+        )
+        if own != others:
+            raise ValueError(
+                "these experts quantize what different clip codes leave: learn the new "
+                "ones with the clip code of the bank that they join"
+            )
         names = [*self.experts, *other.experts]
         rows = sorted(
             range(len(names)), key=lambda e: expert_sets.index(expert_set_of(names[e]))

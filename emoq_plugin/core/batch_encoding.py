@@ -291,7 +291,8 @@ def decode_batch(
     codes : (B, T, M * L) int64 Tensor
         `PADDING` where padded.
     route : (B, M) int64 Tensor
-        Places in ``bank.experts``.
+        Places in ``bank.experts``; M is 0 where only clip codes are sent, and then all
+        clips have T frames.
     weights : (B, M) Tensor
     clip_codes : (B, N, C) int64 Tensor, optional
         Where the bank has a clip code.
@@ -313,8 +314,8 @@ def decode_batch(
             if bank.clip_code is None
             else "the frame codes are of what the clip code leaves: give clip_codes too"
         )
-    total = 0.0
-    for m, part in enumerate(codes.chunk(route.shape[1], dim=2)):
+    total, streams = 0.0, codes.chunk(route.shape[1], dim=2) if route.shape[1] else ()
+    for m, part in enumerate(streams):
         check_codes(part, bank.sizes)
         for level, codebook in enumerate(bank.codebooks[: part.shape[2]]):
             place = part[..., level].clamp_min(0) + route[:, m, None] * len(codebook[0])
@@ -322,7 +323,7 @@ def decode_batch(
             total = total + weights[:, m, None, None] * found
     if bank.clip_code is None:
         return total
-    lengths = (codes[..., 0] != PADDING).sum(dim=1)
+    lengths = (codes[..., 0] != PADDING).sum(dim=1) if streams else None
     return total + bank.clip_code.offset(clip_codes, lengths, n_frames=codes.shape[1])
 
 
@@ -341,7 +342,8 @@ def decode_route(
     route : mapping of M experts to weights
     clip_codes : (N, C) integer Tensor, optional
     """
-    places = torch.tensor([[bank.experts.index(expert) for expert in route]])
+    places = [[bank.experts.index(expert) for expert in route]]
+    places = torch.tensor(places, dtype=torch.long)
     weights = torch.tensor([list(route.values())])
     beside = None if clip_codes is None else clip_codes.long()[None]
     return decode_batch(bank, codes.long()[None], places, weights, beside)[0]

@@ -142,6 +142,18 @@ class Normalization(Float32Module):
             raise ValueError(_what_is_not_finite(frames, speaker_mean, mask))
         return normalised
 
+    def seen(self, sent: Tensor) -> Tensor:
+        """Remove from a decoded clip, (T, D), what the norm removes from features.
+
+        Parameters
+        ----------
+        sent : (T, D) Tensor
+            Decoded with a clip code, in the form of `forward` (`sent`).
+        """
+        if self.kind not in OF_THE_CLIP:
+            return sent
+        return self(sent * self.scale + self.mean)
+
     def inverse(self, frames: Tensor) -> Tensor:
         """Return to the scale of the features, without the removed offset.
 

@@ -1,7 +1,8 @@
 """Units of a fold's clips and what they are decoded to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,12 +27,15 @@ class Units:
     n_levels : int
     codes : dict of str to (T, M * L) int64 Tensor
     routes : dict of str to Route
+    clip_codes : dict of str to (N, C) int64 Tensor
+        Empty without a clip code.
     """
 
     bank: CodebookBank
     n_levels: int
     codes: dict[str, Tensor]
     routes: dict[str, Route]
+    clip_codes: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -44,14 +48,32 @@ class Units:
         ValueError
             If they were made with other codebooks than the bank holds.
         """
-        if store.card["codebooks_sha256"] != bank.codebooks_sha256:
-            raise ValueError(
-                f"{store.directory} was encoded with other codebooks: "
-                "run stage 5 again"
-            )
+        check_codebooks(store, bank)
         codes = {u: torch.from_numpy(store[u].astype(np.int64)) for u in clips}
         routes = {u: store.routes[u] for u in codes}
-        return cls(bank, store.card["n_levels"], codes, routes)
+        beside = store.clip_codes
+        clip_codes = {u: torch.from_numpy(beside[u]) for u in codes if beside}
+        return cls(bank, store.card["n_levels"], codes, routes, clip_codes)
+
+    @cached_property
+    def _frames(self) -> CodebookBank:
+        """The bank that decodes frame codes alone."""
+        clip_coded = self.bank.clip_code is not None
+        return self.bank.of_what_is_left() if clip_coded else self.bank
+
+    def _decode(self, codes: Tensor, route: Route, n_levels: int) -> Tensor:
+        """Decode frame codes of a route; zero where none are sent."""
+        if not route:
+            return torch.zeros(len(codes), self.bank.dimension)
+        return decode_route(self._frames, self.first_levels(codes, n_levels), route)
+
+    def _with_clip_code(self, clip: str, frames: Tensor) -> Tensor:
+        """Add what the clip code knows to the decoded frame codes of a clip."""
+        code = self.bank.clip_code
+        if code is None:
+            return frames
+        known = code.offset(self.clip_codes[clip][None], n_frames=len(frames))[0]
+        return self.bank.normalization.seen(frames + known)
 
     def by_route(self, clips: Iterable[str]) -> list[tuple[Route, list[str]]]:
         """Group clips of one route: they are decoded together."""
@@ -74,16 +96,17 @@ class Units:
             sized = ((clip, len(self.codes[clip])) for clip in members)
             for batch in in_batches(sized, DECODED_FRAMES):
                 codes = torch.cat([self.codes[clip] for clip in batch])
-                codes = self.first_levels(codes, n_levels)
-                decoded = decode_route(self.bank, codes, route)
-                yield from zip(
-                    batch, decoded.split([len(self.codes[c]) for c in batch])
-                )
+                sizes = [len(self.codes[clip]) for clip in batch]
+                parts = self._decode(codes, route, n_levels).split(sizes)
+                for clip, frames in zip(batch, parts):
+                    yield clip, self._with_clip_code(clip, frames)
 
     def distinct_rows(
         self, frames: Sequence[tuple[str, np.ndarray]]
     ) -> tuple[Tensor, np.ndarray]:
         """Decode chosen frames, each combination of codes and route once.
+
+        With a clip code no two clips have a frame in common.
 
         Parameters
         ----------
@@ -100,6 +123,10 @@ class Units:
         for clip, chosen in frames:
             picked.setdefault(clip, []).append((start, chosen))
             start += len(chosen)
+        if self.bank.clip_code is not None:
+            decoded = dict(self.decode([*picked], self.n_levels))
+            rows = [decoded[clip][torch.from_numpy(at)] for clip, at in frames]
+            return torch.cat(rows), np.arange(start)
         index = np.empty(start, dtype=np.int64)
         tables, n_rows = [], 0
         for route, members in self.by_route(picked):
@@ -130,6 +157,19 @@ class Units:
             if chosen is not None:
                 ids[-1] = ids[-1][chosen[clip]]
         return np.concatenate(ids)
+
+
+def check_codebooks(store: UnitStore, bank: CodebookBank) -> None:
+    """Refuse units that were made with other codebooks than the bank holds.
+
+    Raises
+    ------
+    ValueError
+    """
+    if store.card["codebooks_sha256"] != bank.codebooks_sha256:
+        raise ValueError(
+            f"{store.directory} was encoded with other codebooks: run stage 5 again"
+        )
 
 
 def unique_codes(codes: Tensor, size: int) -> tuple[Tensor, np.ndarray]:

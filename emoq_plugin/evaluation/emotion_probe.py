@@ -1,7 +1,8 @@
 """Every system at every rate under a logistic regression: retrained, frozen, route."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,20 @@ import torch
 from emoq_plugin.core.bank import CodebookBank, member
 from emoq_plugin.core.batch_encoding import decode_route, pool
 from emoq_plugin.data.folds import Fold
-from emoq_plugin.evaluation.predictions import RETRAINED, Prediction
+from emoq_plugin.evaluation.decoded import check_codebooks
+from emoq_plugin.evaluation.predictions import BITRATES, RETRAINED, Prediction
 from emoq_plugin.evaluation.rating_probe import predict_ratings
 from emoq_plugin.routing.base import Route
+from emoq_plugin.routing.head import emphasis
 from emoq_plugin.routing.pooled import PooledClassifier
-from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, WITH
+from emoq_plugin.routing.systems import CAPACITY, CONTINUOUS, System
+from emoq_plugin.units.rates import NO_FRAMES, Rate
 from emoq_plugin.units.store import UnitStore
 
 # What a file of heads may say: options of `PooledClassifier`.
 HEAD_OPTIONS = ("C", "max_iter", "route_scale")
+# What a head sees beside a route that is sent alone.
+_NOTHING = defaultdict(lambda: np.zeros(1))
 
 
 @dataclass
@@ -66,11 +72,19 @@ class ProbeTask:
         self,
         pooled: Mapping[str, np.ndarray],
         routes: Mapping[str, np.ndarray] | None = None,
+        *,
+        dimension: int | None = None,
     ) -> PooledClassifier:
-        """Train a head on the pooled training clips and, where there are, routes."""
+        """Train a head on the pooled training clips and, where there are, routes.
+
+        What comes behind mean and deviation of `dimension` values (if given) is a
+        decoded clip code, see `routing.head.emphasis`.
+        """
         rows = _stack(pooled, self.train)
         head = PooledClassifier(**self.options)
-        return head.fit(rows, self.targets, _stack(routes, self.train))
+        weights = 1.0 if dimension is None else emphasis(dimension, rows.shape[1])
+        routes = _stack(routes, self.train)
+        return head.fit(rows, self.targets, routes, emphasis=weights)
 
     def predict(
         self,
@@ -148,24 +162,46 @@ def continuous_pooled(
 
 
 def decoded_pooled(
-    bank: CodebookBank, units: UnitStore, utterances: Sequence[str]
+    bank: CodebookBank,
+    units: UnitStore,
+    utterances: Sequence[str],
+    *,
+    seen: bool = False,
 ) -> dict[str, np.ndarray]:
     """Pool the reconstructions of clips from their units on disk.
+
+    Parameters
+    ----------
+    bank : CodebookBank
+    units : UnitStore
+    utterances : sequence of str
+    seen : bool, default=False
+        Give the clips as a head on features sees them, the statistics left out: without
+        what the norm removes of features, and the clip code sends.
+
+    Returns
+    -------
+    pooled : dict of str to (2 D + V,) array
+        With the V statistics of the decoded clip code behind, where there is one.
 
     Raises
     ------
     ValueError
         If the units were made with other codebooks than the bank holds.
     """
-    if units.card["codebooks_sha256"] != bank.codebooks_sha256:
-        raise ValueError(
-            f"{units.directory} was encoded with other codebooks: run stage 5 again"
-        )
+    check_codebooks(units, bank)
     pooled = {}
     for utterance in utterances:
         codes = torch.from_numpy(units[utterance].astype(np.int64))
-        decoded = decode_route(bank, codes, units.routes[utterance])
+        beside = units.clip_codes.get(utterance)
+        beside = None if beside is None else torch.from_numpy(beside)
+        decoded = decode_route(bank, codes, units.routes[utterance], beside)
+        if seen:
+            decoded = bank.normalization.seen(decoded)
         pooled[utterance] = pool(decoded).numpy()
+        if beside is not None and not seen:
+            known = bank.clip_code.pooled(beside[None])[0].numpy()
+            pooled[utterance] = np.concatenate([pooled[utterance], known])
     return pooled
 
 
@@ -202,8 +238,8 @@ def probe_systems(
     bank: CodebookBank,
     units_dir: Path,
     *,
-    rates: Sequence[str],
-    systems: Sequence[str],
+    conditions: Sequence[tuple[Rate, System]],
+    cheapest: Rate,
     frozen: PooledClassifier,
 ) -> Iterator[Prediction]:
     """Score the systems that one bank serves.
@@ -218,43 +254,65 @@ def probe_systems(
     bank : CodebookBank
     units_dir : Path
         dump/units/<tag>/fold<n>/<set>.
-    rates, systems : sequence of str
+    conditions : sequence of (Rate, System)
+    cheapest : Rate
+        Where systems without frame codes find a route that is sent beside.
     frozen : PooledClassifier
         Trained on the normalised features, never retrained.
 
     Yields
     ------
     prediction : Prediction
-        Heads `retrained` (on the reconstruction and the route), `frozen` and, where
-        experts are classes, `route`; `retrained` alone for ``<a>+<b>``.
+        Heads `retrained` (on the reconstruction, the decoded clip code and the route),
+        `frozen` (on the reconstruction) and, where experts are classes, `route`;
+        `retrained` alone for ``<a>+<b>``.
     """
-    for rate in rates:
-        for system in systems:
-            codes, plus, routed = system.partition(WITH)
-            units = UnitStore(units_dir / rate / codes)
-            pooled = decoded_pooled(bank, units, task.clips)
-            bitrate = {k: v for k, v in units.bitrate.items() if np.isscalar(v)}
-            beside = units
-            if plus:
-                beside = UnitStore(units_dir / rate / routed)
-                bitrate["side_info"] += beside.bitrate["side_info"]
-            shares = None
-            if len(beside.card["experts"]) > 1:
-                shares = {u: route_shares(beside, u) for u in task.clips}
-            condition = {"rate": rate, "system": system, "bitrate": bitrate}
-            condition["seconds"] = units.seconds
-            retrained = task.head(pooled, shares)
-            yield task.predict(
-                retrained, pooled, name="retrained", routes=shares, **condition
-            )
-            if plus:
-                continue
-            yield task.predict(frozen, pooled, name="frozen", **condition)
-            routes = [units.routes[u] for u in task.predicted]
-            if units.card["system"] != "balanced":
-                posteriors = route_posteriors(routes, task.emotions)
-                if posteriors is not None:
-                    yield task.prediction(posteriors, name="route", **condition)
+    for rate, system in conditions:
+        codes, beside = _units(units_dir, rate, system, cheapest)
+        pooled = _NOTHING if codes is None else decoded_pooled(bank, codes, task.clips)
+        shares, routed = None, beside or codes
+        if len(routed.card["experts"]) > 1:
+            shares = {u: route_shares(routed, u) for u in task.clips}
+        condition = {"rate": str(rate), "system": system.name}
+        condition["bitrate"] = _bitrate(codes, beside)
+        condition["seconds"] = routed.seconds
+        retrained = task.head(pooled, shares, dimension=bank.dimension)
+        yield task.predict(
+            retrained, pooled, name="retrained", routes=shares, **condition
+        )
+        if beside:
+            continue
+        if bank.clip_code is not None:
+            pooled = decoded_pooled(bank, codes, task.predicted, seen=True)
+        yield task.predict(frozen, pooled, name="frozen", **condition)
+        routes = [codes.routes[u] for u in task.predicted]
+        if system.router is not None:
+            posteriors = route_posteriors(routes, task.emotions)
+            if posteriors is not None:
+                yield task.prediction(posteriors, name="route", **condition)
+
+
+def _units(
+    units_dir: Path, rate: Rate, system: System, cheapest: Rate
+) -> tuple[UnitStore | None, UnitStore | None]:
+    """Open the codes of a system and the units whose route is sent beside (if any)."""
+    codes, beside = None, None
+    if system.sends_codes:
+        codes = UnitStore(units_dir / str(rate) / replace(system, beside=None).name)
+    if system.beside:
+        place = units_dir / str(cheapest if rate == NO_FRAMES else rate)
+        beside = UnitStore(place / system.beside.name)
+    return codes, beside
+
+
+def _bitrate(codes: UnitStore | None, beside: UnitStore | None) -> dict[str, float]:
+    """Return the bits of the codes and of the route beside."""
+    found = dict.fromkeys(BITRATES, 0.0)
+    if codes is not None:
+        found = {k: v for k, v in codes.bitrate.items() if np.isscalar(v)}
+    if beside is not None:
+        found["side_info"] += beside.bitrate["side_info"]
+    return found
 
 
 def probe_continuous(

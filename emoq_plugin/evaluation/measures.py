@@ -224,7 +224,7 @@ def measure_condition(
         "cosine_of_means": levels[-1].pop("cosines"),
         "levels": levels,
         "cka": linear_cka(test[spread], task.reference[spread]),
-        "mutual_information": bits[0],
+        "mutual_information": bits[0] if bits else None,
         "drift": drifts(task, test),
         "vote_structure": vote_structure(task, test),
         "routes": routes_by_emotion(task, store),
@@ -242,15 +242,15 @@ def decoded_pooled(units: Units, clips: Sequence[str]) -> np.ndarray:
 def decoded_levels(task: MeasureTask, units: Units) -> list[dict[str, Any]]:
     """Return distortion and cosine of means on test clips after 1 .. L levels.
 
-    The distortion is the mean squared error relative to the variance of the frames
-    concerned (of one class where it is by class): 1 if nothing is kept but their mean.
+    Without frame codes, of the decoded clip code. Distortion: mean squared error over
+    the variance of the frames concerned (of one class where it is by class).
     """
     clips = task.fold.test
     sums = np.stack([task.test[c].sum(dim=0).double().numpy() for c in clips])
     squares = np.array([float(task.test[c].double().square().sum()) for c in clips])
     frames = np.array([len(task.test[c]) for c in clips])
     levels = []
-    for level in range(1, units.n_levels + 1):
+    for level in range(min(1, units.n_levels), units.n_levels + 1):
         errors, means = {}, {}
         for clip, decoded in units.decode(clips, level):
             errors[clip] = float((decoded - task.test[clip]).square().sum())
@@ -296,6 +296,8 @@ def level_information(
 
     On test clips: routes and codes of clips that the codebooks have not seen.
     """
+    if not units.n_levels:
+        return []
     clips = task.fold.test
     lengths = [len(task.test[c]) for c in clips]
     clip_of_frame = np.repeat(np.arange(len(clips)), lengths)
@@ -362,9 +364,9 @@ def vote_structure(task: MeasureTask, pooled: np.ndarray) -> float | None:
 def routes_by_emotion(
     task: MeasureTask, store: UnitStore
 ) -> dict[str, dict[str, float]] | None:
-    """Return the mean weight of each expert by class; None with a single expert."""
+    """Return the mean weight of each expert by class; None without a choice."""
     experts = store.card["experts"]
-    if len(experts) == 1:
+    if len(experts) <= 1:
         return None
     weights = np.stack([route_shares(store, u) for u in task.fold.test])
     names = [member(expert) for expert in experts]

@@ -7,6 +7,7 @@ components point and which of them get bits. A class that nothing was learned fr
 kept by what it shares with the others, and by the variance that is coded after them.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from emoq_plugin.core.clip_code import ClipCode
 from emoq_plugin.core.clip_statistics import STATISTICS
-from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
+from emoq_plugin.files import check_ranges
+from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.settings import LAST_SEED, LearningSettings
 from emoq_plugin.learning.sources import ArraySource
 from emoq_plugin.learning.weighting import rows_of_classes
 
@@ -62,10 +65,20 @@ class ClipCodeSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.statistics not in ("mean", "all"):
-            raise ValueError(
-                f"statistics is {self.statistics!r}, expected 'mean' or 'all'"
-            )
+        known = ("mean", "all")
+        check_ranges(
+            self,
+            [
+                ("statistics", self.statistics in known, "'mean' or 'all'"),
+                ("relevance", 0 <= self.relevance < math.inf, "a number from 0"),
+                ("C", 0 < self.C < math.inf, "above 0"),
+                ("token_bits", self.token_bits >= 0, "at least 0"),
+                ("component_bits", self.component_bits >= 1, "at least 1"),
+                ("components", self.components >= 1, "at least 1"),
+                ("max_clips", self.max_clips >= 1, "at least 1"),
+                ("seed", 0 <= self.seed < LAST_SEED, f"0 to {LAST_SEED - 1}"),
+            ],
+        )
 
 
 def fit_clip_code(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emoq_plugin.core.bank import CodebookBank, expert_set_of
 from emoq_plugin.core.clip_code import ClipCode
+from emoq_plugin.core.clip_statistics import window_frames
 from emoq_plugin.core.normalization import (
     KINDS,
     Normalization,
@@ -24,6 +25,7 @@ from emoq_plugin.files import (
     errors_of,
     read_options,
 )
+from emoq_plugin.learning.clip_code import ClipCodeSettings
 from emoq_plugin.learning.learner import learn_residual_codebooks
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import UtteranceSource
@@ -46,6 +48,13 @@ class QuantizerConfig:
     chunk_frames : int, default=8192
     memory_mb : float, default=512
         Frames are kept in memory while they fit; others are read in each pass.
+    clip_window : float, optional
+        Seconds that a clip code is of, where systems have one (``+clip<bits>``); the
+        whole clip when None.
+    clip_aware : bool, default=True
+        Spend its bits on what tells the emotions apart.
+    clip_code : dict
+        Fields of `ClipCodeSettings`; its seed is that of `learning`.
     learning : dict
         Fields of `LearningSettings`.
     calibrated : dict
@@ -59,6 +68,9 @@ class QuantizerConfig:
     frame_budget: str = "all"
     chunk_frames: int = 8192
     memory_mb: float = 512.0
+    clip_window: float | None = None
+    clip_aware: bool = True
+    clip_code: dict[str, Any] = field(default_factory=dict)
     learning: dict[str, Any] = field(default_factory=dict)
     calibrated: dict[str, Any] = field(default_factory=dict)
 
@@ -73,8 +85,21 @@ class QuantizerConfig:
                 ("memory_mb", 0 <= self.memory_mb < np.inf, "a number from 0"),
             ],
         )
+        if self.clip_window is not None:
+            window_frames(self.clip_window, 1.0)  # refuses what is too short
+        known = get_type_hints(ClipCodeSettings)
+        check_options(self.clip_code, known, "clip_code")
+        check_types(self.clip_code, known, "clip_code")
+        with errors_of("clip_code"):
+            _ = self.clip_code_settings
         with errors_of("learning"):
             LearningSettings(**self.learning)
+
+    @property
+    def clip_code_settings(self) -> ClipCodeSettings:
+        """Settings of clip codes, with the seed of the learning."""
+        seed = self.learning.get("seed", 0)
+        return ClipCodeSettings(**{"seed": seed} | self.clip_code)
 
     @property
     def has_classes(self) -> bool:

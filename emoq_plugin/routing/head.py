@@ -49,6 +49,19 @@ def head_inputs(
     return pooled, routes.scatter_(1, route, weights)
 
 
+def emphasis(dimension: int, n_columns: int) -> np.ndarray:
+    """Return the weight of each column that a head sees, (F,).
+
+    Parameters
+    ----------
+    dimension : int
+        D of the features, of which mean and deviation come first.
+    n_columns : int
+        F; what comes behind is the decoded clip code.
+    """
+    return np.where(np.arange(n_columns) < 2 * dimension, 1.0, CLIP_SCALE)
+
+
 def fit_head(
     clips: "TrainingClips",
     bank: CodebookBank,
@@ -91,10 +104,13 @@ def fit_head(
         pooled.append(found[0])
         routes.append(found[1])
     table = torch.cat(pooled).numpy()
-    emphasis = np.ones(table.shape[1])
-    emphasis[2 * bank.dimension :] = CLIP_SCALE
     head = PooledClassifier()
-    head.fit(table, clips.targets, torch.cat(routes).numpy(), emphasis=emphasis)
+    head.fit(
+        table,
+        clips.targets,
+        torch.cat(routes).numpy(),
+        emphasis=emphasis(bank.dimension, table.shape[1]),
+    )
     return {
         PREFIX + name: torch.from_numpy(value).float()
         for name, value in head.parameters().items()

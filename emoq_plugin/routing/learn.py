@@ -20,7 +20,8 @@ from emoq_plugin.core.clip_statistics import (
 )
 from emoq_plugin.core.normalization import Normalization
 from emoq_plugin.files import errors_of
-from emoq_plugin.learning.clip_code import ClipCodeSettings, fit_clip_code
+from emoq_plugin.learning.clip_code import fit_clip_code
+from emoq_plugin.learning.distributed import alone
 from emoq_plugin.learning.fit_bank import (
     NormalizedClips,
     QuantizerConfig,
@@ -68,6 +69,9 @@ class TrainingClips:
     frame_rate_hz: float
     card: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self._clip_codes: dict[tuple, ClipCode] = {}
 
     @property
     def speakers(self) -> list[str]:
@@ -143,22 +147,17 @@ class TrainingClips:
         self,
         n_bits: int,
         *,
-        window: float | None = None,
-        aware: bool = True,
-        settings: ClipCodeSettings | None = None,
         without: Collection[str] = (),
     ) -> ClipCode:
         """Learn a clip code of the normalised training clips.
+
+        By `clip_window`, `clip_aware` and `clip_code` of the configuration. The same
+        one for the same bits and speakers, so it is learned once.
 
         Parameters
         ----------
         n_bits : int
             Of a clip, or of a window.
-        window : float, optional
-            Seconds; one code a clip when None.
-        aware : bool, default=True
-            Learn from the class shares which directions say most of emotion.
-        settings : ClipCodeSettings, optional
         without : collection of str, optional
             Speakers whose clips are left out.
 
@@ -167,7 +166,17 @@ class TrainingClips:
         ValueError
             See `learning.clip_code.fit_clip_code` and `clip_statistics.window_frames`.
         """
-        settings = settings or ClipCodeSettings()
+        key = (n_bits, *sorted(without))
+        if key not in self._clip_codes:
+            beside = f"without speakers {' '.join(sorted(without))}" if without else ""
+            # Every process has all clips.
+            with alone(), errors_of(f"clip code{beside and f' {beside}'}"):
+                self._clip_codes[key] = self._learn_clip_code(n_bits, without)
+        return self._clip_codes[key]
+
+    def _learn_clip_code(self, n_bits: int, without: Collection[str]) -> ClipCode:
+        config = self.config
+        settings, window = config.clip_code_settings, config.clip_window
         frames = None if window is None else window_frames(window, self.frame_rate_hz)
         left_out = self.of(without)
         rows = [n for n, u in enumerate(self.utterances) if u not in left_out]
@@ -185,7 +194,7 @@ class TrainingClips:
             shares.append(np.repeat(self.targets[n : n + 1], len(found), axis=0))
         return fit_clip_code(
             torch.cat(statistics),
-            np.concatenate(shares) if aware else None,
+            np.concatenate(shares) if config.clip_aware else None,
             n_bits=n_bits,
             window=frames,
             settings=settings,

@@ -115,10 +115,10 @@ class RoutedQuantizer(Artifact, nn.Module):
         route, weights = self.system.route(inputs)
         codes = clips.codes(route, levels)
         frame_bits = sum(map(math.log2, self.bank.sizes[:levels])) * route.shape[1]
-        bits = clips.lengths.double() * frame_bits + self.system.side_bits(self.bank)
         code, beside = self.bank.clip_code, clips.clip_codes
-        if code is not None:
-            bits = bits + (count_windows(clips.lengths, code.window) - 1) * code.bits
+        n_windows = count_windows(clips.lengths, None if code is None else code.window)
+        side_bits = self.system.side_bits(self.bank, n_windows)
+        bits = clips.lengths.double() * frame_bits + side_bits
         return Quantized(
             features=back(self.decode(codes, route, weights, beside)),
             codes=back(codes),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ CAPACITY = "capacity"
 BIASED = "biased"
 WITH = "+"
 CLIP = "clip"  # before the bits of a clip code
+LABEL = "label"  # what a classifier says, sent alone
 EMOQ = f"{SPECIFIC}-distortion"
 CAPACITY_CONTROL = f"{CAPACITY}-distortion"
 # Kinds of systems that are compared at a rate.
@@ -43,7 +45,7 @@ class System:
         None for a single expert.
     clip_bits : int, optional
         Of the clip code (of a window), which frame codes are on top of. Without an
-        expert set the clip code is alone.
+        expert set there are no frame codes: the clip code is alone, or the route.
     beside : System, optional
         In ``<a>+<b>``, b: the control that has the codes of a and the route of b sent
         beside them. What b has above it is in its codes, not in its route.
@@ -58,6 +60,8 @@ class System:
     'specific-soft'
     >>> System.parse("specific-calibrated+clip32").clip_bits
     32
+    >>> System.parse("label").beside.name
+    'specific-calibrated'
     """
 
     expert_set: str
@@ -70,7 +74,8 @@ class System:
         """Read ``balanced`` or ``<expert set>-<router>``, and what is added with ``+``.
 
         That is ``clip<bits>``, which may also be alone, then a system whose route is
-        sent beside.
+        sent beside. ``label`` is the route of the calibrated router alone: the label
+        that a classifier gives.
 
         Parameters
         ----------
@@ -83,6 +88,8 @@ class System:
         ValueError
             For another form or an unknown router.
         """
+        if name == LABEL:
+            return cls("", beside=cls(SPECIFIC, "calibrated"))
         codes, *added = name.split(WITH)
         expert_set, dash, router = codes.partition("-")
         clip_bits = None
@@ -91,7 +98,8 @@ class System:
         elif not expert_set or codes.startswith(CLIP):
             raise ValueError(
                 f"system '{name}', expected balanced or <expert set>-<router>, each "
-                "with +clip<bits> or not, or clip<bits>, for example 'balanced+clip32'"
+                f"with +clip<bits> or not, clip<bits>, for example 'balanced+clip32', "
+                f"or {LABEL}"
             )
         if added and added[0].startswith(CLIP):
             clip_bits = _bits_of(added.pop(0), name)
@@ -108,10 +116,23 @@ class System:
     @property
     def name(self) -> str:
         """The system as it is written in options and directory names."""
+        if not self.sends_codes:
+            return LABEL
         parts = [self._codes] * bool(self.expert_set)
         if self.clip_bits is not None:
             parts.append(f"{CLIP}{self.clip_bits}")
         return WITH.join([*parts, self.beside.name] if self.beside else parts)
+
+    @property
+    def sends_codes(self) -> bool:
+        """Whether frame codes or clip codes are sent, not a route alone."""
+        return bool(self.expert_set) or self.clip_bits is not None
+
+    @property
+    def encoded(self) -> list["System"]:
+        """The systems whose units it is made of: codes, and the route beside."""
+        own = [replace(self, beside=None)] * self.sends_codes
+        return own + (self.beside.encoded if self.beside else [])
 
     @property
     def _codes(self) -> str:
@@ -131,7 +152,7 @@ class System:
         --------
         >>> for name in ("continuous", "specific-oracle", "biased95-soft",
         ...              "capacity-distortion", "balanced+specific-distortion",
-        ...              "clip32", "balanced+clip32"):
+        ...              "clip32", "balanced+clip32", "label"):
         ...     print(System.parse(name).title)
         continuous features
         specific, oracle route (control)
@@ -140,7 +161,10 @@ class System:
         balanced RVQ + route of Emo-Q, distortion router (control)
         clip code of 32 bits
         balanced RVQ + clip code of 32 bits
+        label alone: route of Emo-Q, calibrated router (control)
         """
+        if not self.sends_codes:
+            return f"label alone: route of {self.beside.title} (control)"
         if self.beside:
             codes = replace(self, beside=None)
             return f"{codes.title} + route of {self.beside.title} (control)"
@@ -279,11 +303,18 @@ class System:
                 f"mean little, and {place} has no room for them: take {instead}"
             )
 
-    def side_bits(self, bank: CodebookBank) -> float:
-        """Bits of side information for one clip: its route and one clip code."""
-        bits = float(self.clip_bits or 0)
+    def side_bits(self, bank: CodebookBank, n_windows: Any = 1) -> Any:
+        """Bits of side information for one clip: its route and its clip codes.
+
+        Parameters
+        ----------
+        bank : CodebookBank
+        n_windows : int, float or Tensor, default=1
+            Clip codes of the clip (a mean or of several clips as well).
+        """
+        bits = float(self.clip_bits or 0) * n_windows
         if self.router is not None:
-            bits += self.router.side_bits(len(bank.expert_set(self.expert_set)))
+            bits = bits + self.router.side_bits(len(bank.expert_set(self.expert_set)))
         return bits + (self.beside.side_bits(bank) if self.beside else 0.0)
 
     def route(self, inputs: RoutingInputs) -> tuple[Tensor, Tensor]:
@@ -322,6 +353,18 @@ def parse_systems(names: Iterable[str]) -> list[System]:
     return sorted(systems, key=lambda system: system.name != BALANCED)
 
 
+def encoded(systems: Iterable[System]) -> list[System]:
+    """Return the systems that have units of their own, each once.
+
+    Examples
+    --------
+    >>> names = ("balanced+specific-soft", "label", "clip8", "balanced+clip8")
+    >>> [system.name for system in encoded(map(System.parse, names))]
+    ['balanced', 'specific-soft', 'specific-calibrated', 'clip8', 'balanced+clip8']
+    """
+    return list(dict.fromkeys(part for s in systems for part in s.encoded))
+
+
 def display_name(name: str) -> str:
     """Spell a system for readers, also a foreign one; see `System.title`."""
     return System.parse(name, known=False).title
@@ -344,7 +387,7 @@ def expert_sets_of(systems: Iterable[System]) -> list[str]:
     ['biased95', 'balanced', 'specific']
     """
     needed: list[str] = []
-    for system in systems:
+    for system in encoded(systems):
         needed += [system.expert_set] * bool(system.expert_set)
         if system.router is not None:
             needed += [*system.router.also, *[SPECIFIC] * system.router.learns]

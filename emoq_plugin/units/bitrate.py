@@ -79,6 +79,8 @@ def bitrates(
     frame_rate_hz: float,
     n_streams: int,
     side_bits_per_clip: float,
+    clip_test: StreamCounts | None = None,
+    clip_train: StreamCounts | None = None,
 ) -> dict[str, float]:
     """Return the rates of the test clips.
 
@@ -89,23 +91,32 @@ def bitrates(
     n_streams : int
         Experts whose codes are sent (2 for a soft route).
     side_bits_per_clip : float
-        Of the route.
+        Of the route and of all its clip codes.
+    clip_test, clip_train : StreamCounts, optional
+        Of clip codes: a window is a frame, a symbol a level.
 
     Returns
     -------
     rates : dict of str to float
         Bits/s: ``nominal`` = frame rate * streams * sum of log2 K; ``entropy``, see
-        `ideal_bits`; ``side_info``, the route; ``deduplicated``, nominal bits of the
-        frames that differ from the one before (durations are lost).
+        `ideal_bits`; ``side_info``, the route and the clip codes; ``deduplicated``,
+        nominal bits of the frames that differ from the one before (durations are
+        lost). With clip codes ``clip_nominal``, their part of ``side_info``, and
+        ``clip_entropy``, see `ideal_bits`.
     """
     seconds = test.frames / frame_rate_hz
     per_frame = n_streams * sum(math.log2(size) for size in test.sizes)
-    return {
+    rates = {
         "nominal": frame_rate_hz * per_frame,
         "entropy": ideal_bits(test, train) / seconds,
         "side_info": side_bits_per_clip * test.clips / seconds,
         "deduplicated": test.runs * per_frame / seconds,
     }
+    if clip_test is not None:
+        per_window = sum(map(math.log2, clip_test.sizes))
+        rates["clip_nominal"] = per_window * clip_test.frames / seconds
+        rates["clip_entropy"] = ideal_bits(clip_test, clip_train) / seconds
+    return rates
 
 
 def usage(test: StreamCounts) -> Mapping[str, list[float]]:

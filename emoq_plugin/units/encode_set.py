@@ -13,10 +13,11 @@ import torch
 from emoq_plugin.batches import in_batches
 from emoq_plugin.core.artifact import SUBWORDS
 from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.batch import PADDING
 from emoq_plugin.core.batch_encoding import BatchEncoding, batch_encoding
 from emoq_plugin.progress import progress
-from emoq_plugin.routing.base import RoutingInputs
-from emoq_plugin.routing.systems import System
+from emoq_plugin.routing.base import Route, RoutingInputs
+from emoq_plugin.routing.systems import CLIP, System
 from emoq_plugin.speech.store import FeatureStore
 from emoq_plugin.units.bitrate import StreamCounts, bitrates, usage
 from emoq_plugin.units.rates import Rate
@@ -55,18 +56,39 @@ class Condition:
     system: System
     writer: UnitWriter
     counts: Mapping[str, StreamCounts]
+    clip_counts: Mapping[str, StreamCounts]  # empty without a clip code
 
     @classmethod
-    def make(cls, rate: Rate, system: System, output_dir: Path) -> "Condition":
+    def make(
+        cls, rate: Rate, system: System, bank: CodebookBank, output_dir: Path
+    ) -> "Condition":
         """Make the condition; nothing is written yet."""
+        code, parts = bank.clip_code, ("train", "test")
         writer = UnitWriter(
             output_dir / str(rate) / system.name,
             size=rate.size,
             n_levels=rate.n_levels,
             routed=system.router is not None,
+            clip_coded=code is not None,
         )
-        counts = {part: StreamCounts(rate.sizes) for part in ("train", "test")}
-        return cls(rate, system, writer, counts)
+        counts = {part: StreamCounts(rate.sizes) for part in parts}
+        of_clips = {part: StreamCounts(code.sizes) for part in parts if code}
+        return cls(rate, system, writer, counts, of_clips)
+
+    def add(
+        self,
+        utterance: str,
+        codes: np.ndarray,
+        route: Route,
+        clip_codes: np.ndarray | None,
+        part: str | None,
+    ) -> None:
+        """Write a clip, and count it where its part is counted."""
+        self.writer.write(utterance, codes, route, clip_codes)
+        if part:
+            self.counts[part].add(codes, list(route))
+            if self.clip_counts:
+                self.clip_counts[part].add(clip_codes, [CLIP])
 
 
 def encode_conditions(
@@ -111,9 +133,9 @@ def encode_conditions(
     ValueError
         If the bank lacks a system's experts.
     """
-    conditions = [Condition.make(rate, system, output_dir) for rate, system in pairs]
     for _, system in pairs:
         system.experts(bank)  # an unknown expert set is reported before any work
+    conditions = [Condition.make(*pair, bank, output_dir) for pair in pairs]
     with contextlib.ExitStack() as stack:
         for condition in conditions:
             stack.enter_context(condition.writer)
@@ -123,16 +145,16 @@ def encode_conditions(
             clips = _Clips.read(batch, bank, routing_banks, features, metadata)
             for condition in conditions:
                 route, weights = clips.route(condition, route_depth, seed)
-                codes = clips.encoding.codes(
-                    route, condition.writer.n_levels, beam=beam
-                )
+                codes = clips.codes(condition, route, beam=beam)
                 for row, utterance in enumerate(batch):
                     names = [bank.experts[e] for e in route[row].tolist()]
-                    found = codes[row, : features.lengths[utterance]].numpy()
-                    named = dict(zip(names, weights[row].tolist()))
-                    condition.writer.write(utterance, found, named)
-                    if part := metadata.part.get(utterance):
-                        condition.counts[part].add(found, names)
+                    condition.add(
+                        utterance,
+                        codes[row, : features.lengths[utterance]].numpy(),
+                        dict(zip(names, weights[row].tolist())),
+                        clips.clip_codes(row),
+                        metadata.part.get(utterance),
+                    )
     for condition in conditions:
         card, rates = _cards(
             condition, bank, features.specification.frame_rate_hz, quantizer_dir
@@ -198,13 +220,28 @@ class _Clips:
             ]
         return cls(encoding, routed_by, batch, metadata)
 
+    def clip_codes(self, row: int) -> np.ndarray | None:
+        """Return the (N, C) clip codes of a clip; None without a clip code."""
+        if self.encoding.clip_codes is None:
+            return None
+        found = self.encoding.clip_codes[row]
+        return found[found[:, 0] != PADDING].numpy()
+
+    def codes(
+        self, condition: Condition, route: torch.Tensor, *, beam: int
+    ) -> torch.Tensor:
+        """Return the (B, T, M * L) frame codes; (B, T, 0) where none are sent."""
+        if not route.shape[1]:
+            return torch.empty((*self.encoding.mask.shape, 0), dtype=torch.long)
+        return self.encoding.codes(route, condition.writer.n_levels, beam=beam)
+
     def route(
         self, condition: Condition, route_depth: int, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return places in the bank's experts (B, M) and weights (B, M)."""
         shape = (len(self.utterances), condition.system.n_streams)
         route, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
-        for rows, clips in self.routed_by:
+        for rows, clips in self.routed_by if route.shape[1] else ():
             names = [self.utterances[row] for row in rows.tolist()]
             inputs = RoutingInputs(
                 clips,
@@ -231,12 +268,16 @@ def _cards(
     condition: Condition, bank: CodebookBank, frame_rate: float, quantizer_dir: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what `units.json` and `bitrate.json` hold."""
+    counts, of_clips = condition.counts["test"], condition.clip_counts.get("test")
+    n_windows = of_clips.frames / of_clips.clips if of_clips else 0.0
     found = bitrates(
-        condition.counts["test"],
+        counts,
         condition.counts["train"],
         frame_rate_hz=frame_rate,
         n_streams=condition.system.n_streams,
-        side_bits_per_clip=condition.system.side_bits(bank),
+        side_bits_per_clip=condition.system.side_bits(bank, n_windows),
+        clip_test=of_clips,
+        clip_train=condition.clip_counts.get("train"),
     )
     card = {
         "rate": str(condition.rate),
@@ -248,6 +289,8 @@ def _cards(
         "codebooks_sha256": bank.codebooks_sha256,
         "frame_rate_hz": frame_rate,
     }
-    counts = condition.counts["test"]
+    if bank.clip_code is not None:
+        card["clip_sizes"] = bank.clip_code.sizes
+        card["clip_window"] = bank.clip_code.window
     found["seconds"] = counts.frames / frame_rate
     return card, {**found, **usage(counts)}

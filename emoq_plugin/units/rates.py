@@ -15,6 +15,7 @@ class Rate:
     size : int
         Codewords of each level.
     n_levels : int
+        0 in `NO_FRAMES`.
 
     Examples
     --------
@@ -46,7 +47,7 @@ class Rate:
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
-        return f"{self.size}x{self.n_levels}"
+        return f"{self.size}x{self.n_levels}" if self.n_levels else "none"
 
     def __lt__(self, other: "Rate") -> bool:
         return (self.bits, self.n_levels) < (other.bits, other.n_levels)
@@ -66,7 +67,12 @@ class Rate:
 
         Residual levels are nested: the first levels of 64x4 are 64x1 and 64x2.
         """
-        return self.size == other.size and self.n_levels >= other.n_levels
+        fits = self.size == other.size or other == NO_FRAMES
+        return fits and self.n_levels >= other.n_levels
+
+
+# Of systems that send no frame codes: a clip code or a label alone.
+NO_FRAMES = Rate(1, 0)
 
 
 def deepest(rates: Iterable[Rate]) -> list[Rate]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from emoq_plugin.core.bank import member
 from emoq_plugin.files import (
     atomic_write,
     check_types,
+    errors_of,
     read_json,
     read_places,
     read_table,
@@ -25,9 +26,12 @@ from emoq_plugin.units.text import pseudo_label_file
 CODES = "codes.ark"
 SCP = "codes.scp"
 ROUTES = "utt2route"
+CLIP_CODES = "utt2clip_codes"
+WINDOW = "|"  # between the clip codes of two windows
 CARD = "units.json"
 BITRATE = "bitrate.json"
 CARD_TYPES = {"experts": list[str], "n_levels": int}
+CLIP_TYPES = {"clip_sizes": list[int]}
 # Kaldiio's mark of an NPY array in an ark; a pickle or a command is not let through.
 NPY = b"NPY"
 
@@ -43,6 +47,8 @@ class UnitWriter:
     n_levels : int
     routed : bool
         Whether `utt2route` is written.
+    clip_coded : bool, default=False
+        Whether `utt2clip_codes` is written.
 
     Examples
     --------
@@ -57,15 +63,23 @@ class UnitWriter:
     """
 
     def __init__(
-        self, directory: str | Path, *, size: int, n_levels: int, routed: bool
+        self,
+        directory: str | Path,
+        *,
+        size: int,
+        n_levels: int,
+        routed: bool,
+        clip_coded: bool = False,
     ):
         self.directory = Path(directory)
         self.size = size
         self.n_levels = n_levels
         self.routed = routed
+        self.clip_coded = clip_coded
         self._stack = contextlib.ExitStack()
         self._places: dict[str, str] = {}
         self._routes: dict[str, str] = {}
+        self._clip_codes: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         def opened(name: str, mode: str = "w"):
@@ -79,15 +93,24 @@ class UnitWriter:
         self._labels = [opened(name) for name in names]
         return self
 
-    def write(self, utterance: str, codes: np.ndarray, route: Route) -> None:
+    def write(
+        self,
+        utterance: str,
+        codes: np.ndarray,
+        route: Route,
+        clip_codes: np.ndarray | None = None,
+    ) -> None:
         """Write one clip.
 
         Parameters
         ----------
         utterance : str
         codes : (T, M * L) integer array
+            (T, 0) where only clip codes are sent.
         route : mapping of M experts to weights
             With a soft route (M = 2) the labels are those of the heavier expert.
+        clip_codes : (N, C) integer array, optional
+            A row for each window.
         """
         codes = codes.astype(np.int16 if self.size <= 2**15 else np.int32)
         self._places[utterance] = (
@@ -97,6 +120,9 @@ class UnitWriter:
         for level, stream in enumerate(self._labels):
             stream.write(f"{utterance} {' '.join(map(str, codes[:, level]))}\n")
         self._routes[utterance] = format_route(route)
+        if self.clip_coded:
+            rows = (" ".join(map(str, row)) for row in clip_codes.tolist())
+            self._clip_codes[utterance] = f" {WINDOW} ".join(rows)
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
@@ -107,6 +133,8 @@ class UnitWriter:
             write_table(self.directory / SCP, places)
             if self.routed:
                 write_table(self.directory / ROUTES, self._routes)
+            if self.clip_coded:
+                write_table(self.directory / CLIP_CODES, self._clip_codes)
 
 
 def format_route(route: Route) -> str:
@@ -147,6 +175,40 @@ def parse_route(text: str, experts: Mapping[str, str]) -> Route:
     return route
 
 
+def parse_clip_codes(text: str, sizes: Sequence[int]) -> np.ndarray:
+    """Read the clip codes of a clip, a line of `utt2clip_codes`.
+
+    Parameters
+    ----------
+    text : str
+    sizes : sequence of C int
+        Alphabet of each symbol.
+
+    Returns
+    -------
+    codes : (N, C) int64 array
+
+    Raises
+    ------
+    ValueError
+        For another number of symbols, or one outside its alphabet.
+    """
+    rows = [window.split() for window in text.split(WINDOW)]
+    for row in rows:
+        if len(row) != len(sizes):
+            raise ValueError(
+                f"clip code '{' '.join(row)}' has {len(row)} symbols, expected "
+                f"{len(sizes)}"
+            )
+        for symbol, size in zip(row, sizes):
+            if not (symbol.isascii() and symbol.isdigit()) or int(symbol) >= size:
+                raise ValueError(
+                    f"clip code '{' '.join(row)}': found {symbol}, expected 0 to "
+                    f"{size - 1}"
+                )
+    return np.array(rows, dtype=np.int64)
+
+
 class UnitStore(Mapping[str, np.ndarray]):
     """Units of one system at one rate, as stage 5 wrote them.
 
@@ -164,6 +226,8 @@ class UnitStore(Mapping[str, np.ndarray]):
     seconds : float or None
         Speech that the bitrates are of.
     routes : dict of str to Route
+    clip_codes : dict of str to (N, C) int64 array
+        Empty without a clip code.
 
     Raises
     ------
@@ -178,29 +242,37 @@ class UnitStore(Mapping[str, np.ndarray]):
                 f"{self.directory / CARD} is missing: run stage 5 for it"
             )
         self.card = _read_object(self.directory / CARD, CARD_TYPES)
-        if self.card["n_levels"] < 1 or not self.card["experts"]:
+        check_types(self.card, CLIP_TYPES, self.directory / CARD)
+        framed = self.card["n_levels"] >= 1 and self.card["experts"]
+        if not framed and "clip_sizes" not in self.card:
             raise ValueError(f"{self.directory / CARD}: no level or no expert")
         self.bitrate = _read_object(self.directory / BITRATE, {})
         self.seconds = self.bitrate.pop("seconds", None)
         self._places = read_places(self.directory / SCP)
         experts = self.card["experts"]
+        self.routes = {u: dict.fromkeys(experts[:1], 1.0) for u in self._places}
         if (self.directory / ROUTES).exists():
             named = {member(e): e for e in experts}
-            table = read_table(self.directory / ROUTES)
-            self.routes = {}
-            for number, (utterance, text) in enumerate(table.items(), 1):
-                try:
-                    self.routes[utterance] = parse_route(text, named)
-                except ValueError as error:
-                    where = f"{self.directory / ROUTES}:{number}"
-                    raise ValueError(f"{where}: {error}") from error
-        else:
-            self.routes = {u: {experts[0]: 1.0} for u in self._places}
-        if differ := sorted(set(self.routes) ^ set(self._places)):
+            self.routes = self._table(ROUTES, lambda text: parse_route(text, named))
+        self.clip_codes: dict[str, np.ndarray] = {}
+        if sizes := self.card.get("clip_sizes"):
+            self.clip_codes = self._table(
+                CLIP_CODES, lambda text: parse_clip_codes(text, sizes)
+            )
+
+    def _table[T](self, name: str, parse: Callable[[str], T]) -> dict[str, T]:
+        """Read a table of all clips."""
+        found = {}
+        table = read_table(self.directory / name)
+        for number, (utterance, text) in enumerate(table.items(), 1):
+            with errors_of(f"{self.directory / name}:{number}"):
+                found[utterance] = parse(text)
+        if differ := sorted(set(found) ^ set(self._places)):
             raise ValueError(
                 f"{self.directory}: utterance '{differ[0]}' is in only one of "
-                f"{SCP} and {ROUTES} ({len(differ)} such): run stage 5 again"
+                f"{SCP} and {name} ({len(differ)} such): run stage 5 again"
             )
+        return found
 
     def __getitem__(self, utterance: str) -> np.ndarray:
         """Read the (T, M * L) codes of one utterance."""

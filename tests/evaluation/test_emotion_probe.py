@@ -19,8 +19,11 @@ from emoq_plugin.evaluation.emotion_probe import (
     route_posteriors,
 )
 from emoq_plugin.routing.pooled import PooledClassifier
+from emoq_plugin.routing.systems import System
+from emoq_plugin.units.rates import Rate
 from emoq_plugin.units.store import UnitWriter, write_cards
 
+RATE = Rate(6, 1)
 EMOTIONS = ["angry", "happy", "sad"]
 
 
@@ -149,6 +152,10 @@ def fold(tmp_path):
     return SimpleNamespace(task=task, bank=bank, features=features, units=tmp_path)
 
 
+def at_a_rate(*systems):
+    return [(RATE, System.parse(system)) for system in systems]
+
+
 def test_every_system_has_its_heads_on_the_test_clips(fold):
     frozen, bound = probe_continuous(
         fold.task, fold.bank, fold.features, lambda u: None
@@ -158,8 +165,8 @@ def test_every_system_has_its_heads_on_the_test_clips(fold):
             fold.task,
             fold.bank,
             fold.units,
-            rates=["6x1"],
-            systems=["balanced", "specific-oracle"],
+            conditions=at_a_rate("balanced", "specific-oracle"),
+            cheapest=RATE,
             frozen=frozen,
         )
     )
@@ -200,8 +207,10 @@ def test_the_retrained_head_hears_the_route(fold):
             fold.task,
             fold.bank,
             fold.units,
-            rates=["6x1"],
-            systems=["balanced", "specific-oracle", "balanced+specific-oracle"],
+            conditions=at_a_rate(
+                "balanced", "specific-oracle", "balanced+specific-oracle"
+            ),
+            cheapest=RATE,
             frozen=frozen,
         )
         if p.head == "retrained"

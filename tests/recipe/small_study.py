@@ -22,7 +22,7 @@ n_resamples: 50
 """
 
 
-def make_recipe(place, corpus, *, n_speakers=4, emotions=EMOTIONS, seed=0):
+def make_recipe(place, corpus, *, n_speakers=4, emotions=EMOTIONS, seed=0, n_frames=20):
     """Write what stages 1 to 3 leave: clips whose frames hold emotion and speaker."""
     random = np.random.default_rng(seed)
     speaker = {
@@ -42,7 +42,7 @@ def make_recipe(place, corpus, *, n_speakers=4, emotions=EMOTIONS, seed=0):
     folds = speaker_folds(speaker, n_folds=2, n_valid_speakers=1)
     write_folds(place / "data" / "folds", folds)
     clips = {
-        u: random.normal(size=(20, 4))
+        u: random.normal(size=(n_frames, 4))
         + 1.2 * np.eye(4)[EMOTIONS.index(emotion[u])]
         + 0.5 * np.eye(4)[3] * int(speaker[u][-1])
         for u in speaker

@@ -165,7 +165,7 @@ def _units(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
         yield from _said(_check_system, system, name="systems")
     if LAST_STAGE in stages and options.last_stage == LAST_STAGE:
         yield from _said(Rate.parse, options.pack_rate, name="pack_rate")
-        yield from _said(_check_system, options.pack_system, name="pack_system")
+        yield from _said(_check_packed, options.pack_system, name="pack_system")
 
 
 def _learning(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
@@ -175,7 +175,12 @@ def _learning(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
         return
     from emoq_plugin.learning.fit_bank import QuantizerConfig
     from emoq_plugin.routing.fit_calibrated import CalibratedSettings
-    from emoq_plugin.routing.systems import expert_sets_of, parse_systems
+    from emoq_plugin.routing.systems import (
+        System,
+        encoded,
+        expert_sets_of,
+        parse_systems,
+    )
 
     path = options.quantizer_config
     config = QuantizerConfig.read(path)
@@ -184,7 +189,9 @@ def _learning(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
         yield from _said(_check_learned, system, config.expert_sets, name="systems")
     learned = config.expert_sets
     if stages >= {4, LAST_STAGE} and not learns_all:
-        needed = expert_sets_of(parse_systems(options.systems))
+        bits = System.parse(options.pack_system).clip_bits
+        beside = encoded(parse_systems(options.systems))
+        needed = expert_sets_of(s for s in beside if s.clip_bits == bits)
         learned = [name for name in learned if name in needed]
     if stages >= {4, LAST_STAGE} or learns_all:
         yield from _said(
@@ -204,17 +211,29 @@ def _check_system(name: str) -> None:
     from emoq_plugin.core.bank import BALANCED
     from emoq_plugin.routing.systems import CAPACITY, System
 
-    system = System.parse(name)
-    system.check_frame_codes_alone("a recipe", "EmoQuantizer(clip_bits=...) in Python")
-    if (system.expert_set == BALANCED) != (system.router is None):
+    for part in System.parse(name).encoded:
+        single = part.expert_set in (BALANCED, "")
+        if single != (part.router is None):
+            raise ValueError(
+                f"'{name}' is no system, expected 'balanced' or <expert set>-<router>, "
+                "such as specific-distortion"
+            )
+        if part.expert_set == CAPACITY and part.router.of_class:
+            raise ValueError(
+                f"'{name}': router '{part.router}' names a class, and the experts of "
+                "'capacity' are none"
+            )
+
+
+def _check_packed(name: str) -> None:
+    """Refuse what is no quantizer."""
+    from emoq_plugin.routing.systems import System
+
+    _check_system(name)
+    if not System.parse(name).expert_set:
         raise ValueError(
-            f"'{name}' is no system, expected 'balanced' or <expert set>-<router>, "
-            "such as specific-distortion"
-        )
-    if system.expert_set == CAPACITY and system.router.of_class:
-        raise ValueError(
-            f"'{name}': router '{system.router}' names a class, and the experts of "
-            "'capacity' are none"
+            f"'{name}' has no frame codes, and a quantizer has: pack "
+            f"'balanced+{name}', and leave its frame codes away"
         )
 
 
@@ -226,7 +245,7 @@ def _check_learned(name: str, expert_sets: list[str]) -> None:
     if absent := [expert_set for expert_set in needed if expert_set not in expert_sets]:
         raise ValueError(
             f"'{name}' needs the experts '{absent[0]}', learned are only "
-            f"{' '.join(expert_sets)}"
+            f"{' '.join(expert_sets) or 'those of other clip codes'}"
         )
 
 
@@ -236,6 +255,7 @@ def _recognition(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
         return
     from emoq_plugin.evaluation.emotion_probe import HEAD_OPTIONS
     from emoq_plugin.files import read_options, read_yaml
+    from emoq_plugin.routing.systems import System
 
     if not options.ser_backend:
         yield "--ser_backend is empty, expected probe, espnet or both"
@@ -261,6 +281,11 @@ def _recognition(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
         if system not in options.systems:
             known = " ".join(options.systems)
             yield f"--espnet_systems: '{system}' is not among --systems {known}"
+        elif (found := System.parse(system)).beside or not found.expert_set:
+            yield (
+                f"--espnet_systems: '{system}' has no units of frames that the ESPnet "
+                "task could read: score it by --ser_backend probe"
+            )
 
 
 def _study(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
@@ -302,9 +327,14 @@ def _pack(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
 
 
 def _check_bank(options: RecipeOptions) -> None:
-    bank = find_bank(options.pack_dir, Rate.parse(options.pack_rate))
-    experts = read_json(bank / "config.json")["experts"]
-    expert_sets = list(dict.fromkeys(name.partition("/")[0] for name in experts))
+    from emoq_plugin.routing.systems import System
+
+    rate = Rate.parse(options.pack_rate)
     systems = [options.pack_system] if options.pack_system else options.systems
+    if not systems:
+        find_bank(options.pack_dir, rate)
     for system in systems or ():
+        bank = find_bank(options.pack_dir, rate, System.parse(system).clip_bits)
+        experts = read_json(bank / "config.json")["experts"]
+        expert_sets = list(dict.fromkeys(name.partition("/")[0] for name in experts))
         _check_learned(system, expert_sets)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from emoq_plugin.recipe.stages.fold_inputs import (
     HELD_OUT,
     ConditionOptions,
     OpenFold,
+    conditions,
     find_bank,
 )
 from emoq_plugin.units.rates import Rate
@@ -79,8 +79,14 @@ def encode_units(options: EncodeUnitsOptions) -> None:
 
     Units that an earlier call has made from the same stay as they are.
     """
+    from emoq_plugin.routing.systems import encoded, parse_systems
+
     rates = list(dict.fromkeys(options.rates))
-    banks = {rate: find_bank(options.quantizer_dir, rate) for rate in rates}
+    pairs = conditions(rates, encoded(parse_systems(options.systems)))
+    banks = {
+        (rate, system): find_bank(options.quantizer_dir, rate, system.clip_bits)
+        for rate, system in pairs
+    }
     stage = options.stage(
         options.output_dir,
         list(dict.fromkeys(banks.values())),
@@ -90,15 +96,13 @@ def encode_units(options: EncodeUnitsOptions) -> None:
     if stage.is_done():
         return
 
-    from emoq_plugin.routing.systems import parse_systems
     from emoq_plugin.units.encode_set import encode_conditions
 
     opened = options.inputs.open(options.feature_dir)
-    systems = parse_systems(options.systems)
     metadata = _metadata(opened, options)
     stage.start()
     # Looked for once other processes are kept out.
-    for directory, missing in _missing(options, banks, systems).items():
+    for directory, missing in _missing(options, banks).items():
         bank = opened.bank(directory)
         metadata.speaker_means.update(opened.speaker_means(bank))
         for condition in missing.values():
@@ -118,7 +122,7 @@ def encode_units(options: EncodeUnitsOptions) -> None:
         )
         for condition in missing.values():
             condition.finish()
-    stage.finish(clips=len(opened.features), conditions=len(rates) * len(systems))
+    stage.finish(clips=len(opened.features), conditions=len(pairs))
 
 
 def _metadata(opened: OpenFold, options: EncodeUnitsOptions) -> "ClipMetadata":
@@ -147,20 +151,20 @@ def _read_held_out(place: Path, emotions: list[str]) -> dict[str, dict[str, Any]
 
 
 def _missing(
-    options: EncodeUnitsOptions, banks: dict[Rate, Path], systems: "list[System]"
+    options: EncodeUnitsOptions, banks: "dict[tuple[Rate, System], Path]"
 ) -> "dict[Path, dict[tuple[Rate, System], Stage]]":
     """Return, by bank, the stages of the conditions that have no units."""
     found: dict[Path, dict[tuple[Rate, System], Stage]] = {}
-    for rate, system in product(banks, systems):
+    for (rate, system), bank in banks.items():
         posteriors = options.held_out / str(system.router_name)
         condition = options.stage(
             options.output_dir / str(rate) / system.name,
-            [banks[rate], *([posteriors] if posteriors.exists() else [])],
+            [bank, *([posteriors] if posteriors.exists() else [])],
         )
         if read_marker(condition.marker).get("fingerprint") == condition.fingerprint:
             logging.info("%s stays as it is", condition.output)
         else:
-            found.setdefault(banks[rate], {})[rate, system] = condition
+            found.setdefault(bank, {})[rate, system] = condition
     return found
 
 

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emoq_plugin.data.folds import ALL, PARTS, Fold, read_fold
 from emoq_plugin.progress import progress
 from emoq_plugin.recipe.stage import MARKER, read_marker
-from emoq_plugin.units.rates import Rate
+from emoq_plugin.units.rates import NO_FRAMES, Rate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.data.directory import DataDirectory
+    from emoq_plugin.routing.systems import System
     from emoq_plugin.speech.store import FeatureStore
 
 # Parts that codebooks and heads learn from.
@@ -24,6 +26,8 @@ TrainOn = Literal["train", "train+valid"]
 CROSSFIT = "crossfit"
 # Beside the banks: speaker-held-out posteriors of training clips, a file a router.
 HELD_OUT = "held_out_posteriors"
+# In the name of a bank, before the bits of its clip code.
+CLIP = "+clip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +175,13 @@ class OpenFold:
         return bank
 
     def banks(
-        self, quantizer_dir: Path, rates: Iterable[Rate]
-    ) -> "Iterator[tuple[CodebookBank, list[Rate]]]":
-        """Yield the banks that serve some rates, each with its rates."""
-        by_bank: dict[Path, list[Rate]] = {}
-        for rate in rates:
-            by_bank.setdefault(find_bank(quantizer_dir, rate), []).append(rate)
+        self, quantizer_dir: Path, rates: Iterable[Rate], systems: "Iterable[System]"
+    ) -> "Iterator[tuple[CodebookBank, list[tuple[Rate, System]]]]":
+        """Yield the banks that serve some conditions, each with its conditions."""
+        by_bank: dict[Path, list[tuple[Rate, System]]] = {}
+        for rate, system in conditions(rates, systems):
+            bank = find_bank(quantizer_dir, rate, system.clip_bits)
+            by_bank.setdefault(bank, []).append((rate, system))
         for directory, served in progress(by_bank.items(), len(by_bank), "banks"):
             yield self.bank(directory), served
 
@@ -196,8 +201,63 @@ class OpenFold:
         return lambda clip: means.get(self.data.speaker[clip])
 
 
-def find_bank(quantizer_dir: str | Path, rate: Rate) -> Path:
+def conditions(
+    rates: "Iterable[Rate]", systems: "Iterable[System]"
+) -> "list[tuple[Rate, System]]":
+    """Return every system at every rate; without frame codes it has one condition."""
+    systems = list(systems)
+    framed = [system for system in systems if system.expert_set]
+    alone = [system for system in systems if not system.expert_set]
+    return [*product(rates, framed), *product([NO_FRAMES], alone)]
+
+
+@dataclass(frozen=True)
+class BankName:
+    """What a bank is learned for: its directory is called so.
+
+    Attributes
+    ----------
+    rate : Rate
+    clip_bits : int, optional
+        Of the clip code that its frame codes are on top of.
+
+    Examples
+    --------
+    >>> str(BankName.parse("64x4+clip32"))
+    '64x4+clip32'
+    >>> BankName.parse("64x4").serves(Rate(64, 1), None)
+    True
+    """
+
+    rate: Rate
+    clip_bits: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "BankName":
+        """Read ``<K>x<L>`` or ``<K>x<L>+clip<bits>``."""
+        rate, _, bits = text.partition(CLIP)
+        return cls(Rate.parse(rate), int(bits) if bits else None)
+
+    def __str__(self) -> str:
+        beside = "" if self.clip_bits is None else f"{CLIP}{self.clip_bits}"
+        return f"{self.rate}{beside}"
+
+    def serves(self, rate: Rate, clip_bits: int | None) -> bool:
+        """Return whether the bank holds codebooks of a rate."""
+        return self.clip_bits == clip_bits and self.rate.serves(rate)
+
+
+def find_bank(
+    quantizer_dir: str | Path, rate: Rate, clip_bits: int | None = None
+) -> Path:
     """Find the bank that serves a rate: of those with enough levels the smallest.
+
+    Parameters
+    ----------
+    quantizer_dir : str or Path
+    rate : Rate
+    clip_bits : int, optional
+        Of the clip code that goes with it.
 
     Raises
     ------
@@ -210,14 +270,15 @@ def find_bank(quantizer_dir: str | Path, rate: Rate) -> Path:
     if not marker.is_file():
         state = "has no finished result" if marker.parent.is_dir() else "is missing"
         raise FileNotFoundError(f"{quantizer_dir} {state}: run the earlier stage first")
-    banks = [Rate.parse(name) for name in read_marker(marker).get("banks", ())]
-    fitting = [bank for bank in banks if bank.serves(rate)]
+    banks = [BankName.parse(name) for name in read_marker(marker).get("banks", ())]
+    fitting = [bank for bank in banks if bank.serves(rate, clip_bits)]
     if not fitting:
         raise ValueError(
-            f"{quantizer_dir} has no codebooks for the rate {rate}, these were "
-            f"learned: {' '.join(map(str, banks))}"
+            f"{quantizer_dir} has no codebooks for the rate "
+            f"{BankName(rate, clip_bits)}, these were learned: "
+            f"{' '.join(map(str, banks))}"
         )
-    return Path(quantizer_dir) / str(min(fitting))
+    return Path(quantizer_dir) / str(min(fitting, key=lambda bank: bank.rate))
 
 
 def check_no_leak(

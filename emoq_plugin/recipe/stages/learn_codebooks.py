@@ -19,6 +19,7 @@ from emoq_plugin.recipe.stage import MARKER, Stage, read_marker
 from emoq_plugin.recipe.stages.fold_inputs import (
     CROSSFIT,
     HELD_OUT,
+    BankName,
     FoldInputs,
     TrainOn,
 )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.learning.fit_bank import QuantizerConfig
     from emoq_plugin.routing.learn import TrainingClips
+    from emoq_plugin.routing.systems import System
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,9 @@ class LearnCodebooksOptions:
 def learn_codebooks(options: LearnCodebooksOptions) -> None:
     """Learn one bank for each codebook size, with the most levels asked for.
 
+    And one for each number of bits that systems have in a clip code, which is the same
+    for all sizes.
+
     Banks and experts that an earlier call has learned from the same stay as they are.
     """
     if options.crossfit == 1:
@@ -130,19 +135,20 @@ def learn_codebooks(options: LearnCodebooksOptions) -> None:
 class _Bank:
     """A bank: what it holds, and what it is to hold."""
 
-    rate: Rate  # of all its levels; its directory has that name
+    name: BankName  # with all its levels; its directory is called so
     kept: list[str]  # expert sets that an earlier call has learned
     expert_sets: list[str]  # those and the ones that are asked for
 
     @classmethod
     def plan(
-        cls, rate: Rate, expert_sets: list[str], learned: dict[str, dict[str, Any]]
+        cls, name: BankName, expert_sets: list[str], learned: dict[str, dict[str, Any]]
     ) -> "_Bank":
         """Take the smallest bank that serves the rate among those that were learned."""
-        serving = [r for r in map(Rate.parse, learned) if r.serves(rate)]
-        rate = min(serving, default=rate)
-        kept = learned[str(rate)]["expert_sets"] if serving else []
-        return cls(rate, kept, [*kept, *(g for g in expert_sets if g not in kept)])
+        known = map(BankName.parse, learned)
+        serving = [b for b in known if b.serves(name.rate, name.clip_bits)]
+        name = min(serving, key=lambda b: b.rate, default=name)
+        kept = learned[str(name)]["expert_sets"] if serving else []
+        return cls(name, kept, [*kept, *(g for g in expert_sets if g not in kept)])
 
     @property
     def missing(self) -> list[str]:
@@ -152,7 +158,7 @@ class _Bank:
     def stage(self, output: Path, shared: str) -> Stage:
         """Return the stage that ends in the bank."""
         settings = {"stage": shared, "expert_sets": self.expert_sets}
-        return Stage(output / str(self.rate), settings=settings)
+        return Stage(output / str(self.name), settings=settings)
 
 
 def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
@@ -166,15 +172,37 @@ def _learned(output: Path, shared: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _expert_sets(
+def _asked(
     options: LearnCodebooksOptions, config: "QuantizerConfig"
-) -> list[str]:
-    """Return the expert sets of the configuration that the systems need."""
-    from emoq_plugin.routing.systems import expert_sets_of, parse_systems
+) -> dict[BankName, list[str]]:
+    """Return the expert sets that the systems need, by bank."""
+    from emoq_plugin.routing.systems import encoded, parse_systems
 
     if options.systems is None:
-        return config.expert_sets
-    needed = expert_sets_of(parse_systems(options.systems))
+        return {BankName(rate): config.expert_sets for rate in deepest(options.rates)}
+    by_bits: dict[int | None, list[System]] = {}
+    for system in encoded(parse_systems(options.systems)):
+        by_bits.setdefault(system.clip_bits, []).append(system)
+    found = {}
+    for bits, systems in by_bits.items():
+        expert_sets = _expert_sets(options, config, systems)
+        rates = deepest(options.rates)
+        if not any(system.expert_set for system in systems):
+            rates = [min(options.rates)]  # the clip code alone, whatever is beside it
+        found |= {BankName(rate, bits): expert_sets for rate in rates}
+    return found
+
+
+def _expert_sets(
+    options: LearnCodebooksOptions,
+    config: "QuantizerConfig",
+    systems: "list[System]",
+) -> list[str]:
+    """Return the expert sets of the configuration that some systems need."""
+    from emoq_plugin.core.bank import BALANCED
+    from emoq_plugin.routing.systems import expert_sets_of
+
+    needed = expert_sets_of(systems) or [BALANCED]
     expert_sets = [name for name in config.expert_sets if name in needed]
     if not expert_sets:
         raise ValueError(
@@ -239,18 +267,17 @@ def _learn(
     from emoq_plugin.routing.systems import SPECIFIC
 
     output, config = options.output_dir, QuantizerConfig.read(options.config)
-    expert_sets = _expert_sets(options, config)
     # What each process finds on a shared disk may differ for a moment.
     learned = of_first(_learned(output, shared), options.device)
-    rates = deepest(options.rates)
-    plan = [_Bank.plan(rate, expert_sets, learned) for rate in rates]
+    asked = _asked(options, config)
+    plan = [_Bank.plan(name, sets, learned) for name, sets in asked.items()]
     missing = [bank for bank in plan if bank.missing]
     clips = _read(options, config) if missing else None
     if writes:
         stage.start()
     for bank in plan:
         if bank not in missing:
-            logging.info("%s stays as it is", output / str(bank.rate))
+            logging.info("%s stays as it is", output / str(bank.name))
     routers: dict[str, Tensor] = {}
     if writes and any(SPECIFIC in bank.expert_sets for bank in missing):
         routers, held_out = clips.fit_shared_routers()
@@ -259,7 +286,7 @@ def _learn(
         _learn_bank(options, clips, bank, routers, writes=writes)
         if writes:
             bank.stage(output, shared).finish()
-            logging.info("%s: learned %s", bank.rate, " ".join(bank.missing))
+            logging.info("%s: learned %s", bank.name, " ".join(bank.missing))
     if writes:
         stage.finish(banks=sorted(_learned(output, shared)))
 
@@ -273,16 +300,16 @@ def _learn_bank(
     writes: bool,
 ) -> None:
     """Learn what a bank and those that route the clips it has not seen still lack."""
-    place = options.output_dir / str(planned.rate)
+    place, rate = options.output_dir / str(planned.name), planned.name.rate
     place.mkdir(parents=True, exist_ok=True)
     # The bank itself, then those that route the training clips they have not seen.
     places = {place: []} | {
         place / CROSSFIT / str(j): clips.speakers[j :: options.crossfit]
         for j in range(options.crossfit)
     }
-    depth = min(options.route_depth, planned.rate.n_levels)
+    depth = min(options.route_depth, rate.n_levels)
     for where, left_out in places.items():
-        sizes = planned.rate.sizes[: depth if left_out else None]
+        sizes = rate.sizes[: depth if left_out else None]
         bank = _with_missing_experts(
             clips, planned, where, sizes, without=left_out, writes=writes
         )
@@ -322,7 +349,16 @@ def _with_missing_experts(
     work = where / ADDED if kept else where
     bank = kept
     if lacking:
-        bank = clips.learn(sizes, work_dir=work, without=without, expert_sets=lacking)
+        clip_code, bits = kept.clip_code if kept else None, planned.name.clip_bits
+        if bits is not None and not kept:
+            clip_code = clips.learn_clip_code(bits, without=without)
+        bank = clips.learn(
+            sizes,
+            work_dir=work,
+            without=without,
+            clip_code=clip_code,
+            expert_sets=lacking,
+        )
     if kept and lacking:
         bank = kept.joined(bank, clips.config.expert_sets)
     if kept and writes and work.is_dir():

@@ -84,6 +84,7 @@ def measure(options: MeasureOptions) -> None:
         measure_continuous,
         write_measures,
     )
+    from emoq_plugin.routing.systems import encoded, parse_systems
     from emoq_plugin.units.store import UnitStore
 
     opened = options.inputs.open(options.feature_dir)
@@ -91,15 +92,15 @@ def measure(options: MeasureOptions) -> None:
     stage.start()
     lines: list[dict[str, Any]] = []
     task = None
-    for bank, rates in opened.banks(options.quantizer_dir, options.rates):
+    systems = encoded(parse_systems(options.systems))
+    for bank, served in opened.banks(options.quantizer_dir, options.rates, systems):
         if task is None:  # the normalisation is the same in all banks of a fold
             task = _task(options, opened, bank, **labels)
             lines.append(measure_continuous(task))
-        for rate in rates:
-            for system in options.systems:
-                store = UnitStore(options.units_dir / str(rate) / system)
-                probes = system in probed
-                lines.append(measure_condition(task, bank, store, probes=probes))
+        for rate, system in served:
+            store = UnitStore(options.units_dir / str(rate) / system.name)
+            probes = system.name in probed
+            lines.append(measure_condition(task, bank, store, probes=probes))
     write_measures(options.output_dir / "measures.jsonl", lines)
     stage.finish(conditions=len(lines))
 

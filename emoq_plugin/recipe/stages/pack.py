@@ -45,8 +45,11 @@ def pack(options: PackOptions) -> None:
 
     source, n_levels = options.quantizer, options.n_levels
     if options.rate:
+        from emoq_plugin.routing.systems import System
+
         n_levels = options.rate.n_levels
-        source = find_bank(source, options.rate)
+        clip_bits = System.parse(options.system).clip_bits
+        source = find_bank(source, options.rate, clip_bits)
     if not source.is_dir():
         source = local_directory(source)
     inputs = [source / name for name in ("config.json", "model.safetensors")]
@@ -73,6 +76,7 @@ def pack(options: PackOptions) -> None:
         emotions=found.bank.emotions,
         card=found.bank.card,
         router_parameters=found.bank.router_parameters,
+        clip_code=found.bank.clip_code,
     )
     depth = min(found.depth, found.n_levels)
     stage.start()

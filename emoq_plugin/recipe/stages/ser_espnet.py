@@ -54,15 +54,18 @@ def ser_espnet(options: SerEspnetOptions) -> None:
             f"rate {options.rate} has no units, expected one of "
             f"{' '.join(map(str, options.rates))}"
         )
+    from emoq_plugin.routing.systems import System
+
     take_gpus(options.ngpu, options.job)
     inputs = options.inputs
     for system in options.systems:
+        clip_bits = System.parse(system).clip_bits
         training = SerTrainOptions(
             units_dir=options.units_dir / str(options.rate) / system,
             data_dir=inputs.data_dir,
             fold_dir=inputs.folds / inputs.fold,
             emotions=inputs.emotions,
-            quantizer=find_bank(options.quantizer_dir, options.rate),
+            quantizer=find_bank(options.quantizer_dir, options.rate, clip_bits),
             output_dir=options.output_dir / f"{options.rate}_{system}",
             config=options.config,
             ngpu=options.ngpu,

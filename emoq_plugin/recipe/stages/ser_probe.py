@@ -89,6 +89,7 @@ def _predictions(
         probe_continuous,
         probe_systems,
     )
+    from emoq_plugin.routing.systems import parse_systems
 
     train = opened.train(options.train_on)
     task = ProbeTask(
@@ -103,7 +104,8 @@ def _predictions(
     )
     found: list[Prediction] = []
     frozen = None
-    for bank, rates in opened.banks(options.quantizer_dir, options.rates):
+    systems = parse_systems(options.systems)
+    for bank, served in opened.banks(options.quantizer_dir, options.rates, systems):
         if frozen is None:  # the normalisation is the same in all banks of a fold
             mean = opened.mean_of_speaker(bank)
             frozen, bound = probe_continuous(task, bank, opened.features, mean)
@@ -112,8 +114,8 @@ def _predictions(
             task,
             bank,
             options.units_dir,
-            rates=list(map(str, rates)),
-            systems=options.systems,
+            conditions=served,
+            cheapest=min(options.rates),
             frozen=frozen,
         )
     return found

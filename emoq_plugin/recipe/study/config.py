@@ -10,10 +10,10 @@ from emoq_plugin.files import check_options, check_types, read_options
 from emoq_plugin.recipe.stages.fold_inputs import TrainOn
 from emoq_plugin.routing.systems import (
     EMOQ,
+    EMOQ_ROLE,
     SPECIFIC,
-    WITH,
     System,
-    is_control,
+    expert_sets_of,
 )
 from emoq_plugin.units.rates import Rate
 
@@ -33,7 +33,7 @@ class StudyConfig:
     rates : list of str, or dict of str to list of str
         `<K>x<L>`, for all features or by feature.
     systems : list of str
-        As in stage 5, and controls `<system>+<system>` (see `ser.probe.probe_systems`).
+        As in stage 5, and controls `<system>+<system>` (see `probe_systems`).
     emoq : str, default="specific-distortion"
         The system that is Emo-Q where one is needed.
     train_on : {"train", "train+valid"}, default="train"
@@ -100,14 +100,11 @@ class StudyConfig:
         for feature in self.features:
             for rate in self.rates_of(feature):
                 Rate.parse(rate)
-        instead = "EmoQuantizer(clip_bits=...) in Python"
         for name in (*self.systems, self.emoq):
-            System.parse(name).check_frame_codes_alone("a study", instead)
-            for part in name.split(WITH):
-                System.parse(part)
-                if part not in self.systems:
+            for part in System.parse(name).encoded:
+                if part.name not in self.systems:
                     raise ValueError(
-                        f"system '{part}' of '{name}' is not among the systems"
+                        f"system '{part.name}' of '{name}' is not among the systems"
                     )
         if BALANCED not in self.systems:
             raise ValueError(
@@ -143,16 +140,12 @@ class StudyConfig:
     @property
     def unit_systems(self) -> list[str]:
         """Systems that stage 5 encodes."""
-        return [system for system in self.systems if WITH not in system]
+        return [name for name in self.systems if not System.parse(name).beside]
 
     @property
     def candidates(self) -> list[str]:
         """Systems that may be chosen as Emo-Q: routed, and no controls."""
-        return [
-            system
-            for system in self.systems
-            if system != BALANCED and not is_control(system)
-        ]
+        return [s for s in self.systems if System.parse(s).role == EMOQ_ROLE]
 
     def cheap_rates(self, feature: str, frame_rate_hz: float) -> list[str]:
         """Return the rates that may be chosen, the cheapest first.
@@ -218,11 +211,7 @@ def merged_options(
         Whose expert sets are learned.
     seed : int
     """
-    named = (
-        System.parse(part).expert_set
-        for system in systems
-        for part in system.split(WITH)
-    )
+    named = expert_sets_of(map(System.parse, systems))
     own = {k: v for k, v in entry.items() if k not in ("base", "seeds")}
     learning = (base.get("learning") or {}) | own.get("learning", {})
     return {
