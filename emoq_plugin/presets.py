@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -61,17 +60,15 @@ def config_of(kind: str) -> Callable[[str], Path]:
     return functools.partial(find_config, kind=kind)
 
 
-def main(kind: str, name: str) -> None:
-    """Print the absolute path of a file of options, for scripts.
+def find_for_script(name: str | Path, kind: str) -> Path:
+    """Find a file of options that a script was given, as an absolute path.
 
-    What called a script (`called_from`) is the user's directory.
+    A path is seen from where its user is (`called_from`) before where the script is.
+
+    Raises
+    ------
+    FileNotFoundError
+        See `find_config`.
     """
     called_from = os.environ.get("called_from", ".")  # noqa: SIM112
-    try:
-        print(os.path.abspath(find_config(name, kind, places=[called_from, "."])))
-    except FileNotFoundError as error:
-        sys.exit(f"Error: {error}")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return find_config(name, kind, places=[called_from, "."]).absolute()

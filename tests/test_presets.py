@@ -1,12 +1,9 @@
 """Files of options: by a path, from where the user is, or by a preset's name."""
 
-import subprocess
-import sys
-
 import pytest
 
 from emoq_plugin.bin import dump_features
-from emoq_plugin.presets import ROOT, config_of, find_config
+from emoq_plugin.presets import ROOT, config_of, find_config, find_for_script
 
 
 def test_a_path_is_seen_from_the_places_in_their_order(tmp_path):
@@ -45,23 +42,15 @@ def test_what_is_nowhere_is_refused_with_what_exists(tmp_path, monkeypatch, capl
     )
 
 
-def test_scripts_get_absolute_paths_from_where_their_user_is(tmp_path):
+def test_scripts_get_absolute_paths_from_where_their_user_is(tmp_path, monkeypatch):
     (tmp_path / "conf").mkdir()
     (tmp_path / "here").mkdir()
     mine = tmp_path / "conf" / "mine.yaml"
     mine.touch()
-
-    def call(name, **variables):
-        return subprocess.run(
-            [sys.executable, "-m", "emoq_plugin.presets", "quantizer", name],
-            cwd=tmp_path / "here",
-            env={"called_from": str(tmp_path)} | variables,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    assert call("conf/mine.yaml").stdout == f"{mine}\n"
-    missing = call("conf/mine.yaml", called_from="")
-    assert missing.returncode == 1 and missing.stderr.startswith(
-        "Error: conf/mine.yaml"
-    )
-    assert "level" in missing.stderr
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("called_from", "..")
+    found = find_for_script("conf/mine.yaml", "quantizer")
+    assert found.is_absolute() and found.samefile(mine)
+    monkeypatch.delenv("called_from")
+    with pytest.raises(FileNotFoundError, match="conf/mine.yaml is missing.*level"):
+        find_for_script("conf/mine.yaml", "quantizer")

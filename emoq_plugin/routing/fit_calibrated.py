@@ -12,7 +12,6 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from emoq_plugin.files import check_options, check_ranges, check_types, errors_of
@@ -115,6 +114,8 @@ def fit_weights(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
     -------
     weights : (M,) array
     """
+    from scipy.optimize import minimize
+
     spread = np.abs(found - found.mean(axis=1, keepdims=True)).mean(axis=(0, 1))
     spread[spread == 0] = 1.0
     scaled = found / spread

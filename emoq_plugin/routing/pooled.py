@@ -1,8 +1,6 @@
 """Logistic regression on pooled statistics: the linear router and the SER probe."""
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from emoq_plugin.learning.weighting import rows_of_classes
 
@@ -61,6 +59,9 @@ class PooledClassifier:
         ValueError
             If a class has no mass.
         """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
         mass = targets.sum(axis=0)  # (C,)
         if (mass == 0).any():
             raise ValueError(

@@ -1,6 +1,7 @@
 """Options of a recipe: what later stages refuse is reported before the first one."""
 
 import logging
+import subprocess
 
 import pytest
 
@@ -73,6 +74,25 @@ def test_the_defaults_of_the_recipes_are_right(call):
     assert call() == call(stop_stage="9") == ""
 
 
+def test_the_shell_gets_the_files_that_were_found(call, capsys, tmp_path):
+    mine = tmp_path / "it's `here` $HOME" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text((tmp_path / "conf/study/quick.yaml").read_text())
+    # The features of stage 4 may be those of a layer, which has no configuration.
+    configs = {"feature_config": "layer12", "quantizer_config": "level"}
+    configs["study_config"] = str(mine.relative_to(tmp_path))
+    assert call(stage="4", **configs) == ""
+    script = 'eval "$1"; printf "%s\\n" "$feature_config" "$quantizer_config"'
+    found = subprocess.run(
+        ["bash", "-c", script + ' "$study_config"', "bash", capsys.readouterr().out],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    level = (tmp_path / "conf/quantizer/level.yaml").resolve()
+    assert found.splitlines() == ["", str(level), str(mine)]
+
+
 @pytest.mark.parametrize(
     ("option", "value", "reported"),
     [
@@ -115,10 +135,10 @@ def test_the_defaults_of_the_recipes_are_right(call):
         ),
         ("ser_backend", "prob", "--ser_backend 'prob', expected probe or espnet"),
         ("ser_args", "--x 'y", "--ser_args: No closing quotation"),
-        ("quantizer_config", "conf/quantizer/levle.yaml", "no such config; "),
-        ("quantizer_config", "conf/quantizer/levle.yaml", "corpus.yaml level.yaml"),
+        ("quantizer_config", "conf/quantizer/levle.yaml", "no such file, seen"),
+        ("quantizer_config", "conf/quantizer/levle.yaml", "clip corpus level"),
         ("feature_config", "hubert", "--feature_config hubert is missing: no such"),
-        ("study_config", "conf/study/x.yaml", "emodb.yaml paper.yaml quick.yaml"),
+        ("study_config", "conf/study/x.yaml", "emodb paper quick"),
         ("model_dir", "nowhere", "--model_dir nowhere: no such directory"),
         ("tag", "a b", "--tag 'a b': expected a name"),
         ("tag", "x" * 200, "at most 150 letters"),

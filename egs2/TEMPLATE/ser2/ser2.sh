@@ -98,19 +98,11 @@ ${help_message}"
 fi
 
 conf=${EMOQ_ROOT}/conf
-# find_config <kind> <path or name>: a path as the user, this recipe or the repository sees it,
-# or the name of a preset
-find_config() {
-    # shellcheck disable=SC2086
-    ${python} -m emoq_plugin.presets "$1" "$2" || exit 2
-}
 feature_config=${feature_config:-fbank}
-# From stage 4 on only the name of the features counts: they may have been split from others.
-[ "${stage}" -gt 3 ] || feature_config=$(find_config features "${feature_config}")
-quantizer_config=$(find_config quantizer "${quantizer_config:-level}")
-probe_config=$(find_config ser "${probe_config:-probe}")
-ser_config=$(find_config ser "${ser_config:-transformer}")
-study_config=$(find_config study "${study_config:-quick}")
+quantizer_config=${quantizer_config:-level}
+probe_config=${probe_config:-probe}
+ser_config=${ser_config:-transformer}
+study_config=${study_config:-quick}
 for name in model_dir alignments; do
     # shellcheck disable=SC2154 # called_from is set by run.sh
     if [[ ${!name} = [!/]* ]] && [ -e "${called_from:-${PWD}}/${!name}" ]; then
@@ -131,8 +123,12 @@ for name in corpus stage stop_stage nj ngpu set_name first_fold last_fold sample
     study_config alignments pack_rate pack_system pack_fold tag; do
     checked+=("--${name}=${!name}")
 done
+# Configurations are paths as the user, this recipe or the repository sees them, or names of
+# presets; what is printed sets them to the files that were found.
 # shellcheck disable=SC2086
-${python} -m emoq_plugin.bin.check_options "${checked[@]}" --pack_dir "${packed_from}" || exit 2
+found=$(${python} -m emoq_plugin.bin.check_options "${checked[@]}" --pack_dir "${packed_from}") ||
+    exit 2
+eval "${found}"
 
 raw=${dumpdir}/raw/${set_name}
 features=${dumpdir}/${feature}/${set_name}

@@ -7,26 +7,28 @@ argument, as in the scripts.
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from emoq_plugin.data.folds import ALL
-from emoq_plugin.files import missing_config, read_json
+from emoq_plugin.files import read_json
 from emoq_plugin.options import Count, Seconds, optional, whole
+from emoq_plugin.presets import find_for_script
 from emoq_plugin.recipe.stages.fold_inputs import TrainOn, find_bank
 from emoq_plugin.recipe.stages.format_data import MultiChannel, OnError
 from emoq_plugin.units.rates import Rate
 
 # What file names are made of: longer ones, with what is added, are too long for a disk.
 NAME = re.compile(r"[\w.+=@:,-]{1,150}")
-CONFIGS = (
-    "feature_config",
-    "quantizer_config",
-    "probe_config",
-    "ser_config",
-    "study_config",
-)
+# Options that name a file of conf/<kind>.
+CONFIGS = {
+    "feature_config": "features",
+    "quantizer_config": "quantizer",
+    "probe_config": "ser",
+    "ser_config": "ser",
+    "study_config": "study",
+}
 FOLDS = Path("data/folds")
 LAST_STAGE = 9  # the one that packs, where a recipe has it
 
@@ -94,15 +96,13 @@ class RecipeOptions:
 
 
 def check_options(options: RecipeOptions) -> None:
-    """Report all faults at once."""
+    """Report all faults at once; without any, print what the shell is to evaluate.
+
+    That is the absolute path of each configuration: ``<option>=<quoted path>``.
+    """
     stages = set(range(options.stage, options.stop_stage + 1))
-    configs = {name: getattr(options, name) for name in CONFIGS}
-    faults = [
-        f"--{name} {missing_config(path)}"
-        for name, path in configs.items()
-        # From stage 4 on only the name of features counts: they may have been split.
-        if path and not path.is_file() and (name != "feature_config" or 3 in stages)
-    ]
+    configs, faults = _find_configs(options)
+    options = replace(options, **configs)
     alone = (_numbers, _names, _units)
     faults += [fault for check in alone for fault in check(options, stages)]
     # What depends on several options is reported when each is right.
@@ -110,6 +110,23 @@ def check_options(options: RecipeOptions) -> None:
     faults += [fault for check in together for fault in check(options, stages)]
     if faults:
         raise ValueError("\n".join(faults))
+    for name, path in configs.items():
+        print(f"{name}={shlex.quote(str(path))}")
+
+
+def _find_configs(options: RecipeOptions) -> tuple[dict[str, Path], list[str]]:
+    """Find the configurations by path or preset; return what is missing, too."""
+    found, faults = {}, []
+    for name, kind in CONFIGS.items():
+        given = getattr(options, name)
+        # From stage 4 on only the name of features counts: they may have been split.
+        if given is None or (name == "feature_config" and options.stage > 3):
+            continue
+        try:
+            found[name] = find_for_script(given, kind)
+        except FileNotFoundError as error:
+            faults.append(f"--{name} {error}")
+    return found, faults
 
 
 def _numbers(options: RecipeOptions, stages: set[int]) -> Iterator[str]:
