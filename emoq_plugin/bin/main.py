@@ -20,6 +20,7 @@ FOR_USERS += (
     "validate_data_dir",
     "asr2_units",
     "asr2_wer",
+    "clip_tokens",
 )
 FOR_USERS += ("completion",)
 

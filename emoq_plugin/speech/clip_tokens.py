@@ -1,0 +1,149 @@
+"""Clip codes of recordings as tokens in front of the units of another tokenizer."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emoq_plugin.files import atomic_write, write_json
+from emoq_plugin.options import Count
+from emoq_plugin.speech.recordings import (
+    RecordingOptions,
+    check_all_used,
+    each_recording,
+    find_audio,
+    mean_of_speaker,
+)
+from emoq_plugin.units.clip_tokens import (
+    ClipVocabulary,
+    UnitForm,
+    check_same_utterances,
+    read_unit_lines,
+    unit_line,
+)
+from emoq_plugin.units.text import escape_name
+
+if TYPE_CHECKING:
+    from emoq_plugin.speech.pipeline import SpeechToUnits
+    from emoq_plugin.units.clip_units import Units
+
+# Beside the output: its vocabulary, where it comes from, seconds of each recording.
+CARD = ".json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTokensOptions(RecordingOptions):
+    """Which units, which clip code, where to.
+
+    Attributes
+    ----------
+    quantizer
+        Artifact directory or hub name, with a clip code.
+    system
+        Of a bank with several.
+    units
+        Units of another tokenizer, one utterance a line.
+    n_units
+        Size of their vocabulary; clip tokens are counted from it on.
+    form
+        Numbers divided by blanks (pseudo_labels), or one character a unit (cjk).
+    join
+        True writes clip tokens in front of the units, false clip tokens alone.
+    output
+        File, of the same form; <output>.json gets vocabulary and durations.
+    """
+
+    quantizer: str
+    system: str | None = None
+    units: Path
+    n_units: Count
+    form: UnitForm = "pseudo_labels"
+    join: bool = True
+    output: Path
+
+
+def clip_tokens(options: ClipTokensOptions) -> None:
+    """Write the tokens of all recordings, in the order of the units.
+
+    Raises
+    ------
+    ValueError
+        For a quantizer without clip code, utterances that only audio or units have,
+        what is no unit, and recordings that cannot be used.
+    """
+    paths = {escape_name(n): path for n, path in find_audio(options.audio).items()}
+    if options.output.resolve() == options.units.resolve():
+        raise ValueError(f"--output {options.output} is --units, expected another file")
+    units = read_unit_lines(options.units, options.form, n_units=options.n_units)
+    check_same_utterances(paths, units, options.units)
+
+    from emoq_plugin.devices import pick_device
+    from emoq_plugin.speech.pipeline import SpeechToUnits
+
+    speech = SpeechToUnits.from_pretrained(
+        options.quantizer,
+        system=options.system,
+        device=pick_device(options.device, 1),
+        model_dir=options.model_dir,
+    )
+    code = speech.quantizer.bank.clip_code
+    if code is None:
+        raise ValueError(
+            f"{options.quantizer} has no clip code: learn one with "
+            "EmoQuantizer(clip_bits=...), or pack a system such as balanced+clip32"
+        )
+    vocabulary = ClipVocabulary(options.n_units, code.sizes)
+    found = _encode(speech, paths, options)
+    with atomic_write(options.output) as stream:
+        for name, frames in units.items():
+            tokens = vocabulary.tokens(found[name].clip_codes)
+            if options.join:
+                tokens = vocabulary.join(found[name].clip_codes, frames)
+            print(name, unit_line(tokens, options.form), file=stream)
+    write_json(
+        Path(f"{options.output}{CARD}"),
+        {
+            "n_units": options.n_units,
+            "n_tokens": len(vocabulary),
+            "clip_sizes": code.sizes,
+            "clip_first": vocabulary.first.tolist(),
+            "form": options.form,
+            "joined": options.join,
+            "quantizer": options.quantizer,
+            "codebooks_sha256": speech.quantizer.codebooks_sha256,
+            "seconds": {name: round(u.seconds, 6) for name, u in found.items()},
+        },
+    )
+    n_codes = sum(len(u.clip_codes) for u in found.values())
+    seconds = sum(u.seconds for u in found.values())
+    logging.info(
+        "%s: %d utterances, %d clip codes of %d tokens and %.4g bits, %.1f bit/s more; "
+        "vocabulary of %d, clip tokens from %d on",
+        *(options.output, len(found), n_codes, len(code.sizes), code.bits),
+        *(code.bits * n_codes / seconds, len(vocabulary), options.n_units),
+    )
+
+
+def _encode(
+    speech: "SpeechToUnits", paths: dict[str, str], options: ClipTokensOptions
+) -> "dict[str, Units]":
+    from emoq_plugin.speech.pipeline import BATCH_FILES
+
+    failed: list[str] = []
+    mean, usable = None, paths
+    if options.one_speaker:
+        mean, usable = mean_of_speaker(
+            speech, paths, failed=failed, multi_channel=options.multi_channel
+        )
+    found = dict(
+        each_recording(
+            lambda files: speech(
+                files, speaker_mean=mean, multi_channel=options.multi_channel
+            ),
+            usable,
+            failed=failed,
+            size=BATCH_FILES,
+        )
+    )
+    check_all_used(failed, paths)
+    return found
