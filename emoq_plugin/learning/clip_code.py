@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from emoq_plugin.core.clip_code import ClipCode
@@ -169,6 +168,8 @@ def relevant_directions(
     directions : (R, C) array
         Centred over the classes: a softmax does not see their mean.
     """
+    from sklearn.linear_model import LogisticRegression
+
     mass = shares.sum(axis=0)
     if (mass > 0).sum() < 2:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import logging
 import subprocess
+import sys
 
 import pytest
 
@@ -91,6 +92,17 @@ def test_the_shell_gets_the_files_that_were_found(call, capsys, tmp_path):
     ).stdout
     level = (tmp_path / "conf/quantizer/level.yaml").resolve()
     assert found.splitlines() == ["", str(level), str(mine)]
+
+
+def test_nothing_is_imported_that_only_learning_needs():
+    options = [f"--{n}={v}" for n, v in (DEFAULTS | {"stop_stage": "9"}).items()]
+    code = (
+        "import sys; from emoq_plugin.bin.check_options import main; "
+        "main(sys.argv[1:]); print(*{'sklearn', 'pandas', 'espnet2'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-c", code, *options]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert found.splitlines()[-1] == ""
 
 
 @pytest.mark.parametrize(
