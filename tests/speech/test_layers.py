@@ -97,12 +97,12 @@ def test_bfloat16_on_a_cpu_gives_close_frames_of_the_same_kind(tiny, kind):
         assert 0 < np.abs(one - two).max() < 0.15 * np.abs(one).max()
 
 
-def test_what_is_heard_is_told_batch_by_batch(tiny):
+def test_batches_are_reported_as_they_are_done(tiny):
     name, conf = tiny("hubert")
-    encoder, told = build_encoder(name, **conf, batch_seconds=0.25), []
-    encoder.heard = told.append
+    encoder, samples = build_encoder(name, **conf, batch_seconds=0.25), []
+    encoder.on_batch = samples.append
     encoder(make_waves([4000, 2000, 2000, 36000]))
-    assert told == [4000, 4000, 36000]
+    assert samples == [4000, 4000, 36000]
 
 
 def test_layers_of_a_concatenation_have_the_specifications_they_have_alone(tiny):

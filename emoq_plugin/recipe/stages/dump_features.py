@@ -192,7 +192,7 @@ def encode_utterances(
 
     size, end = WINDOW_SECONDS * encoder.sample_rate, 0
     shown = Progress(sum(samples.values()), what, "samples")
-    encoder.heard = shown.add
+    encoder.on_batch = shown.add
     for window in in_batches(samples.items(), size):
         waves = []
         for utterance in window:

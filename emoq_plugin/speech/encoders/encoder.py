@@ -108,8 +108,8 @@ class Encoder(ABC):
     minimum_samples: int
     # Frame t depends on no samples but the `minimum_samples` from t times the shift on.
     windowed: bool = False
-    # Told the samples of every batch that is done; who waits for long ones sets it.
-    heard: Callable[[int], None] = staticmethod(lambda samples: None)
+    # Called with the samples of each batch that is done, for progress.
+    on_batch: Callable[[int], None] = staticmethod(lambda samples: None)
 
     @property
     def sample_rate(self) -> int:

@@ -139,7 +139,7 @@ class HuggingFace(LayeredEncoder):
     def batch_cost(self, samples: int) -> int:
         """Return the samples that a wave takes in a batch, silence behind it too."""
         if self._whisper:
-            return self._whisper.frames_heard(samples) * self._whisper.shift
+            return self._whisper.window_frames(samples) * self._whisper.shift
         return samples
 
     def encode(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -179,7 +179,7 @@ class LayeredEncoder(Encoder):
             frames = self._forward([waves[i] for i in batch])  # (B, T, D)
             for i, x in zip(batch, frames):
                 output[i] = x[: self.n_frames(len(waves[i]))].copy()
-            self.heard(sum(len(waves[i]) for i in batch))
+            self.on_batch(sum(len(waves[i]) for i in batch))
         return output
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:

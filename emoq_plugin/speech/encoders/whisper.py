@@ -44,7 +44,7 @@ class WhisperLayers:
         self.shift = CONV_STRIDE * extractor.hop_length
         self.longest = self._positions * self.shift
 
-    def frames_heard(self, samples: int) -> int:
+    def window_frames(self, samples: int) -> int:
         """Return the frames that are computed for a wave, those of silence too."""
         return min(self._positions, -(-samples // self.shift) + self._tail)
 
@@ -60,9 +60,9 @@ class WhisperLayers:
         from torch.nn.functional import gelu
 
         encoder = self._encoder
-        heard = [self.frames_heard(len(wave)) for wave in waves]
-        mel = self._mel(waves, max(heard) * self.shift)  # (B, bins, 2 T)
-        keep = _mask(heard, mel.device)
+        n_frames = [self.window_frames(len(wave)) for wave in waves]
+        mel = self._mel(waves, max(n_frames) * self.shift)  # (B, bins, 2 T)
+        keep = _mask(n_frames, mel.device)
         # A wave alone has zeros, which the convolutions pad with, behind its window.
         around = keep.repeat_interleave(CONV_STRIDE, dim=1)[:, None]
         x = gelu(encoder.conv1(mel * around)) * around
@@ -93,9 +93,9 @@ class WhisperLayers:
         return mel.to(self._encoder.conv1.weight.device)
 
 
-def _mask(heard: Sequence[int], device: "torch.device") -> "torch.Tensor":
-    """Return (B, T) of bool, True where a wave is heard."""
+def _mask(n_frames: Sequence[int], device: "torch.device") -> "torch.Tensor":
+    """Return (B, T) of bool, True within the window of a wave."""
     import torch
 
-    lengths = torch.tensor(heard, device=device)
-    return torch.arange(max(heard), device=device) < lengths[:, None]
+    lengths = torch.tensor(n_frames, device=device)
+    return torch.arange(max(n_frames), device=device) < lengths[:, None]
