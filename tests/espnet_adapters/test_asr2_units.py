@@ -15,7 +15,7 @@ from emoq_plugin.bin._parser import made, parser_of
 from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
 from emoq_plugin.espnet_adapters.asr2_units import Asr2UnitsOptions, asr2_units
-from emoq_plugin.espnet_adapters.asr2_wer import word_errors
+from emoq_plugin.evaluation.word_errors import word_errors
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.speech.audio import read_audio, resample
 from emoq_plugin.speech.encoders.registry import build_encoder

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from emoq_plugin.devices import exact_float32
 from emoq_plugin.optional import needs
 from emoq_plugin.speech.encoders.layers import (
     LayeredEncoder,
@@ -155,6 +156,39 @@ class HuggingFace(LayeredEncoder):
         for i, frames in zip(owners, super().encode(pieces)):
             parts[i].append(frames)
         return [np.concatenate(part) for part in parts]
+
+    def whole_window(self, waves: Sequence[np.ndarray]) -> "torch.Tensor":
+        """Return all frames of the window of Whisper, those of silence too.
+
+        Parameters
+        ----------
+        waves : sequence of (N,) float32 array
+            Not longer than the window.
+
+        Returns
+        -------
+        (B, T, D) float32 tensor
+            Of the layers of the specification, combined as there.
+
+        Raises
+        ------
+        ValueError
+            If the model is not Whisper, or a wave is longer than its window.
+        """
+        if not self._whisper:
+            raise ValueError(
+                f"a model of type '{self._config.model_type}' has no window"
+            )
+        longest = max(map(len, waves))
+        if longest > self._whisper.longest:
+            raise ValueError(
+                f"{longest / self.sample_rate:.1f} s, longer than the window of "
+                f"{self._whisper.longest / self.sample_rate:g} s: cut the recording"
+            )
+        import torch
+
+        with exact_float32():
+            return torch.from_numpy(self._forward(waves))
 
     def _inputs(self, waves: Sequence[np.ndarray]) -> dict[str, "torch.Tensor"]:
         import torch
