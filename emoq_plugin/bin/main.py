@@ -21,6 +21,7 @@ FOR_USERS += (
     "asr2_units",
     "asr2_wer",
     "clip_tokens",
+    "score_tokens",
 )
 FOR_USERS += ("completion",)
 

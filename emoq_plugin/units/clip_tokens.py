@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from emoq_plugin.files import read_table
+from emoq_plugin.files import errors_of, read_table
 from emoq_plugin.units.text import CJK_FIRST, to_cjk
 
 # Lines of unit streams: `<utt> 5 5 2 6`, or one CJK character a unit.
@@ -109,28 +109,37 @@ def read_unit_lines(
     """
     found = {}
     for number, (name, text) in enumerate(read_table(path).items(), 1):
-        words = text.split() if form == "pseudo_labels" else "".join(text.split())
-        try:
-            if form == "pseudo_labels":
-                units = np.array([int(word) for word in words], dtype=np.int64)
-            else:
-                units = np.array([ord(c) - CJK_FIRST for c in words], dtype=np.int64)
-        except (ValueError, OverflowError):
-            raise ValueError(
-                f"{path}:{number}: '{name}': expected units as numbers divided by "
-                "blanks; characters are read with --form cjk"
-            ) from None
-        if not len(units):
-            raise ValueError(f"{path}:{number}: '{name}' has no units")
-        bad = (units < 0) | (units >= n_units)
-        if bad.any():
-            at = int(bad.argmax())
-            raise ValueError(
-                f"{path}:{number}: '{name}', unit {at}: {words[at]} is number "
-                f"{units[at]}, expected 0 to {n_units - 1} (--n_units {n_units})"
-            )
-        found[name] = units
+        with errors_of(f"{path}:{number}: '{name}'"):
+            found[name] = units = parse_units(text, form)
+            if not len(units):
+                raise ValueError("no units")
+            bad = (units < 0) | (units >= n_units)
+            if bad.any():
+                at = int(bad.argmax())
+                raise ValueError(
+                    f"unit {at} is {units[at]}, expected 0 to {n_units - 1} "
+                    f"(--n_units {n_units})"
+                )
     return found
+
+
+def parse_units(text: str, form: UnitForm) -> np.ndarray:
+    """Read the units of one utterance, (T,) int64.
+
+    Raises
+    ------
+    ValueError
+        For what is no number in `pseudo_labels`.
+    """
+    if form == "cjk":
+        return np.array([ord(c) - CJK_FIRST for c in "".join(text.split())], np.int64)
+    try:
+        return np.array([int(word) for word in text.split()], np.int64)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "expected units as numbers divided by blanks; characters are read with "
+            "--form cjk"
+        ) from None
 
 
 def unit_line(tokens: np.ndarray, form: UnitForm) -> str:

@@ -119,11 +119,11 @@ def test_utterances_of_one_of_the_two_are_refused(place, tmp_path, refusal):
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("a 100", "unit 0: 100 is number 100, expected 0 to 99"),
-        ("a 5 -1", "unit 1: -1 is number -1"),
+        ("a 100", "unit 0 is 100, expected 0 to 99"),
+        ("a 5 -1", "unit 1 is -1"),
         ("a 5 x", "expected units as numbers divided by blanks"),
         ("a 一丁", "expected units as numbers divided by blanks"),
-        ("a", "'a' has no units"),
+        ("a", "'a': no units"),
         ("b 1", "duplicate key 'b'"),
     ],
 )
