@@ -6,9 +6,7 @@ found by looking, not by a list: every registry of frontends that a module of
 tokens; every registry of tokenizer quantizers gets `emoq`.
 """
 
-import importlib
 import inspect
-import pkgutil
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -70,17 +68,6 @@ def registries(module: ModuleType) -> dict[str, Any]:
         for name, value in list(vars(module).items())
         if isinstance(value, ClassChoices) and value.base_type in bases
     }
-
-
-def all_registries() -> dict[str, Any]:
-    """Import every task and give all registries by ``<module>.<attribute>``."""
-    found = {}
-    package = importlib.import_module(TASKS)
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{TASKS}.{info.name}")
-        for name, choices in registries(module).items():
-            found[f"{info.name}.{name}"] = choices
-    return found
 
 
 def register_module(module: ModuleType) -> None:

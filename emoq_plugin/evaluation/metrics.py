@@ -133,19 +133,6 @@ def unweighted_average_recall(
     return float(per_class_recall(reference, predicted, labels=labels).mean())
 
 
-def weighted_accuracy(
-    reference: Sequence, predicted: Sequence, *, labels: Sequence
-) -> float:
-    """Return the share of utterances with the right label: WA, or plain accuracy.
-
-    Parameters and errors are those of `confusion`.
-    """
-    from sklearn.metrics import accuracy_score
-
-    reference, predicted, labels = _check_hard(reference, predicted, labels)
-    return float(accuracy_score(reference, predicted))
-
-
 def scores_of_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Compute macro-F1, UAR, WA and recalls of many confusion matrices at once.
 

@@ -2,8 +2,10 @@
 
 import ast
 import gc
+import importlib
 import inspect
 import os
+import pkgutil
 import subprocess
 import sys
 from importlib import metadata
@@ -22,7 +24,13 @@ WATCHED = "any(type(f).__name__ == '_Watcher' for f in sys.meta_path)"
 @pytest.fixture(scope="module")
 def registries():
     emoq_plugin.register()
-    return registration.all_registries()
+    found = {}
+    package = importlib.import_module(registration.TASKS)
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{registration.TASKS}.{info.name}")
+        for name, choices in registration.registries(module).items():
+            found[f"{info.name}.{name}"] = choices
+    return found
 
 
 def python(*arguments, **options):
