@@ -111,8 +111,6 @@ def learn(options: LearnOptions) -> None:
     if options.output.exists() and any(options.output.iterdir()):
         raise ValueError(f"--output {options.output} is not empty: choose another")
     name, conf = read_feature_config(find_config(options.features, "features"))
-    if options.model_dir:
-        conf["model"] = options.model_dir
     audio = read_labels(options.labels, options.audio_dir, options.classes)
     device = pick_device(options.device, 1)
     quantizer = EmoQuantizer(
@@ -127,7 +125,7 @@ def learn(options: LearnOptions) -> None:
         device=device,
     )
     quantizer.check(list(audio.paths), audio.shares, audio.speakers or None)
-    encoder = build_encoder(name, device=device, **conf)
+    encoder = build_encoder(name, device=device, model_dir=options.model_dir, **conf)
     with tempfile.TemporaryDirectory(prefix="emoq_learn_") as folder:
         store, band = _dump(encoder, audio, Path(folder), options.multi_channel)
         quantizer.fit(store, audio.shares, speakers=audio.speakers or None)

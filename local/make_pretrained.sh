@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the quantizers that come with the package again, emoq_plugin/pretrained/<name>.
 #
-# Usage: EMODB=<corpus directory> local/make_pretrained.sh [output directory]
+# Usage: EMODB=<corpus directory> local/make_pretrained.sh [output directory [name ...]]
+#   WHISPER=DIR       Whisper base in a directory instead of from the hub
 # Another machine or other versions may round otherwise: then tests/test_pretrained.py says
 # which facts are new. Two minutes on one core.
 set -euo pipefail
@@ -11,7 +12,10 @@ if [ -z "${EMODB:-}" ]; then
     exit 2
 fi
 EMODB=$(cd "${EMODB}" && pwd)
+WHISPER=${WHISPER:+$(cd "${WHISPER}" && pwd)}
 output=$(realpath -m "${1:-$(dirname "${BASH_SOURCE[0]}")/../emoq_plugin/pretrained}")
+shift $(($# > 0))
+chosen=" $* "
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . local/path.sh
 work=$(mktemp -d)
@@ -28,6 +32,7 @@ emoq prepare-corpus --corpus emodb --corpus_dir "${EMODB}" --output_dir "${work}
 make() {
     local name=$1 into=${output}/$1
     shift
+    [ "${chosen}" = "  " ] || [[ ${chosen} = *" ${name} "* ]] || return 0
     { echo "name: ${name}"; cat conf/card/emodb.yaml; } >"${work}/about.yaml"
     emoq learn . "${work}/labels.tsv" --output "${work}/${name}" --about "${work}/about.yaml" "$@"
     mkdir -p "${output}"
@@ -36,3 +41,6 @@ make() {
 }
 
 make emodb-fbank --features fbank --codebook_size 64
+make emodb-fbank-clip --features fbank --codebook_size 16 --norm corpus --clip_bits 56
+make emodb-whisper --features whisper_base ${WHISPER:+--model_dir "${WHISPER}"} \
+    --codebook_size 16 --norm corpus --clip_bits 56

@@ -1,5 +1,6 @@
 """Score by rate as a small SVG, without a plotting package."""
 
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from emoq_plugin.evaluation.page import by_rate
@@ -51,9 +52,9 @@ def draw_rates(results: Results) -> str:
     for n, (rate, best) in enumerate(rates.items()):
         middle = LEFT + (n + 0.5) * step
         bits = next(iter(best.values())).bitrate_bps
-        parts.append(_text(middle, HEIGHT - BOTTOM + 18, rate, "middle"))
+        parts.append(text(middle, HEIGHT - BOTTOM + 18, rate, "middle"))
         if bits is not None:
-            parts.append(_text(middle, HEIGHT - 10, f"{bits:.0f} bit/s", "middle"))
+            parts.append(text(middle, HEIGHT - 10, f"{bits:.0f} bit/s", "middle"))
         for m, role in enumerate(roles):
             if role in best:
                 x = middle + (m - (len(roles) - 1) / 2) * GAP
@@ -61,12 +62,19 @@ def draw_rates(results: Results) -> str:
     for m, role in enumerate(roles):
         x, (colour, shape) = LEFT + m * (WIDTH - LEFT) / 4, STYLES[role]
         parts.append(_shape(x + 6, 34, colour, shape))
-        parts.append(_text(x + 16, 38, ROLES[role]))
+        parts.append(text(x + 16, 38, ROLES[role]))
+    return svg(parts, _title(results), (WIDTH, HEIGHT))
+
+
+def svg(parts: Sequence[str], title: str, size: tuple[int, int]) -> str:
+    """Return a picture of `size` px on white ground."""
+    width, height = size
     body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" role="img" font-family="sans-serif" '
-        f'font-size="12">\n{body}\n</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img" font-family="sans-serif" '
+        f'font-size="12">\n<title>{escape(title)}</title>\n'
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>\n{body}\n</svg>\n'
     )
 
 
@@ -88,19 +96,17 @@ class _Scale:
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
 
-def _frame(results: Results, scale: _Scale) -> list[str]:
+def _title(results: Results) -> str:
     title = f"{results.corpus}: macro-F1 in % by rate"
-    if results.synthetic:
-        title += " (SYNTHETIC speech)"
-    parts = [
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 18, title),
-    ]
+    return f"{title} (SYNTHETIC speech)" if results.synthetic else title
+
+
+def _frame(results: Results, scale: _Scale) -> list[str]:
+    parts = [text(LEFT, 18, _title(results))]
     for value in scale.lines:
         y = scale.y(value / 100)
         parts.append(_line(LEFT, y, WIDTH - RIGHT, y, "#dddddd"))
-        parts.append(_text(LEFT - 8, y + 4, str(value), "end"))
+        parts.append(text(LEFT - 8, y + 4, str(value), "end"))
     return parts
 
 
@@ -108,7 +114,7 @@ def _bound(triple: Triple, scale: _Scale) -> list[str]:
     y = scale.y(triple["mean"])
     return [
         _line(LEFT, y, WIDTH - RIGHT, y, "#222222", 'stroke-dasharray="6 4"'),
-        _text(WIDTH - RIGHT, y - 5, "continuous features", "end"),
+        text(WIDTH - RIGHT, y - 5, "continuous features", "end"),
     ]
 
 
@@ -132,6 +138,7 @@ def _line(
     return f'<line {ends} stroke="{colour}" {more}/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+    """Return words at a place, px."""
     at = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {at} fill="#222222">{escape(text)}</text>'
+    return f'<text {at} fill="#222222">{escape(words)}</text>'

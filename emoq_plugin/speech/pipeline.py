@@ -64,8 +64,8 @@ def build_from_specification(
     if "layers" in known:
         options["layers"] = spec.layers
     if "model" in known:
-        options["model"] = model_dir or spec.versions.get("model", "")
-    encoder = build_encoder(spec.encoder, device=device, **options)
+        options["model"] = spec.versions.get("model", "")
+    encoder = build_encoder(spec.encoder, device=device, model_dir=model_dir, **options)
     if encoder.specification.fingerprint() != spec.fingerprint():
         found = encoder.specification.to_json()
         differ = {

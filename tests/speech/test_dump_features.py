@@ -202,6 +202,8 @@ def test_a_model_directory_replaces_the_name_and_its_weights_count(data, tmp_pat
         store = FeatureStore(tmp_path / "out")
         assert store["u0"].shape[1] == 8
         digests.append(store.specification.weights_sha256)
+        # By which others find it.
+        assert store.specification.versions["model"] == "org/name"
     assert digests[0] != digests[1]
 
 

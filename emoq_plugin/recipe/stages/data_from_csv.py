@@ -109,7 +109,8 @@ def data_from_csv(options: DataFromCsvOptions) -> None:
             *(table.path, ", ".join(unread)),
         )
     clips = find_clips(corpus, options.csv.parent)
-    write(corpus, clips, options, class_set="csv")
+    notes = [table.found(), *(f"renamed: {pair}" for pair in options.map)]
+    write(corpus, clips, options, class_set="csv", notes=notes)
 
 
 def _scale(options: DataFromCsvOptions) -> Scale | None:

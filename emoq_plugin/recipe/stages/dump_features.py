@@ -76,12 +76,8 @@ def dump_features(options: DumpFeaturesOptions) -> None:
     if not 1 <= options.job <= options.nj:
         raise ValueError(f"--job {options.job}, expected 1 to --nj {options.nj}")
     name, conf = read_feature_config(options.config)
-    if options.model_dir:
-        conf["model"] = str(options.model_dir)
-        if not options.model_dir.is_dir():
-            raise FileNotFoundError(
-                f"--model_dir {options.model_dir}: no such directory"
-            )
+    if options.model_dir and not options.model_dir.is_dir():
+        raise FileNotFoundError(f"--model_dir {options.model_dir}: no such directory")
     whole, of_job = _stages(options, name, conf)
     if whole.is_done():
         if options.merge and any(options.output_dir.glob(JOB_MARKERS)):
@@ -133,6 +129,8 @@ def _stages(
     options: DumpFeaturesOptions, name: str, conf: dict[str, Any]
 ) -> tuple[Stage, Callable[[int], Stage]]:
     """Return the stage of the whole set, and a function of a job to its stage."""
+    if options.model_dir:
+        conf = conf | {"model": str(options.model_dir)}
     encoder = encoder_class(name, **conf)
     files = encoder.input_files(**conf)
     settings = {"encoder": name, "conf": dict(conf), "version": encoder.VERSION}
@@ -217,7 +215,7 @@ def _run_job(
     start = time.monotonic()
     wav, samples = _read_slice(options)
     device = pick_device(options.device, options.job)
-    encoder = build_encoder(name, device=device, **conf)
+    encoder = build_encoder(name, device=device, model_dir=options.model_dir, **conf)
     what = f"{name} job {options.job} of {options.nj}"
     features = encode_utterances(encoder, wav, samples, what)
     lengths = write_features(

@@ -29,6 +29,7 @@ from emoq_plugin.data.names import AUDIO_SUFFIX, further_tables
 from emoq_plugin.files import read_table, write_table
 from emoq_plugin.options import Count, Seconds
 from emoq_plugin.progress import progress
+from emoq_plugin.recipe.corpus_card import REPORTS
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.speech.audio import (
     MULTI_CHANNEL,
@@ -189,7 +190,7 @@ def _stage(data: DataDirectory, options: FormatDataOptions) -> Stage:
     tables = [
         p
         for p in data.path.iterdir()
-        if p.is_file() and p.name[0] != "." and p.name != "counts.tsv"
+        if p.is_file() and p.name[0] != "." and p.name not in REPORTS
     ]
     names = "sample_rate min_seconds max_seconds on_error multi_channel allow_pipe"
     return Stage(

@@ -25,6 +25,7 @@ from emoq_plugin.data.directory import DataDirectory, write_lines
 from emoq_plugin.data.folds import PARTS, Fold, check_speaker_disjoint, write_folds
 from emoq_plugin.files import atomic_write, write_table
 from emoq_plugin.options import PASSED_ON, Count, Natural
+from emoq_plugin.recipe.corpus_card import TABLE, write_card
 from emoq_plugin.recipe.stage import Stage
 
 NoMajority = Literal["drop", "keep"]
@@ -162,8 +163,19 @@ def write(
     options: PrepareCorpusOptions,
     *,
     class_set: str,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Write what was found; see `prepare_corpus`."""
+    """Write what was found; see `prepare_corpus`.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    clips : sequence of Clip
+    options : PrepareCorpusOptions or DataFromCsvOptions
+    class_set : str
+    notes : sequence of str
+        For the card of the corpus.
+    """
     output = options.output_dir
     # wav.scp names the paths, so another place of the corpus is another result.
     listing = "\n".join(map(repr, clips)) + str(Path.cwd())
@@ -197,7 +209,8 @@ def write(
     _write_beside(stage.output, data, genders(corpus, clips))
     write_lines(output / "emotions", data.emotions)
     write_folds(output / "folds", folds)
-    _report(corpus, clips, data, folds)
+    notes = [*notes, *_report(corpus, clips, data, folds)]
+    write_card(stage.output, corpus.title, data, notes=notes)
     stage.finish(n_utterances=len(data.utterances))
 
 
@@ -212,7 +225,7 @@ def _write_beside(path: Path, data: DataDirectory, gender: dict[str, str]) -> No
         (data.speaker[u], data.emotion.get(u, "")) for u in data.utterances
     )
     columns = [*data.emotions, ""]
-    with atomic_write(path / "counts.tsv") as stream:
+    with atomic_write(path / TABLE) as stream:
         print("speaker", *data.emotions, "no_majority", sep="\t", file=stream)
         for speaker in speakers:
             print(
@@ -222,14 +235,21 @@ def _write_beside(path: Path, data: DataDirectory, gender: dict[str, str]) -> No
 
 def _report(
     corpus: Corpus, clips: Sequence[Clip], data: DataDirectory, folds: Sequence[Fold]
-) -> None:
-    """Say what was found and where it differs from the published totals."""
+) -> list[str]:
+    """Log what was found and where it differs from the published totals.
+
+    Returns
+    -------
+    notes : list of str
+        What the card of the corpus repeats.
+    """
+    notes = []
     if differences := corpus.published.differences(clips):
-        logging.warning(
-            "differs from what is published (%s): %s",
-            corpus.published.source,
-            ", ".join(differences),
+        source = corpus.published.source
+        notes.append(
+            f"differs from what is published ({source}): {', '.join(differences)}"
         )
+        logging.warning("%s", notes[-1])
     counts = Counter(data.emotion.values())
     logging.info(
         "%s: %d clips, %d speakers, %s, no majority %d, votes for %d",
@@ -243,3 +263,8 @@ def _report(
     for fold in folds:
         sizes = ", ".join(f"{part} {len(getattr(fold, part))}" for part in PARTS)
         logging.info("fold %s: %s", fold.name, sizes)
+        notes.append(f"fold {fold.name}: {sizes}")
+    if left_out := Counter(clip.left_out for clip in clips if clip.left_out):
+        named = (f"{count} {why}" for why, count in left_out.most_common())
+        notes.append(f"clips left out: {', '.join(named)}")
+    return notes

@@ -44,7 +44,9 @@ def encoder_class(name: str, **conf: Any) -> type[Encoder]:
     return found
 
 
-def build_encoder(name: str, *, device: str = "cpu", **conf: Any) -> Encoder:
+def build_encoder(
+    name: str, *, device: str = "cpu", model_dir: str | Path | None = None, **conf: Any
+) -> Encoder:
     """Make an encoder.
 
     Parameters
@@ -53,6 +55,9 @@ def build_encoder(name: str, *, device: str = "cpu", **conf: Any) -> Encoder:
         Key of `ENCODERS`.
     device : str, default="cpu"
         torch device; ignored by encoders that always run on the CPU.
+    model_dir : str or Path, optional
+        Local directory of `model`, whose published name stays in the specification, so
+        that others find it.
     **conf
         Options of the encoder.
 
@@ -64,10 +69,16 @@ def build_encoder(name: str, *, device: str = "cpu", **conf: Any) -> Encoder:
     >>> frames.shape, encoder.specification.frame_rate_hz
     ((49, 40), 50.0)
     """
+    published = conf.get("model")
+    if model_dir:
+        conf["model"] = str(model_dir)
     found = encoder_class(name, **conf)
     if "device" in inspect.signature(found).parameters:
-        return found(device=device, **conf)
-    return found(**conf)
+        conf["device"] = device
+    encoder = found(**conf)
+    if model_dir and published:
+        encoder.specification.versions["model"] = published
+    return encoder
 
 
 def read_feature_config(path: str | Path) -> tuple[str, dict[str, Any]]:

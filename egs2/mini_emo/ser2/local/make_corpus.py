@@ -55,6 +55,7 @@ from emoq_plugin.bin._command import run_command
 from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.files import atomic_write, read_table, write_table
 from emoq_plugin.progress import progress
+from emoq_plugin.recipe.corpus_card import write_card
 from emoq_plugin.recipe.stage import FinishedMeanwhile, Stage
 from emoq_plugin.speech.audio import write_audio
 
@@ -301,7 +302,7 @@ def _write_data(options: argparse.Namespace, stage: Stage) -> None:
     votes = np.random.default_rng([options.seed, len(VOICES)]).multinomial(
         RATERS, shares
     )  # (N, 4)
-    DataDirectory(
+    data = DataDirectory(
         stage.output,
         utterances=utterances,
         wav={u: f"{wav}/{s}/{u}.wav" for u, s in zip(utterances, speaker)},
@@ -310,7 +311,10 @@ def _write_data(options: argparse.Namespace, stage: Stage) -> None:
         votes=dict(zip(utterances, votes)),
         text={u: SENTENCES[int(n) - 1][0] for u, n in zip(utterances, sentence)},
         emotions=list(EMOTIONS),
-    ).write(stage.output)
+    )
+    data.write(stage.output)
+    note = "SYNTHETIC: made by rule, and rated by simulated raters"
+    write_card(stage.output, "mini_emo, a synthetic corpus", data, notes=[note])
     write_table(stage.output / "spk2gender", {name: name[-1] for name in speaker})
     with atomic_write(stage.output.parent / "emotions") as stream:
         stream.writelines(f"{emotion}\n" for emotion in EMOTIONS)
