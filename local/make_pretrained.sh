@@ -4,7 +4,7 @@
 # Usage: EMODB=<corpus directory> local/make_pretrained.sh [output directory [name ...]]
 #   WHISPER=DIR       Whisper base in a directory instead of from the hub
 # Another machine or other versions may round otherwise: then tests/test_pretrained.py says
-# which facts are new. Two minutes on one core.
+# which facts are new. Ten minutes on one core, most of them Whisper.
 set -euo pipefail
 
 if [ -z "${EMODB:-}" ]; then
@@ -43,4 +43,4 @@ make() {
 make emodb-fbank --features fbank --codebook_size 64
 make emodb-fbank-clip --features fbank --codebook_size 16 --norm corpus --clip_bits 56
 make emodb-whisper --features whisper_base ${WHISPER:+--model_dir "${WHISPER}"} \
-    --codebook_size 16 --norm corpus --clip_bits 56
+    --codebook_size 16 --norm corpus --clip_bits 56 --router none

@@ -47,6 +47,10 @@ class Artifact:
         """Return the tensors by name."""
         raise TypeError(f"{type(self).__name__} has no tensors")
 
+    def stored(self) -> dict[str, Tensor]:
+        """Return the tensors as a file holds them, from which they can be made."""
+        return self.tensors()
+
     @classmethod
     def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Build the object again."""
@@ -68,7 +72,7 @@ class Artifact:
         """
         directory = Path(directory)
         with atomic_write(directory / WEIGHTS, "wb") as stream:
-            tensors = {k: v.detach().contiguous() for k, v in self.tensors().items()}
+            tensors = {k: v.detach().contiguous() for k, v in self.stored().items()}
             stream.write(save(tensors, {"format": "pt"}))
         config = {
             "type": type(self).__name__,

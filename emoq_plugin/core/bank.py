@@ -270,9 +270,14 @@ class CodebookBank(Artifact, Float32Module):
         named["normalization.scale"] = self.normalization.scale
         named |= {f"router.{name}": v for name, v in self.router_parameters.items()}
         if self.clip_code is not None:
-            found = self.clip_code.tensors()
-            named |= {f"{CLIP_CODE}{name}": value for name, value in found.items()}
+            named |= _of_clip_code(self.clip_code.tensors())
         return named
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the tensors as a file holds them; see `ClipCode.stored`."""
+        code = self.clip_code
+        cut = {} if code is None else _of_clip_code(code.stored())
+        return self.tensors() | cut
 
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "CodebookBank":
@@ -335,3 +340,7 @@ def places_of_classes(experts: Sequence[str], emotions: Sequence[str]) -> list[i
 
 def _buffer(name: str) -> str:
     return f"router_{name.replace('.', '_')}"
+
+
+def _of_clip_code(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{CLIP_CODE}{name}": value for name, value in tensors.items()}

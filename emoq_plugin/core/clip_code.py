@@ -127,12 +127,27 @@ class ClipCode(Float32Module):
         """Give the tensors that the class is made from."""
         return {name: getattr(self, name) for name in self.NAMES}
 
+    def stored(self) -> dict[str, Tensor]:
+        """Give the tensors for a file, without the last statistics if none is coded.
+
+        Of nine statistics mostly one is.
+        """
+        coded = (self.encoder != 0).any(dim=1) | (self.decoder != 0).any(dim=0)
+        used = int(coded.nonzero().max()) + 1 if coded.any() else 0
+        cut = {"encoder": self.encoder[:used], "decoder": self.decoder[:, :used]}
+        return self.tensors() | cut
+
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
     ) -> "ClipCode":
-        """Build what `config` and `tensors` describe."""
-        return cls(tensors, config["component_bits"], window=config["window"])
+        """Build what `config` and `tensors`, as `stored` gives them, describe."""
+        missing = len(tensors["mean"]) - len(tensors["encoder"])
+        whole = dict(tensors)
+        if missing > 0:
+            whole["encoder"] = pad(tensors["encoder"], (0, 0, 0, missing))
+            whole["decoder"] = pad(tensors["decoder"], (0, missing))
+        return cls(whole, config["component_bits"], window=config["window"])
 
     def pooled(self, codes: Tensor) -> Tensor:
         """Decode what is coded at all, and average it over the windows.

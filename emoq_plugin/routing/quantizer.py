@@ -305,6 +305,10 @@ class RoutedQuantizer(Artifact, nn.Module):
         """Return all tensors under their names in the file."""
         return self.bank.tensors()
 
+    def stored(self) -> dict[str, Tensor]:
+        """Return the tensors as a file holds them."""
+        return self.bank.stored()
+
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "RoutedQuantizer":
         """Build what `config` and `tensors` describe."""

@@ -49,8 +49,8 @@ def predict(options: PredictOptions) -> None:
     Raises
     ------
     ValueError
-        For a quantizer without experts or posteriors, before any recording is read; at
-        the end for recordings that could not be used.
+        For a quantizer without posteriors, before any recording is read; at the end
+        for recordings that could not be used.
     """
     paths = find_audio(options.audio)
 
@@ -89,22 +89,17 @@ def check_hears(quantizer: "RoutedQuantizer", name: str) -> None:
     Raises
     ------
     ValueError
-        If it has no experts to choose from, or neither its router nor a head gives
-        posteriors.
+        If neither a router nor a head gives posteriors.
     """
     router = quantizer.system.router
-    if router is None:
-        raise ValueError(
-            f"{name}: system '{quantizer.system.name}' has one codebook and no router, "
-            "so nothing hears emotion: take a quantizer with experts, see emoq "
-            "quantizers"
-        )
-    if not (router.gives_posteriors or quantizer.has_head):
-        raise ValueError(
-            f"{name}: the router '{router.name}' has no posteriors, and the quantizer "
-            "no emotion head: take one of EmoQuantizer or emoq learn, or a system with "
-            "the calibrated router"
-        )
+    if quantizer.has_head or (router and router.gives_posteriors):
+        return
+    why = f"the router '{router.name}' has no posteriors" if router else "no experts"
+    raise ValueError(
+        f"{name}, system '{quantizer.system.name}': {why} and no emotion head, so "
+        "nothing says an emotion: take a quantizer of emoq quantizers or emoq learn, "
+        "or a system with the calibrated router"
+    )
 
 
 def limits(quantizer: "RoutedQuantizer") -> list[str]:

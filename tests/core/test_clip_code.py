@@ -22,7 +22,7 @@ def make(*, window=None, n_bits=16, **options):
     clips = 3 * torch.randn(300, 1, DIMENSION, generator=generator)
     frames = clips + torch.randn(300, 9, DIMENSION, generator=generator)
     shares = np.eye(2)[(clips[:, 0, 0] > 0).long().numpy()]
-    chosen = ClipCodeSettings(statistics="all", **options)
+    chosen = ClipCodeSettings(**{"statistics": "all", **options})
     return fit_clip_code(
         clip_statistics(frames), shares, n_bits=n_bits, window=window, settings=chosen
     )
@@ -110,6 +110,19 @@ def test_state_goes_through_json_and_a_state_dict():
     assert not list(code.parameters())
     again.load_state_dict(code.state_dict())
     assert all(t.isfinite().all() for t in code.tensors().values())
+
+
+@pytest.mark.parametrize(("statistics", "share"), [("mean", 1 / 9), ("all", 1)])
+def test_statistics_that_are_not_coded_take_no_room_in_a_file(statistics, share):
+    code = make(statistics=statistics, n_bits=8)
+    stored = code.stored()
+    assert len(stored["encoder"]) == stored["decoder"].shape[1] == 9 * DIMENSION * share
+    again = ClipCode.from_config(code.config(), stored)
+    for name, tensor in code.tensors().items():
+        assert torch.equal(again.tensors()[name], tensor)
+    # Files of before held all of it.
+    whole = ClipCode.from_config(code.config(), code.tensors())
+    assert torch.equal(whole.encoder, code.encoder)
 
 
 def test_entropy_is_that_of_the_shares_of_the_codes():

@@ -70,7 +70,7 @@ def test_limits_are_said_even_to_who_wants_quiet(folder, capsys, caplog):
 @pytest.mark.parametrize(
     ("system", "message"),
     [
-        ("balanced", "one codebook and no router.*emoq quantizers"),
+        ("balanced", "no experts and no emotion head.*emoq quantizers"),
         ("specific-distortion", "'distortion' has no posteriors.*calibrated"),
     ],
 )
