@@ -35,6 +35,18 @@ def read(tmp_path, **changes):
             {"quantizers": {"tiny": {"seed": 1}}},
             "tiny: unknown option 'seed', expected",
         ),
+        (
+            {"quantizers": {"tiny": {"rates": ["8x1"]}}},
+            "tiny: rate '8x1' is none of the study's",
+        ),
+        (
+            {"quantizers": {"tiny": {"systems": ["specific-distortion"]}}},
+            "tiny: system 'balanced', which others are compared with",
+        ),
+        (
+            {"quantizers": {"tiny": {"systems": ["balanced", "clip8"]}}},
+            "tiny: system 'clip8' is none of the study",
+        ),
         ({"systems": ["balanced", "specific-best"]}, "unknown router 'best'"),
         ({"systems": ["specific-distortion"]}, "'balanced', which others are compared"),
         (
@@ -54,25 +66,25 @@ def test_a_faulty_configuration_is_reported_with_what_is_allowed(
         read(tmp_path, **changes)
 
 
-@pytest.mark.parametrize("name", ["quick", "emodb", "paper"])
+@pytest.mark.parametrize("name", ["quick", "emodb", "paper", "whisper"])
 def test_the_configurations_of_this_repository_are_valid(repository, name):
     config = StudyConfig.read(repository / "conf" / "study" / f"{name}.yaml")
-    assert config.emoq in config.candidates
+    assert config.emoq in config.candidates(next(iter(config.quantizers)))
     for feature in config.features:
         assert (repository / "conf" / "features" / f"{feature}.yaml").exists()
-        assert config.cheap_rates(feature, 50.0)
+        assert config.cheap_rates(feature, next(iter(config.quantizers)), 50.0)
 
 
 def test_cheap_rates_come_by_their_bits(tmp_path):
     rates = ["64x4", "64x1", "2x4", "16x1"]
     config = read(tmp_path, rates=rates, select_below=300)
-    assert config.cheap_rates("fbank", 50.0) == ["2x4", "16x1", "64x1"]
-    assert config.cheap_rates("fbank", 75.0) == ["2x4", "16x1"]
-    assert config.cheap_rates("fbank", 200.0) == []
+    assert config.cheap_rates("fbank", "tiny", 50.0) == ["2x4", "16x1", "64x1"]
+    assert config.cheap_rates("fbank", "tiny", 75.0) == ["2x4", "16x1"]
+    assert config.cheap_rates("fbank", "tiny", 200.0) == []
 
 
 def test_controls_are_no_candidates(tmp_path):
-    assert read(tmp_path).candidates == ["specific-distortion"]
+    assert read(tmp_path).candidates("tiny") == ["specific-distortion"]
 
 
 def test_a_job_is_a_quantizer_a_seed_and_a_fold(make_place):

@@ -12,5 +12,12 @@ done
 export alignments=${alignments:-}
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export study_config=emodb
+defaults=()
+if [[ " $* " = *" --feature_config "*whisper* ]]; then
+    # A pretrained encoder: nothing of a clip is removed, and the study is that of two-scale units.
+    export study_config=whisper
+    defaults=(--quantizer_config corpus --rates "16x1 64x1 64x4" --ser_backend probe
+        --systems "balanced specific-distortion specific-calibrated balanced+clip56 clip56 label")
+fi
 
-./ser2.sh --corpus emodb --train_on train+valid "$@"
+./ser2.sh --corpus emodb --train_on train+valid "${defaults[@]}" "$@"

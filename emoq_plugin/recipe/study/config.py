@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from emoq_plugin.core.bank import BALANCED
-from emoq_plugin.files import check_options, check_types, read_options
+from emoq_plugin.files import check_options, check_types, errors_of, read_options
 from emoq_plugin.recipe.stages.fold_inputs import TrainOn
 from emoq_plugin.routing.systems import (
     EMOQ,
@@ -28,8 +28,9 @@ class StudyConfig:
         Names of `conf/features/<name>.yaml`.
     quantizers : dict
         By name, the main one first: `seeds` (default [0]), `base` (a name of
-        `conf/quantizer/<base>.yaml`, by default the same name), and whatever differs
-        from that file. Groups of experts follow from the systems.
+        `conf/quantizer/<base>.yaml`, by default the same name), `rates` and `systems`
+        (where not all of the study's are wanted), and whatever differs from that file.
+        Groups of experts follow from the systems.
     rates : list of str, or dict of str to list of str
         `<K>x<L>`, for all features or by feature.
     systems : list of str
@@ -100,59 +101,75 @@ class StudyConfig:
         for feature in self.features:
             for rate in self.rates_of(feature):
                 Rate.parse(rate)
-        for name in (*self.systems, self.emoq):
-            for part in System.parse(name).encoded:
-                if part.name not in self.systems:
-                    raise ValueError(
-                        f"system '{part.name}' of '{name}' is not among the systems"
-                    )
-        if BALANCED not in self.systems:
-            raise ValueError(
-                "system 'balanced', which others are compared with, is absent"
-            )
+        self._check_parts([*self.systems, self.emoq], self.systems)
         if self.train_on not in (known := get_args(TrainOn)):
             raise ValueError(f"train_on '{self.train_on}', expected one of {known}")
         # Groups of experts follow from the systems.
         known = {"base": str, "seeds": list[int], **get_type_hints(QuantizerConfig)}
+        known |= {"rates": list[str], "systems": list[str]}
         del known["expert_sets"]
         for name, entry in self.quantizers.items():
-            check_options(entry, known, f"quantizers: {name}")
-            check_types(entry, known, f"quantizers: {name}")
+            where = f"quantizers: {name}"
+            check_options(entry, known, where)
+            check_types(entry, known, where)
+            for rate in entry.get("rates", ()):
+                if not all(rate in self.rates_of(f) for f in self.features):
+                    raise ValueError(f"{where}: rate '{rate}' is none of the study's")
+            with errors_of(where):
+                self._check_parts(self.systems_of(name), self.systems_of(name))
+            if other := set(self.systems_of(name)) - set(self.systems):
+                raise ValueError(f"{where}: system '{min(other)}' is none of the study")
         if bool(self.learn_on) != bool(self.test_on):
             raise ValueError("learn_on and test_on belong together: give both or none")
         if both := set(self.learn_on) & set(self.test_on):
             raise ValueError(f"{sorted(both)} in learn_on and in test_on")
 
-    def rates_of(self, feature: str) -> list[str]:
-        """Return the rates of a feature.
+    def _check_parts(self, names: Sequence[str], systems: Sequence[str]) -> None:
+        """Refuse names whose parts are not among some systems."""
+        for name in names:
+            for part in System.parse(name).encoded:
+                if part.name not in systems:
+                    raise ValueError(
+                        f"system '{part.name}' of '{name}' is not among the systems"
+                    )
+        if BALANCED not in systems:
+            raise ValueError(
+                "system 'balanced', which others are compared with, is absent"
+            )
+
+    def rates_of(self, feature: str, quantizer: str | None = None) -> list[str]:
+        """Return the rates of a feature, or those that a quantizer has.
 
         Raises
         ------
         ValueError
             If rates are by feature and this one has none.
         """
+        if own := self.quantizers.get(quantizer, {}).get("rates"):
+            return own
         if isinstance(self.rates, Mapping):
             if feature not in self.rates:
                 raise ValueError(f"rates: no rates of feature '{feature}'")
             return list(self.rates[feature])
         return list(self.rates)
 
-    @property
-    def unit_systems(self) -> list[str]:
-        """Systems that stage 5 encodes."""
-        return [name for name in self.systems if not System.parse(name).beside]
+    def systems_of(self, quantizer: str) -> list[str]:
+        """Return the systems that a quantizer has."""
+        return self.quantizers[quantizer].get("systems") or self.systems
 
-    @property
-    def candidates(self) -> list[str]:
-        """Systems that may be chosen as Emo-Q: routed, and no controls."""
-        return [s for s in self.systems if System.parse(s).role == EMOQ_ROLE]
+    def candidates(self, quantizer: str | None = None) -> list[str]:
+        """Return systems that may be chosen as Emo-Q: routed, and no controls."""
+        systems = self.systems if quantizer is None else self.systems_of(quantizer)
+        return [s for s in systems if System.parse(s).role == EMOQ_ROLE]
 
-    def cheap_rates(self, feature: str, frame_rate_hz: float) -> list[str]:
+    def cheap_rates(
+        self, feature: str, quantizer: str, frame_rate_hz: float
+    ) -> list[str]:
         """Return the rates that may be chosen, the cheapest first.
 
         One stream is counted: what a system adds is known when it has been encoded.
         """
-        rates = map(Rate.parse, self.rates_of(feature))
+        rates = map(Rate.parse, self.rates_of(feature, quantizer))
         rates = sorted(rates, key=lambda rate: rate.bits)
         return [str(r) for r in rates if frame_rate_hz * r.bits <= self.select_below]
 
@@ -212,7 +229,8 @@ def merged_options(
     seed : int
     """
     named = expert_sets_of(map(System.parse, systems))
-    own = {k: v for k, v in entry.items() if k not in ("base", "seeds")}
+    of_study = ("base", "seeds", "rates", "systems")
+    own = {k: v for k, v in entry.items() if k not in of_study}
     learning = (base.get("learning") or {}) | own.get("learning", {})
     return {
         **base,

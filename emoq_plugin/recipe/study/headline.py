@@ -28,7 +28,7 @@ def headline(study: Study, group: Sequence[Experiment]) -> dict[str, Any]:
     group : sequence of Experiment
         The main quantizer first.
     """
-    emoq = select(study, group, study.config.candidates)
+    emoq = select(study, group, study.config.candidates())
     plain = select(study, group, [BALANCED])
     return {
         "rate_saving": rate_saving(group[0], study.config.emoq),
@@ -88,7 +88,7 @@ def describe_selection(
         "best_balanced": plain.sums(),
         "continuous": emoq.sums(CONTINUOUS),
     }
-    if CAPACITY_CONTROL in config.systems:
+    if all(CAPACITY_CONTROL in config.systems_of(q) for q in emoq.experiments):
         others["capacity"] = emoq.sums(CAPACITY_CONTROL)
     differences = {}
     for name, other in others.items():
@@ -104,8 +104,8 @@ def describe_selection(
         "candidates": [
             {"quantizer": quantizer, "rate": rate, "system": system}
             for quantizer in emoq.experiments
-            for rate in study.cheap_rates(emoq.main.feature)
-            for system in config.candidates
+            for rate in study.cheap_rates(emoq.main.feature, quantizer)
+            for system in config.candidates(quantizer)
         ],
         "chosen": _choices(emoq),
         "chosen_balanced": _choices(plain),
@@ -136,8 +136,9 @@ def _choices(selection: Selection) -> dict[str, Any]:
 
 def examples(study: Study, main: Experiment) -> list[dict[str, Any]]:
     """Show posteriors of a few clips, the most ambiguous of each class first."""
-    reference, rates = main.reference, study.cheap_rates(main.feature)
-    rate = (rates or study.config.rates_of(main.feature))[-1]
+    reference, quantizer = main.reference, main.quantizer
+    rates = study.cheap_rates(main.feature, quantizer)
+    rate = (rates or study.config.rates_of(main.feature, quantizer))[-1]
     keys = {CONTINUOUS: key_of(CONTINUOUS, CONTINUOUS)}
     keys |= {system: key_of(rate, system) for system in (BALANCED, study.config.emoq)}
     shown = []

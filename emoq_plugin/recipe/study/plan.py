@@ -288,14 +288,14 @@ class Study:
         """Return what decides a job's result beside its input files."""
         config = self.config
         return {
-            "rates": config.rates_of(job.feature),
-            "systems": config.systems,
-            "cheap_rates": self.cheap_rates(job.feature),
-            "candidates": config.candidates,
+            "rates": config.rates_of(job.feature, job.quantizer),
+            "systems": config.systems_of(job.quantizer),
+            "cheap_rates": self.cheap_rates(job.feature, job.quantizer),
+            "candidates": config.candidates(job.quantizer),
             "train_on": config.train_on,
             "crossfit": config.crossfit,
             "route_depth": config.route_depth,
-            "quantizer": self.quantizer_options(job, config.systems),
+            "quantizer": self.quantizer_options(job, config.systems_of(job.quantizer)),
             "probe": read_yaml(self.probe_config),
             "alignments": self._alignments_sha256,
         }
@@ -345,13 +345,13 @@ class Study:
 
     # ------------------------------------------------------------------------- files
 
-    def cheap_rates(self, feature: str) -> list[str]:
+    def cheap_rates(self, feature: str, quantizer: str) -> list[str]:
         """Return the rates that may be chosen, at the frame rate of the features."""
         from emoq_plugin.speech.encoders.encoder import FeatureSpecification
 
         path = self.feature_dir(feature) / "feature.json"
         spec = FeatureSpecification.from_json(read_json(path), path)
-        return self.config.cheap_rates(feature, spec.frame_rate_hz)
+        return self.config.cheap_rates(feature, quantizer, spec.frame_rate_hz)
 
     def chooses_apart(self, job: Job) -> bool:
         """Return whether a job learns again without validation speakers, to choose.
@@ -362,7 +362,8 @@ class Study:
         return (
             config.train_on == "train+valid"
             and job.seed == config.quantizers[job.quantizer].get("seeds", [0])[0]
-            and bool(self.cheap_rates(job.feature))
+            and bool(config.candidates(job.quantizer))
+            and bool(self.cheap_rates(job.feature, job.quantizer))
         )
 
     def quantizer_options(self, job: Job, systems: Sequence[str]) -> dict[str, Any]:

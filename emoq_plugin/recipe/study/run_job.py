@@ -59,7 +59,8 @@ def _run_fold(
 ) -> None:
     """Run the stages of a fold, then those for the choice of one setting."""
     config, place = study.config, study.fold_dir(job, fold)
-    rates = tuple(map(Rate.parse, config.rates_of(job.feature)))
+    rates = tuple(map(Rate.parse, config.rates_of(job.feature, job.quantizer)))
+    systems = tuple(config.systems_of(job.quantizer))
     quantizer_dir = study.quantizer_dir(job, fold)
     _run_stages(
         study,
@@ -71,7 +72,7 @@ def _run_fold(
         train_on=config.train_on,
         predict=("test", "valid") if config.train_on == "train" else ("test",),
         rates=rates,
-        systems=config.systems,
+        systems=systems,
     )
     measure(
         MeasureOptions(
@@ -80,7 +81,7 @@ def _run_fold(
             units_dir=place / "units",
             feature_dir=study.feature_dir(job.feature),
             rates=rates,
-            systems=tuple(config.unit_systems),
+            systems=systems,
             train_on=config.train_on,
             alignments=study.alignments,
             seed=job.seed,
@@ -97,8 +98,8 @@ def _run_fold(
             learns_on=learns_on,
             train_on="train",
             predict=("valid",),
-            rates=tuple(map(Rate.parse, study.cheap_rates(job.feature))),
-            systems=[BALANCED, *config.candidates],
+            rates=tuple(map(Rate.parse, study.cheap_rates(job.feature, job.quantizer))),
+            systems=[BALANCED, *config.candidates(job.quantizer)],
         )
 
 
@@ -140,7 +141,7 @@ def _run_stages(
     encode_units(
         EncodeUnitsOptions(
             **common,
-            systems=tuple(s for s in systems if s in config.unit_systems),
+            systems=tuple(systems),
             quantizer_dir=quantizer_dir,
             route_depth=config.route_depth,
             seed=job.seed,

@@ -195,7 +195,9 @@ class Selection:
 
 
 def select(
-    study: Study, experiments: Sequence[Experiment], systems: Sequence[str]
+    study: Study,
+    experiments: Sequence[Experiment],
+    systems: Sequence[str],
 ) -> Selection | None:
     """Let the validation speakers of each fold choose quantizer, rate and system.
 
@@ -205,7 +207,7 @@ def select(
     experiments : sequence of Experiment
         Of one corpus and feature, the main quantizer first.
     systems : sequence of str
-        Candidates.
+        Candidates, where a quantizer has them; one without Emo-Q takes no part.
 
     Returns
     -------
@@ -213,12 +215,17 @@ def select(
         None where no candidate is cheap enough or validation predictions are missing.
     """
     main = experiments[0]
-    members = {e.quantizer: e for e in experiments if e.utterances == main.utterances}
+    members = {
+        e.quantizer: e
+        for e in experiments
+        if e.utterances == main.utterances and study.config.candidates(e.quantizer)
+    }
     candidates = [
         Setting(quantizer, rate, system)
         for quantizer in members
-        for rate in study.cheap_rates(main.feature)
+        for rate in study.cheap_rates(main.feature, quantizer)
         for system in systems
+        if system in study.config.systems_of(quantizer)
     ]
     emotions = main.reference.emotions
     data = DataDirectory.read(study.data_dir, emotions)
