@@ -1,4 +1,4 @@
-"""`emoq sweep` on this machine: killed in the middle and called again."""
+"""Stage 7 on this machine: killed in the middle and called again."""
 
 import os
 import signal

@@ -23,7 +23,7 @@ KINDS = ("model.safetensors", "codes.ark", "posteriors.jsonl", "conditions.jsonl
 
 
 class ToySweep:
-    """Calls `emoq sweep` on the recipe `toy` of a tree."""
+    """Calls stage 7 of the recipe `toy` of a tree."""
 
     def __init__(self, tree, python, environment, *, seeds, learning=LEARNING):
         self.here, self.config = tree / "egs2/toy/ser2", tree / "toy.yaml"
@@ -43,11 +43,13 @@ class ToySweep:
 
     def begin(self, *options):
         """Begin a sweep in a process group of its own."""
-        command = [self.python, "-m", "emoq_plugin.bin.sweep", str(self.config)]
-        command += ["--recipe", str(self.here), "--python", self.python]
+        command = ["./run.sh", "--stage", "7", "--stop_stage", "7"]
+        command += ["--study_config", str(self.config), "--python", self.python]
         with open(self.said, "w") as output:
             return subprocess.Popen(
                 [*command, *options],
+                cwd=self.here,
+                stdin=subprocess.DEVNULL,
                 env=self.environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from emoq_plugin.bin import sweep as command
 from emoq_plugin.recipe.study import sweep
 
 TASK = ["python3", "study"]
@@ -177,45 +176,3 @@ def test_an_input_that_changed_makes_its_jobs_missing(finished, tmp_path):
     (labels / "a.lablaut").write_text("x")
     labelled = finished.study("--alignments", labels)
     assert "not up to date" in labelled.why_undone(other)
-
-
-# ------------------------------------------------------------------------ emoq sweep
-
-
-def recipe(tmp_path, script):
-    for name in ("run.sh", "ser2.sh"):
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    return ["--recipe", str(tmp_path)]
-
-
-def test_a_sweep_is_stage_7_of_a_recipe(tmp_path, finished):
-    here = recipe(tmp_path, 'pwd >said; echo "$@" >>said')
-    options = ["--backend", "slurm", "--nj", "32", "--ngpu", "1"]
-    command.main([os.path.relpath(finished.config), *here, *options])
-    folder, given = (tmp_path / "said").read_text().splitlines()
-    assert folder == str(tmp_path)
-    assert given == (
-        f"--stage 7 --stop_stage 7 --study_config {finished.config} "
-        "--cmd_backend slurm --nj 32 --ngpu 1"
-    )
-
-
-def test_what_cannot_be_swept_is_reported_before_anything_runs(
-    tmp_path, finished, caplog
-):
-    def fails(*options):
-        caplog.clear()
-        with pytest.raises(SystemExit) as stop:
-            command.main([str(option) for option in options])
-        assert stop.value.code == 1
-        return caplog.text
-
-    assert "has no run.sh: give --recipe egs2/" in fails(
-        finished.config, "--recipe", tmp_path
-    )
-    here = recipe(tmp_path, "touch began")
-    assert "features.yaml" in fails(tmp_path / "features.yaml", *here)
-    assert not (tmp_path / "began").exists()
-    recipe(tmp_path, "exit 3")
-    assert "ended with status 3, see above" in fails(finished.config, *here)

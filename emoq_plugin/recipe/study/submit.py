@@ -52,7 +52,7 @@ def submit_missing(
 ) -> list["submitit.Job[str]"]:
     """Submit the jobs of a study that are not done, as one array.
 
-    Stages 1 to 3 must be done. Stage 7 (or `emoq sweep`) aggregates when all jobs have
+    Stages 1 to 3 must be done. Stage 7 aggregates when all jobs have
     ended, and finds nothing else to do.
 
     Parameters

@@ -1,7 +1,9 @@
-"""`emoq sweep --backend slurm` on a real Slurm: stopped, killed, called again."""
+"""Stage 7 on a real Slurm: stopped, killed, called again."""
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import time
 
@@ -21,7 +23,7 @@ def toy(tree, bare, slurm):
 
 @pytest.fixture(scope="module")
 def undisturbed(toy):
-    toy.finish("--backend", "local", "--nj", "2")
+    toy.finish("--cmd_backend", "local", "--nj", "2")
     found = toy.bits()
     toy.forget()
     return found
@@ -51,7 +53,7 @@ def held_back(slurm):
         slurm.ask(*change, "State=UP")
 
 
-OPTIONS = ["--backend", "slurm", "--nj"]
+OPTIONS = ["--cmd_backend", "slurm", "--nj"]
 
 
 def test_a_job_warned_of_its_time_limit_stops_after_a_pass_and_is_resumed(
@@ -63,7 +65,7 @@ def test_a_job_warned_of_its_time_limit_stops_after_a_pass_and_is_resumed(
     wait_until(lambda: log.exists() and learning.search(log.read_text()))
     # What sbatch's --signal does: to the steps alone.
     slurm.ask("scancel", "--signal=TERM", f"{arrays(toy)[0]}_1")
-    assert process.wait(300) == 1
+    assert process.wait(300) != 0
     stopped = "stopped by SIGTERM, same command resumes at (level 0, iteration [1-4])"
     (place,) = set(re.findall(stopped, log.read_text()))
     assert f"same command resumes at {place}" in toy.said.read_text()
@@ -81,8 +83,8 @@ def test_a_sweep_that_is_stopped_and_then_killed_runs_nothing_twice(
 
     process = toy.begin(*OPTIONS, "1")
     finished = toy.wait_for_a_job(process)
-    process.terminate()
-    assert process.wait(60) == 1
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) != 0
     [first] = arrays(toy)
     wait_until(lambda: not is_queued(first))
     with held_back(slurm):
@@ -128,5 +130,5 @@ def test_submitit_runs_the_jobs_of_a_sweep(toy, undisturbed, slurm):
     assert done.returncode == 0, done.stderr[-4000:]
     # submitit writes there too, where Slurm keeps no accounts that it could ask.
     assert set(done.stdout.splitlines()[-1].split()) == toy.jobs
-    assert "all 2 jobs are done already" in toy.finish("--backend", "local")
+    assert "all 2 jobs are done already" in toy.finish("--cmd_backend", "local")
     assert toy.bits() == undisturbed
