@@ -1,0 +1,83 @@
+"""Encode recordings as they are and disturbed, and compare their units."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emoq_plugin.files import write_json
+from emoq_plugin.options import Count
+from emoq_plugin.progress import progress
+from emoq_plugin.speech.recordings import (
+    RecordingOptions,
+    check_all_used,
+    each_recording,
+    find_audio,
+    mean_of_speaker,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityOptions(RecordingOptions):
+    """Which quantizer, which of its units.
+
+    Attributes
+    ----------
+    quantizer
+        Artifact directory or hub name.
+    system
+        Of a bank: balanced or <expert set>-<router>.
+    n_levels
+        Levels of the stream; all when left out.
+    output
+        JSON file for the shares.
+    """
+
+    quantizer: str
+    system: str | None = None
+    n_levels: Count | None = None
+    output: Path | None = None
+
+
+def stability(options: StabilityOptions) -> None:
+    """Print the share of units that stay under each disturbance."""
+    from emoq_plugin.devices import pick_device
+    from emoq_plugin.evaluation.stability import Shares, table_of_shares
+    from emoq_plugin.speech.disturbances import DISTURBANCES
+    from emoq_plugin.speech.pipeline import SpeechToUnits
+
+    paths = find_audio(options.audio)
+    speech = SpeechToUnits.from_pretrained(
+        options.quantizer,
+        system=options.system,
+        n_levels=options.n_levels,
+        device=pick_device(options.device, 1),
+        model_dir=options.model_dir,
+    )
+    channels = {"multi_channel": options.multi_channel}
+    failed: list[str] = []
+    mean, usable = None, paths
+    if options.one_speaker:
+        mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
+    rate = speech.encoder.sample_rate
+    shares = {name: Shares() for name in DISTURBANCES}
+
+    def all_units(files: list[str]) -> list[list]:
+        [path] = files
+        wave = speech.read(path, **channels)
+        random = np.random.default_rng(zlib.crc32(Path(path).name.encode()))
+        waves = [wave]
+        waves += [d.change(wave, rate, random) for d in DISTURBANCES.values()]
+        return [list(speech([(w, rate) for w in waves], speaker_mean=mean))]
+
+    found = each_recording(all_units, usable, failed=failed)
+    for _, (before, *changed) in progress(found, len(usable), "disturbing"):
+        for (name, kind), after in zip(DISTURBANCES.items(), changed, strict=True):
+            shares[name].add(before, after, speed=kind.speed)
+    means = {name: each.means() for name, each in shares.items()}
+    if any(means.values()):
+        print(table_of_shares(means.items()))
+    if options.output:
+        write_json(options.output, means)
+    check_all_used(failed, paths)
