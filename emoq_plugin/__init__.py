@@ -1,5 +1,6 @@
 """Emo-Q: emotion-aware discrete speech units that keep emotion."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,11 @@ if TYPE_CHECKING:
     from emoq_plugin.speech.pipeline import SpeechToUnits
 
 __version__ = "0.1.0"
+
+# OpenMP's threads wait for each other by spinning, which on a busy machine takes the
+# processor from those they wait for. Read once, when torch is loaded; a user's wins.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 __all__ = ["EmoQuantizer", "SpeechToUnits", "load", "register"]

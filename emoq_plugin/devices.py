@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 _NO_MEMORY = re.compile(
@@ -68,6 +69,13 @@ def check_precision(precision: str, device: str) -> None:
             "precision 'bfloat16': this processor has no fast products of it (AVX512 "
             "or AMX on x86), expected 'float32', or --device cuda where there is a GPU"
         )
+
+
+def use_threads(n_threads: int) -> None:
+    """Compute with so many threads on the CPU, here and in processes started here."""
+    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # read when torch is loaded
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(n_threads)
 
 
 def pick_device(device: str, job: int) -> str:

@@ -1,6 +1,8 @@
 """Jobs on one machine share its GPUs by turns."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -77,3 +79,26 @@ def test_short_numbers_of_matrix_products_stay_outside(outside):
         assert torch.get_float32_matmul_precision() == outside
     finally:
         torch.set_float32_matmul_precision(kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        ({}, "PASSIVE"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        ({"GOMP_SPINCOUNT": "9"}, None),
+        ({"KMP_BLOCKTIME": "200"}, None),
+    ],
+)
+def test_threads_wait_by_sleeping_unless_the_user_says_otherwise(given, policy):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    bare = {k: v for k, v in os.environ.items() if k not in names}
+    # torch comes later, and reads it then.
+    code = (
+        "import os, sys, emoq_plugin\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=bare | given, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(policy), "False"], done.stderr

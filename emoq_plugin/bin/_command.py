@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from emoq_plugin.devices import use_threads
 from emoq_plugin.errors import DEBUG, debugging, explain
 from emoq_plugin.options import str2bool as str2bool
+from emoq_plugin.options import whole
 from emoq_plugin.recipe.stage import FinishedMeanwhile
 
 # How much is logged: an option, of which the second and third sign are its short form.
@@ -71,6 +73,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of every error"
     )
+    parser.add_argument(
+        "--num_threads",
+        type=whole(1),
+        metavar="N",
+        help="threads of one process on the CPU; as OMP_NUM_THREADS says, or one a "
+        "core, when left out",
+    )
     how_much = parser.add_mutually_exclusive_group()
     for name, level, text in VERBOSITY:
         how_much.add_argument(
@@ -90,10 +99,12 @@ def _parse(
         options.others = others
     else:
         options = parser.parse_args(arguments)
-    # Not an option of the work, which may spell its options for other processes; these
-    # have it from the environment.
+    # Not options of the work, which may spell its options for other processes; these
+    # have them from the environment.
     if vars(options).pop("debug"):
         os.environ[DEBUG] = "1"
+    if n_threads := vars(options).pop("num_threads"):
+        use_threads(n_threads)
     if level := vars(options).pop(LEVEL):
         logging.getLogger().setLevel(level)
     return options

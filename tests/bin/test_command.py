@@ -151,13 +151,31 @@ def test_the_flag_is_no_option_of_the_work_but_of_the_processes_that_it_starts()
     assert seen == [({}, "1")]
 
 
+def test_the_number_of_threads_holds_here_and_in_processes_that_are_started(
+    monkeypatch,
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before, seen = torch.get_num_threads(), []
+    child = "import torch; print(torch.get_num_threads())"
+
+    def work(options):
+        done = subprocess.run([sys.executable, "-c", child], capture_output=True)
+        seen.append((vars(options), torch.get_num_threads(), int(done.stdout)))
+
+    try:
+        call(work, "--num_threads", "2")
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [({}, 2, 2)]
+
+
 @pytest.mark.parametrize("verb", verbs())
 def test_every_command_has_the_flags_and_one_kind_of_help(capsys, verb):
     with pytest.raises(SystemExit, match="0"):
         import_module(f"emoq_plugin.bin.{verb}").main(["--help"])
     text = capsys.readouterr().out
     assert text.startswith(f"usage: emoq {spelled(verb)} ")
-    for flag in ("--debug", "-q, --quiet", "-v, --verbose"):
+    for flag in ("--debug", "--num_threads", "-q, --quiet", "-v, --verbose"):
         assert flag in text
     if verb in FOR_USERS:  # with an example in a line of its own
         assert re.search(rf"^emoq {spelled(verb).replace('-', '[- ]')}\b", text, re.M)

@@ -56,8 +56,6 @@ class DumpFeaturesOptions:
         Join finished jobs.
     device : {"cpu", "cuda", "auto"}
         Where it is computed.
-    num_threads : int
-        Threads of one job on the CPU.
     """
 
     data_dir: Path
@@ -68,7 +66,6 @@ class DumpFeaturesOptions:
     job: Count = 1
     merge: bool = False
     device: Literal["cpu", "cuda", "auto"] = "cpu"
-    num_threads: Count = 1
 
 
 def dump_features(options: DumpFeaturesOptions) -> None:
@@ -209,9 +206,6 @@ def encode_utterances(
 def _run_job(
     options: DumpFeaturesOptions, name: str, conf: dict[str, Any], stage: Stage
 ) -> None:
-    import torch
-
-    torch.set_num_threads(options.num_threads)
     start = time.monotonic()
     wav, samples = _read_slice(options)
     device = pick_device(options.device, options.job)
