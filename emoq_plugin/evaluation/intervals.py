@@ -173,13 +173,18 @@ class SpeakerSums:
         """
         with np.errstate(invalid="ignore"):
             hard = scores_of_confusion(resample_sums(self.confusions, weights))
-        recall = hard.pop("recall")  # (R, C)
+        recall, _ = hard.pop("recall"), hard.pop("f1")  # (R, C)
         soft = means_of_sums(self.soft, self.sizes, weights)
         return (
             hard
             | {f"recall/{name}": recall[:, c] for c, name in enumerate(self.classes)}
             | {name: soft[:, m] for m, name in enumerate(SOFT_METRICS)}
         )
+
+    def f1(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the F1 of each class for every way of counting the speakers, (R,)."""
+        found = scores_of_confusion(resample_sums(self.confusions, weights))["f1"]
+        return dict(zip(self.classes, found.T))
 
     def beside(self, other: "SpeakerSums") -> "SpeakerSums":
         """Return the speakers of two conditions side by side, as (2 S) clusters."""

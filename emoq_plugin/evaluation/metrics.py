@@ -144,8 +144,9 @@ def scores_of_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to array
-        `macro_f1`, `uar`, `wa` (...) and `recall` (..., C) float64. A class without
-        reference in a resample has recall NaN and is left out of that resample's means.
+        `macro_f1`, `uar`, `wa` (...), `recall` and `f1` (..., C) float64. A class
+        without reference in a resample has NaN and is left out of that resample's
+        means.
     """
     counts = np.asarray(counts, dtype=np.float64)
     n_classes = counts.shape[-2]
@@ -162,6 +163,7 @@ def scores_of_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
             "uar": np.where(present, recall, 0).sum(-1) / n_present,
             "wa": hits.sum(-1) / actual.sum(-1),
             "recall": recall,
+            "f1": np.where(present, f1, np.nan),
         }
 
 

@@ -215,6 +215,9 @@ class Results:
         See `recipe.study.headline`.
     examples : list of dict
         Posteriors of a few clips.
+    unseen : list of dict
+        What is kept of classes that nothing was learned from, by corpus and feature;
+        see `recipe.study.unseen`.
     further : list of dict
         `corpus`, `feature`, `rate_saving`, `selected` and `examples` of others than the
         first.
@@ -242,6 +245,7 @@ class Results:
     rate_saving: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
+    unseen: list[dict[str, Any]] = field(default_factory=list)
     further: list[dict[str, Any]] = field(default_factory=list)
 
     def score(self, rate: str, system: str, head: str = RETRAINED) -> Score | None:

@@ -215,3 +215,47 @@ def _cut_to_budget(
         keep = order[np.cumsum(lengths[order]) <= budget]
         cut[keep, e] = 1.0
     return cut
+
+
+def leave_class_out(
+    left_out: str, emotions: Sequence[str], targets: np.ndarray
+) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Take a class out of what is learned from.
+
+    Parameters
+    ----------
+    left_out : str
+    emotions : sequence of C str
+    targets : (U, C) array
+        Class shares, rows sum to one.
+
+    Returns
+    -------
+    kept : (V,) int array
+        Rows of the clips in which the class has not the largest share.
+    others : list of C - 1 str
+    shares : (V, C - 1) array
+        Of the kept clips in the other classes, rows sum to one.
+
+    Raises
+    ------
+    ValueError
+        For an unknown class, or fewer than two others.
+
+    Examples
+    --------
+    >>> shares = np.array([[0.5, 0.25, 0.25], [0, 0, 1.0]])
+    >>> kept, _, found = leave_class_out("c", ["a", "b", "c"], shares)
+    >>> kept.tolist(), found.round(2).tolist()
+    ([0], [[0.67, 0.33]])
+    """
+    if left_out not in emotions or len(emotions) < 3:
+        raise ValueError(
+            f"class '{left_out}' cannot be left out, expected one of at least three, "
+            f"found {' '.join(emotions)}"
+        )
+    column = list(emotions).index(left_out)
+    kept = np.flatnonzero(targets.argmax(axis=1) != column)
+    shares = np.delete(targets[kept], column, axis=1)
+    others = [name for name in emotions if name != left_out]
+    return kept, others, shares / shares.sum(axis=1, keepdims=True)

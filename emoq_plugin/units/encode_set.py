@@ -115,7 +115,7 @@ def encode_conditions(
     pairs : sequence of (Rate, System)
         The bank serves the rate.
     routing_banks : mapping of str to CodebookBank
-        By training speaker, the bank without that speaker, which routes its clips.
+        By training clip, the bank without its speaker, which routes it.
     route_depth : int
         Levels that routers look at.
     beam : int
@@ -209,7 +209,7 @@ class _Clips:
         everyone = torch.arange(len(batch))
         encoding = under(bank, everyone)
         rows: dict[int, list[int]] = {}
-        banks = [routing_banks.get(speaker, bank) for speaker in speakers]
+        banks = [routing_banks.get(clip, bank) for clip in batch]
         for row, by in enumerate(banks):
             rows.setdefault(id(by), []).append(row)
         routed_by = [(everyone, encoding)]

@@ -14,10 +14,10 @@ from tests.recipe.small_study import QUANTIZER, STUDY, make_recipe
 def make_place(tmp_path_factory):
     """Return a repository with the recipe `toy` and a call of the command in it."""
 
-    def make(config=STUDY):
+    def make(config=STUDY, **recipe):
         root = tmp_path_factory.mktemp("repository")
         here = root / "egs2" / "toy" / "ser2"
-        make_recipe(here, "toy")
+        make_recipe(here, "toy", **recipe)
         for name, text in {
             "study/tiny.yaml": config,
             "quantizer/tiny.yaml": QUANTIZER,

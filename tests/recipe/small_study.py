@@ -50,3 +50,17 @@ def make_recipe(place, corpus, *, n_speakers=4, emotions=EMOTIONS, seed=0, n_fra
     write_features(features, SPECIFICATION, clips.items())
     merge_feature_jobs(features, 1)
     Stage(features).finish()
+
+
+LEFT_OUT = """
+features: [fbank]
+quantizers:
+  tiny: {seeds: [0]}
+rates: [4x1, 4x2]
+systems: [balanced, specific-distortion, specific-calibrated, balanced+clip6, clip6,
+       label, balanced+specific-calibrated, capacity-distortion]
+left_out_classes: [angry, sad]
+left_out_rates: [4x1]
+crossfit: 2
+n_resamples: 50
+"""

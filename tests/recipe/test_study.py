@@ -36,16 +36,20 @@ def read(tmp_path, **changes):
             "tiny: unknown option 'seed', expected",
         ),
         (
-            {"quantizers": {"tiny": {"rates": ["8x1"]}}},
-            "tiny: rate '8x1' is none of the study's",
+            {"quantizers": {"tiny": {"rates": ["8"]}}},
+            "rate '8' is not <K>x<L>",
         ),
         (
             {"quantizers": {"tiny": {"systems": ["specific-distortion"]}}},
             "tiny: system 'balanced', which others are compared with",
         ),
         (
-            {"quantizers": {"tiny": {"systems": ["balanced", "clip8"]}}},
-            "tiny: system 'clip8' is none of the study",
+            {"left_out_classes": ["sad"], "left_out_rates": ["8x1"]},
+            "left_out_rates: '8x1' is none of quantizer 'tiny'",
+        ),
+        (
+            {"left_out_classes": ["sad"], "left_out_systems": ["balanced"]},
+            "left_out_systems: system 'specific-distortion' of .* is not among",
         ),
         ({"systems": ["balanced", "specific-best"]}, "unknown router 'best'"),
         ({"systems": ["specific-distortion"]}, "'balanced', which others are compared"),

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from emoq_plugin.recipe.report.content import METRICS, Triple, as_triple, metric_of
 from emoq_plugin.routing.systems import CONTINUOUS
+from emoq_plugin.units.rates import NO_FRAMES
 
 NOTHING = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -164,4 +165,6 @@ def shaded(title: str, header: Iterable[str], rows: Iterable[tuple]) -> Table:
 
 def rate_name(rate: str) -> str:
     """Spell a rate as readers write it."""
+    if rate == str(NO_FRAMES):
+        return "no frame codes"
     return rate if rate == CONTINUOUS else rate.replace("x", "×")

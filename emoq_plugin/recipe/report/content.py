@@ -280,6 +280,18 @@ class Content:
         routed = [s for s in there if s != BALANCED and not _system(s).is_control]
         return EMOQ if EMOQ in there else min(routed, default=EMOQ)
 
+    def unseen(self, experiment: Experiment) -> list[dict[str, Any]]:
+        """Return what is kept of classes that were left out, of the main quantizer."""
+        main = next((g for g in self.groups if g.main is experiment), None)
+        wanted = main and (
+            experiment.metadata.get("corpus"),
+            experiment.metadata.get("feature"),
+        )
+        found = self.summary["unseen"]
+        return [
+            entry for entry in found if (entry["corpus"], entry["feature"]) == wanted
+        ]
+
     def leading(self, experiment: Experiment) -> list[str]:
         """Return the systems that are shown where a few have to do."""
         systems = (BALANCED, self.emoq, CAPACITY_CONTROL)

@@ -309,11 +309,52 @@ def all_scores(content: Content, e: Experiment, _: Group) -> Blocks:
     )
 
 
+UNSEEN = {"all": "all classes", "unseen": "left-out class", "seen": "other classes"}
+
+
+def unseen(content: Content, e: Experiment, _: Group) -> Blocks:
+    """List what is kept of classes that nothing was learned from."""
+    for found in content.unseen(e):
+        left_out = ", ".join(found["classes"])
+        yield from _list(
+            f"F1, %: each of {left_out} is left out in turn of codebooks, clip codes "
+            "and routers, heads learn from all classes; means over the classes left "
+            "out.",
+            (
+                {
+                    "system": display_name(c["system"]),
+                    "rate": rate_name(c["rate"]),
+                    "bit/s": number_cell(c["bitrate_bps"]),
+                }
+                | {t: metric_cell(c[kind], "macro_f1") for kind, t in UNSEEN.items()}
+                for c in found["conditions"]
+            ),
+        )
+        yield from _list(
+            "Paired differences with 95 % intervals over speakers, points.",
+            (
+                {
+                    "system": f"{display_name(d['system'])}, {rate_name(d['rate'])}",
+                    "bit/s": number_cell(d["bitrate_bps"]),
+                    "minus": f"{display_name(d['reference'])}, "
+                    f"{rate_name(d['reference_rate'])}",
+                    "bit/s of it": number_cell(d["reference_bitrate_bps"]),
+                }
+                | {
+                    title: metric_cell(d[kind], "macro_f1", sign=True)
+                    for kind, title in UNSEEN.items()
+                }
+                for d in found["differences"]
+            ),
+        )
+
+
 SECTIONS: dict[str, tuple[str, Callable]] = {
     "rates": ("Score at each rate", rates),
     "systems": ("Every system", systems),
     "emotions": ("Loss of each emotion", emotions),
     "probes": ("Emotion against phones and speaker", probes),
+    "unseen": ("Classes that nothing was learned from", unseen),
     "confusions": ("Confusions", confusions),
     "routes": ("Routes", routes),
     "representation": ("What reconstructions and units hold", representation),
@@ -322,7 +363,7 @@ SECTIONS: dict[str, tuple[str, Callable]] = {
     "comparisons": ("Paired comparisons", comparisons),
     "scores": ("All scores", all_scores),
 }
-FOLDED = tuple(SECTIONS)[6:]
+FOLDED = tuple(SECTIONS)[7:]
 
 
 def all_sections(content: Content) -> list[Section]:

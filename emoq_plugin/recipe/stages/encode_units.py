@@ -99,12 +99,11 @@ def encode_units(options: EncodeUnitsOptions) -> None:
     from emoq_plugin.units.encode_set import encode_conditions
 
     opened = options.inputs.open(options.feature_dir)
-    metadata = _metadata(opened, options)
     stage.start()
     # Looked for once other processes are kept out.
     for directory, missing in _missing(options, banks).items():
         bank = opened.bank(directory)
-        metadata.speaker_means.update(opened.speaker_means(bank))
+        metadata = _metadata(opened, options, bank)
         for condition in missing.values():
             condition.withdraw()
         encode_conditions(
@@ -112,7 +111,7 @@ def encode_units(options: EncodeUnitsOptions) -> None:
             opened.features,
             metadata,
             pairs=list(missing),
-            routing_banks=dict(_cross_fitted_banks(directory, opened)),
+            routing_banks=dict(_cross_fitted_banks(directory, opened, metadata)),
             route_depth=options.route_depth,
             beam=options.beam,
             seed=options.seed,
@@ -125,7 +124,9 @@ def encode_units(options: EncodeUnitsOptions) -> None:
     stage.finish(clips=len(opened.features), conditions=len(pairs))
 
 
-def _metadata(opened: OpenFold, options: EncodeUnitsOptions) -> "ClipMetadata":
+def _metadata(
+    opened: OpenFold, options: EncodeUnitsOptions, bank: "CodebookBank"
+) -> "ClipMetadata":
     """Return what is known of the clips beside their features."""
     from emoq_plugin.units.encode_set import ClipMetadata
 
@@ -135,7 +136,8 @@ def _metadata(opened: OpenFold, options: EncodeUnitsOptions) -> "ClipMetadata":
         speaker=data.speaker,
         emotion={u: emotions[n] for u, n in zip(data.utterances, targets)},
         part={u: "train" for u in fold.train} | {u: "test" for u in fold.test},
-        held_out=_read_held_out(options.held_out, emotions),
+        held_out=_read_held_out(options.held_out, bank.emotions),
+        speaker_means=opened.speaker_means(bank),
     )
 
 
@@ -169,10 +171,17 @@ def _missing(
 
 
 def _cross_fitted_banks(
-    directory: Path, opened: OpenFold
+    directory: Path, opened: OpenFold, metadata: "ClipMetadata"
 ) -> "Iterator[tuple[str, CodebookBank]]":
-    """Yield each training speaker with the bank learned without that one (if any)."""
+    """Yield each training clip with the bank learned without its speaker (if any).
+
+    Clips of a class that was left out are new to the bank itself.
+    """
     for place in sorted((directory / CROSSFIT).glob("[0-9]*")):
         bank = opened.bank(place)
-        for speaker in bank.card["held_out_speakers"]:
-            yield speaker, bank
+        left_out = set(bank.card["held_out_speakers"])
+        for clip in opened.features.utterances:
+            if metadata.emotion[clip] == bank.card.get("without_class"):
+                continue
+            if metadata.speaker[clip] in left_out:
+                yield clip, bank

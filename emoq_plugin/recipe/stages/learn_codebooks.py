@@ -65,6 +65,9 @@ class LearnCodebooksOptions:
         Parts that route each other; 0: experts route clips they have seen.
     corpus : str
         Name for the model card.
+    without_class : str
+        Class that nothing is learned from: clips of which it has the largest share are
+        left out, and its shares in others.
     output_dir : Path
         exp/<tag>/fold<n>/quantizer.
     device : {"cpu", "cuda"}
@@ -83,9 +86,15 @@ class LearnCodebooksOptions:
     route_depth: Count = 1
     crossfit: Natural = 0
     corpus: str
+    without_class: str = ""
     output_dir: Path
     device: Literal["cpu", "cuda"] = "cpu"
     job: Count = 1
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The class that is left out, as settings and the card name it."""
+        return {"without_class": self.without_class} if self.without_class else {}
 
 
 def learn_codebooks(options: LearnCodebooksOptions) -> None:
@@ -109,6 +118,7 @@ def learn_codebooks(options: LearnCodebooksOptions) -> None:
         "crossfit": options.crossfit,
         "corpus": options.corpus,
     }
+    settings |= options.left_out
     common = {
         "inputs": [features, options.config, *options.inputs.files],
         "code": [learning, routing],
@@ -214,6 +224,7 @@ def _expert_sets(
 
 def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "TrainingClips":
     """Read labels and open the features of the training part."""
+    from emoq_plugin.learning.weighting import leave_class_out
     from emoq_plugin.routing.learn import TrainingClips
     from emoq_plugin.speech.band import band_metadata
 
@@ -223,11 +234,17 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
     learned = set(opened.train(options.train_on))
     # The order of the arks, so that a pass reads them from front to back.
     utterances = [u for u in features.utterances if u in learned]
+    targets = data.targets(utterances, emotions)
+    if options.without_class:
+        kept, emotions, targets = leave_class_out(
+            options.without_class, emotions, targets
+        )
+        utterances = [utterances[n] for n in kept]
     return TrainingClips(
         features,
         features.lengths,
         utterances,
-        data.targets(utterances, emotions),
+        targets,
         emotions,
         data.speaker,
         config,
@@ -244,6 +261,11 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
             "feature_fingerprint": features.specification.fingerprint(),
             "route_depth": options.route_depth,
             "train_on": options.train_on,
+            **(
+                {"without_class": options.without_class}
+                if options.without_class
+                else {}
+            ),
         },
         device=options.device,
     )

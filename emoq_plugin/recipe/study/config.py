@@ -29,8 +29,8 @@ class StudyConfig:
     quantizers : dict
         By name, the main one first: `seeds` (default [0]), `base` (a name of
         `conf/quantizer/<base>.yaml`, by default the same name), `rates` and `systems`
-        (where not all of the study's are wanted), and whatever differs from that file.
-        Groups of experts follow from the systems.
+        (in place of the study's), and whatever differs from that file. Groups of
+        experts follow from the systems.
     rates : list of str, or dict of str to list of str
         `<K>x<L>`, for all features or by feature.
     systems : list of str
@@ -56,6 +56,12 @@ class StudyConfig:
         Clips of a class that a corpus of `test_on` is cut to.
     n_resamples : int, default=1000
         Of the bootstrap over speakers.
+    left_out_classes : list of str
+        Each in turn is left out of codebooks, clip codes and routers of the main
+        quantizer (its first seed), while the heads learn from all classes: what is kept
+        of an emotion that nothing was learned from.
+    left_out_rates, left_out_systems : list of str
+        For that; by default all rates, and all systems that look at no label.
     """
 
     features: list[str]
@@ -72,6 +78,9 @@ class StudyConfig:
     test_on: dict[str, list[str]] = field(default_factory=dict)
     max_per_emotion: int = 500
     n_resamples: int = 1000
+    left_out_classes: list[str] = field(default_factory=list)
+    left_out_rates: list[str] = field(default_factory=list)
+    left_out_systems: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str | Path) -> "StudyConfig":
@@ -102,6 +111,8 @@ class StudyConfig:
             for rate in self.rates_of(feature):
                 Rate.parse(rate)
         self._check_parts([*self.systems, self.emoq], self.systems)
+        if self.left_out_classes:
+            self._check_left_out()
         if self.train_on not in (known := get_args(TrainOn)):
             raise ValueError(f"train_on '{self.train_on}', expected one of {known}")
         # Groups of experts follow from the systems.
@@ -113,16 +124,48 @@ class StudyConfig:
             check_options(entry, known, where)
             check_types(entry, known, where)
             for rate in entry.get("rates", ()):
-                if not all(rate in self.rates_of(f) for f in self.features):
-                    raise ValueError(f"{where}: rate '{rate}' is none of the study's")
+                Rate.parse(rate)
             with errors_of(where):
                 self._check_parts(self.systems_of(name), self.systems_of(name))
-            if other := set(self.systems_of(name)) - set(self.systems):
-                raise ValueError(f"{where}: system '{min(other)}' is none of the study")
         if bool(self.learn_on) != bool(self.test_on):
             raise ValueError("learn_on and test_on belong together: give both or none")
         if both := set(self.learn_on) & set(self.test_on):
             raise ValueError(f"{sorted(both)} in learn_on and in test_on")
+
+    def _check_left_out(self) -> None:
+        if self.learn_on:
+            raise ValueError(
+                "left_out_classes is for the folds of one corpus, found learn_on"
+            )
+        main = next(iter(self.quantizers))
+        for feature in self.features:
+            rates = set(self.rates_of(feature, main))
+            if other := sorted(set(self.left_out_rates) - rates):
+                raise ValueError(
+                    f"left_out_rates: '{other[0]}' is none of quantizer '{main}'"
+                )
+        systems = self.systems_left_out
+        if other := sorted(set(systems) - set(self.systems_of(main))):
+            raise ValueError(
+                f"left_out_systems: '{other[0]}' is none of quantizer '{main}'"
+            )
+        with errors_of("left_out_systems"):
+            self._check_parts([*systems, self.emoq], systems)
+        for name in systems:
+            if any(part.needs_labels for part in System.parse(name).encoded):
+                raise ValueError(
+                    f"left_out_systems: '{name}' routes by the true class, and a class "
+                    "that is left out has no expert"
+                )
+
+    @property
+    def systems_left_out(self) -> list[str]:
+        """Systems that are scored on classes that nothing was learned from."""
+        return self.left_out_systems or [
+            name
+            for name in self.systems_of(next(iter(self.quantizers)))
+            if not any(part.needs_labels for part in System.parse(name).encoded)
+        ]
 
     def _check_parts(self, names: Sequence[str], systems: Sequence[str]) -> None:
         """Refuse names whose parts are not among some systems."""
@@ -136,6 +179,17 @@ class StudyConfig:
             raise ValueError(
                 "system 'balanced', which others are compared with, is absent"
             )
+
+    def rates_of_job(self, job: "Job") -> list[str]:
+        """Return the rates of a job."""
+        own = self.left_out_rates if job.left_out else []
+        return own or self.rates_of(job.feature, job.quantizer)
+
+    def systems_of_job(self, job: "Job") -> list[str]:
+        """Return the systems of a job."""
+        if job.left_out:
+            return self.systems_left_out
+        return self.systems_of(job.quantizer)
 
     def rates_of(self, feature: str, quantizer: str | None = None) -> list[str]:
         """Return the rates of a feature, or those that a quantizer has.
@@ -159,7 +213,8 @@ class StudyConfig:
 
     def candidates(self, quantizer: str | None = None) -> list[str]:
         """Return systems that may be chosen as Emo-Q: routed, and no controls."""
-        systems = self.systems if quantizer is None else self.systems_of(quantizer)
+        named = [*self.quantizers] if quantizer is None else [quantizer]
+        systems = dict.fromkeys(s for name in named for s in self.systems_of(name))
         return [s for s in systems if System.parse(s).role == EMOQ_ROLE]
 
     def cheap_rates(
@@ -184,6 +239,8 @@ class Job:
     seed : int
     folds : tuple of str
         One fold; or, learned once for all, the test sets of a cross-corpus study.
+    left_out : str
+        Class that nothing but the heads is learned from; empty for none.
     """
 
     corpus: str
@@ -191,11 +248,13 @@ class Job:
     quantizer: str
     seed: int
     folds: tuple[str, ...]
+    left_out: str = ""
 
     @property
     def experiment(self) -> str:
         """Name without the seed, under which seeds and folds are pooled."""
-        return f"{self.corpus}-{self.feature}-{self.quantizer}"
+        without = f"-without_{self.left_out}" if self.left_out else ""
+        return f"{self.corpus}-{self.feature}-{self.quantizer}{without}"
 
     @property
     def directory(self) -> str:

@@ -30,6 +30,8 @@ class Experiment(Pool):
         All lines of measures.jsonl, with their seed.
     leakage : list of str
         What the encoder may have heard of the corpus.
+    left_out : str
+        Class that nothing but the heads was learned from; empty for none.
     """
 
     corpus: str
@@ -39,6 +41,7 @@ class Experiment(Pool):
     n_identities: int
     measures: list[dict[str, Any]]
     leakage: list[str]
+    left_out: str = ""
 
     def measured(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
         """Return the lines of measures.jsonl by rate and system."""
@@ -131,8 +134,9 @@ def _load(
         measures=[
             line | {"seed": seed}
             for seed, found in places.items()
-            for place in found
+            for place in (() if job.left_out else found)
             for line in read_lines(place / "measures/measures.jsonl")
         ],
+        left_out=job.left_out,
         leakage=leakage_notes(encoder_id(spec), [corpus, *study.config.learn_on]),
     )

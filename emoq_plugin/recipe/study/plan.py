@@ -104,6 +104,13 @@ class Study(StudyPlaces):
             for seed in entry.get("seeds", [0])
             for group in groups
         ]
+        main, entry = next(iter(self.config.quantizers.items()))
+        jobs += [
+            Job(corpus, feature, main, entry.get("seeds", [0])[0], group, left_out)
+            for feature in self.config.features
+            for left_out in self.config.left_out_classes
+            for group in groups
+        ]
         found = [job for job in jobs if fnmatch(job.name, f"*{pattern}*")]
         if not found:
             raise ValueError(f"no job matches '{pattern}': {[j.name for j in jobs]}")
@@ -132,14 +139,14 @@ class Study(StudyPlaces):
         """Return what decides a job's result beside its input files."""
         config = self.config
         return {
-            "rates": config.rates_of(job.feature, job.quantizer),
-            "systems": config.systems_of(job.quantizer),
+            "rates": config.rates_of_job(job),
+            "systems": config.systems_of_job(job),
             "cheap_rates": self.cheap_rates(job.feature, job.quantizer),
             "candidates": config.candidates(job.quantizer),
             "train_on": config.train_on,
             "crossfit": config.crossfit,
             "route_depth": config.route_depth,
-            "quantizer": self.quantizer_options(job, config.systems_of(job.quantizer)),
+            "quantizer": self.quantizer_options(job, config.systems_of_job(job)),
             "probe": read_yaml(self.probe_config),
             "alignments": self._alignments_sha256,
         }
@@ -167,7 +174,7 @@ class Study(StudyPlaces):
         files = [self.feature_dir(job.feature), self.data_dir, self.emotions]
         for fold in job.folds:
             place = self.fold_dir(job, fold)
-            files += [place / "ser", place / "measures"]
+            files += [place / "ser", *([] if job.left_out else [place / "measures"])]
             if self.chooses_apart(job):
                 files.append(place / "select" / "ser")
             files += [self.folds / fold / part for part in ("train", "valid", "test")]
@@ -205,6 +212,7 @@ class Study(StudyPlaces):
         config = self.config
         return (
             config.train_on == "train+valid"
+            and not job.left_out
             and job.seed == config.quantizers[job.quantizer].get("seeds", [0])[0]
             and bool(config.candidates(job.quantizer))
             and bool(self.cheap_rates(job.feature, job.quantizer))

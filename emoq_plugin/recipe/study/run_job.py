@@ -59,8 +59,8 @@ def _run_fold(
 ) -> None:
     """Run the stages of a fold, then those for the choice of one setting."""
     config, place = study.config, study.fold_dir(job, fold)
-    rates = tuple(map(Rate.parse, config.rates_of(job.feature, job.quantizer)))
-    systems = tuple(config.systems_of(job.quantizer))
+    rates = tuple(map(Rate.parse, config.rates_of_job(job)))
+    systems = tuple(config.systems_of_job(job))
     quantizer_dir = study.quantizer_dir(job, fold)
     _run_stages(
         study,
@@ -74,6 +74,8 @@ def _run_fold(
         rates=rates,
         systems=systems,
     )
+    if job.left_out:
+        return
     measure(
         MeasureOptions(
             inputs=study.inputs(fold),
@@ -129,10 +131,12 @@ def _run_stages(
             LearnCodebooksOptions(
                 **common,
                 config=study.write_quantizer_config(job, systems, quantizer_dir.parent),
+                systems=tuple(systems),
                 corpus=job.corpus,
                 train_on=train_on,
                 crossfit=config.crossfit,
                 route_depth=config.route_depth,
+                without_class=job.left_out,
                 output_dir=quantizer_dir,
                 device=device,
                 job=number,

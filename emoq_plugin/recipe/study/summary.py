@@ -21,6 +21,7 @@ from emoq_plugin.recipe.study.experiments import Experiment, load_experiments
 from emoq_plugin.recipe.study.headline import headline
 from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.recipe.study.retained import controls, measure_conditions
+from emoq_plugin.recipe.study.unseen import unseen_classes
 from emoq_plugin.routing.systems import (
     CAPACITY_CONTROL,
     CONTINUOUS,
@@ -53,7 +54,8 @@ def aggregate(
     ValueError
         If no job is finished.
     """
-    experiments, missing = load_experiments(study)
+    loaded, missing = load_experiments(study)
+    experiments = [e for e in loaded if not e.left_out]
     missing += [
         {"job": f"all of test set {corpus}", "why": why}
         for corpus, why in study.left_out.items()
@@ -61,7 +63,7 @@ def aggregate(
     for entry in missing:
         logging.warning("missing: %s %s", entry["job"], entry["why"])
     markers = dict.fromkeys(
-        study.marker(job) for e in experiments for job in e.jobs.values()
+        study.marker(job) for e in loaded for job in e.jobs.values()
     )
     n_conditions = 0
     with atomic_write(study.output / CONDITIONS) as stream:
@@ -102,6 +104,7 @@ def aggregate(
         missing=missing,
         measures=every(measure_conditions),
         controls=every(controls),
+        unseen=list(unseen_classes([e for e in loaded if e.left_out], emoq)),
         **{k: v for k, v in first.items() if k not in ("corpus", "feature")},
         further=further,
     ).write(study.output / SUMMARY)
