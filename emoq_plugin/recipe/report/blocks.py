@@ -1,6 +1,6 @@
 """Parts that a page is made of: tables, figures, text; and how numbers look."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -152,6 +152,16 @@ def number_cell(value: Any, *, scale: float = 1.0, digits: int = 1) -> Cell:
 def row(*cells: Any) -> list[Cell]:
     """Turn strings into cells and keep cells."""
     return [cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells]
+
+
+def listing(
+    caption: str, cells: Iterable[dict[str, Any]], style: str = "sortable"
+) -> Iterator[Table]:
+    """Yield a table whose rows have their headings as keys."""
+    found = list(cells)
+    if found:
+        rows = [row(*entry.values()) for entry in found]
+        yield Table(caption, list(found[0]), rows, style)
 
 
 def shaded(title: str, header: Iterable[str], rows: Iterable[tuple]) -> Table:

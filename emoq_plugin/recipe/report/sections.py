@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
 
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.recipe.report.blocks import (
@@ -11,12 +10,11 @@ from emoq_plugin.recipe.report.blocks import (
     Figure,
     Fold,
     Section,
-    Table,
     Tables,
+    listing,
     metric_cell,
     number_cell,
     rate_name,
-    row,
     shaded,
 )
 from emoq_plugin.recipe.report.chart import Axes, Plot, Series, figure, rate_ticks
@@ -28,6 +26,7 @@ from emoq_plugin.recipe.report.content import (
     as_triple,
     metric_of,
 )
+from emoq_plugin.recipe.report.two_scale import unseen
 from emoq_plugin.recipe.report.verdicts import answer_questions
 from emoq_plugin.routing.systems import CONTINUOUS, display_name, is_control
 
@@ -98,16 +97,6 @@ def lead_figure(e: Experiment) -> Figure | None:
 Blocks = Iterator[Block | None]
 
 
-def _list(
-    caption: str, cells: Iterable[dict[str, Any]], style: str = "sortable"
-) -> Blocks:
-    """Yield a table whose rows have their headings as keys."""
-    found = list(cells)
-    if found:
-        rows = [row(*entry.values()) for entry in found]
-        yield Table(caption, list(found[0]), rows, style)
-
-
 def rates(content: Content, e: Experiment, _: Group) -> Blocks:
     """Put the best systems of every rate beside each other."""
     compared = {x["role"] for x in e.best if BALANCED in x["differences"]}
@@ -129,7 +118,7 @@ def rates(content: Content, e: Experiment, _: Group) -> Blocks:
         }
         bits = {"bit/s": Cell(f"{e.rates[rate]:g}", e.rates[rate])}
         rows.append({"rate": rate_name(rate)} | gains | means | bits)
-    yield from _list(
+    yield from listing(
         f"Macro-F1, %. Continuous features: {metric_cell(e.bound(), 'macro_f1').text}. "
         f"Differences are paired. {CHOICE} Bit/s are nominal, of one stream without "
         "the route.",
@@ -214,7 +203,7 @@ def routes(content: Content, e: Experiment, group: Group) -> Blocks:
 
 def units(content: Content, e: Experiment, _: Group) -> Blocks:
     """List the use of codewords at each level."""
-    yield from _list(
+    yield from listing(
         "Codewords of test clips.",
         (
             {
@@ -271,7 +260,7 @@ def controls(content: Content, e: Experiment, _: Group) -> Blocks:
 
 def comparisons(content: Content, e: Experiment, _: Group) -> Blocks:
     """List all paired tests."""
-    yield from _list(
+    yield from listing(
         "Paired differences with 95 % intervals over speakers, points for shares. "
         "Holm's correction counts all comparisons of a family.",
         (
@@ -293,7 +282,7 @@ def comparisons(content: Content, e: Experiment, _: Group) -> Blocks:
 def all_scores(content: Content, e: Experiment, _: Group) -> Blocks:
     """List every condition."""
     bits = {"nominal": "bit/s", "entropy": "entropy bit/s", "side_info": "route bit/s"}
-    yield from _list(
+    yield from listing(
         "All conditions, controls included. Divergences in nats; for these, "
         "cross-entropy and Brier lower is better.",
         (
@@ -307,46 +296,6 @@ def all_scores(content: Content, e: Experiment, _: Group) -> Blocks:
             for s in e.scores
         ),
     )
-
-
-UNSEEN = {"all": "all classes", "unseen": "left-out class", "seen": "other classes"}
-
-
-def unseen(content: Content, e: Experiment, _: Group) -> Blocks:
-    """List what is kept of classes that nothing was learned from."""
-    for found in content.unseen(e):
-        left_out = ", ".join(found["classes"])
-        yield from _list(
-            f"F1, %: each of {left_out} is left out in turn of codebooks, clip codes "
-            "and routers, heads learn from all classes; means over the classes left "
-            "out.",
-            (
-                {
-                    "system": display_name(c["system"]),
-                    "rate": rate_name(c["rate"]),
-                    "bit/s": number_cell(c["bitrate_bps"]),
-                }
-                | {t: metric_cell(c[kind], "macro_f1") for kind, t in UNSEEN.items()}
-                for c in found["conditions"]
-            ),
-        )
-        yield from _list(
-            "Paired differences with 95 % intervals over speakers, points.",
-            (
-                {
-                    "system": f"{display_name(d['system'])}, {rate_name(d['rate'])}",
-                    "bit/s": number_cell(d["bitrate_bps"]),
-                    "minus": f"{display_name(d['reference'])}, "
-                    f"{rate_name(d['reference_rate'])}",
-                    "bit/s of it": number_cell(d["reference_bitrate_bps"]),
-                }
-                | {
-                    title: metric_cell(d[kind], "macro_f1", sign=True)
-                    for kind, title in UNSEEN.items()
-                }
-                for d in found["differences"]
-            ),
-        )
 
 
 SECTIONS: dict[str, tuple[str, Callable]] = {
@@ -387,7 +336,7 @@ def all_sections(content: Content) -> list[Section]:
 def behind(content: Content) -> list[Block]:
     """Show the settings that were chosen, and the verdicts on further experiments."""
     chosen = content.groups[0].selected.get("chosen") or {}
-    settings = _list(
+    settings = listing(
         "Test speakers took no part.",
         (
             {
@@ -402,7 +351,7 @@ def behind(content: Content) -> list[Block]:
             for name, choice in chosen.items()
         ),
     )
-    verdicts = _list(
+    verdicts = listing(
         "Tests as above.",
         (
             {"test": group.name}

@@ -65,11 +65,7 @@ def aggregate(
     markers = dict.fromkeys(
         study.marker(job) for e in loaded for job in e.jobs.values()
     )
-    n_conditions = 0
-    with atomic_write(study.output / CONDITIONS) as stream:
-        for line in chain.from_iterable(map(condition_lines, experiments)):
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-            n_conditions += 1
+    n_conditions = _write_conditions(study, experiments)
 
     def every[T](section: Callable[[Experiment], Iterable[T]]) -> list[T]:
         return list(chain.from_iterable(map(section, experiments)))
@@ -115,6 +111,16 @@ def aggregate(
         len(markers),
         len(study.jobs()),
     )
+
+
+def _write_conditions(study: Study, experiments: Iterable[Experiment]) -> int:
+    """Write `conditions.jsonl`; return the number of its lines."""
+    number = 0
+    with atomic_write(study.output / CONDITIONS) as stream:
+        for line in chain.from_iterable(map(condition_lines, experiments)):
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            number += 1
+    return number
 
 
 def headlines(study: Study, experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
