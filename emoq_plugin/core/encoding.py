@@ -5,14 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emoq_plugin.core.nearest import (
-    half_squared_norms,
-    nearest_codewords,
-    score_table,
-)
+from emoq_plugin.core.nearest import SearchTable, nearest_codewords, score_table
 
 # Rows at a time: the (rows, K) score table stays in the cache of a processor core.
-CHUNK_FRAMES = 1024
+CHUNK_FRAMES = 4096
 
 
 def encode_frames(
@@ -40,39 +36,36 @@ def encode_frames(
     """
     if beam < 1:
         raise ValueError(f"beam is {beam}, expected at least 1")
-    norms = [half_squared_norms(codebook) for codebook in codebooks]
+    tables = [SearchTable.of(codebook) for codebook in codebooks]
     codes = torch.empty(
         (len(frames), len(codebooks)), dtype=torch.long, device=frames.device
     )
     rows = max(1, CHUNK_FRAMES // beam)
+    # Residuals take turns in two buffers: fresh memory is slow.
+    buffers = frames.new_empty((2, min(rows, len(frames)), frames.shape[1]))
     for start in range(0, len(frames), rows):
-        part = slice(start, start + rows)
+        residual, part = frames[start : start + rows], slice(start, start + rows)
         if beam > 1:
-            codes[part] = _encode_beam(frames[part], codebooks, norms, beam)
+            codes[part] = _encode_beam(residual, tables, beam)
             continue
-        residual = frames[part]
-        picked = torch.empty_like(residual)
-        rest = torch.empty_like(residual)
-        for level, (codebook, half_norms) in enumerate(zip(codebooks, norms)):
-            if level:  # no residual is computed behind the last level
-                torch.sub(residual, picked, out=rest)
-                residual = rest
-            found, _ = nearest_codewords(residual, codebook, half_norms=half_norms)
-            codes[part, level] = found
-            torch.index_select(codebook, 0, found, out=picked)
+        for level, table in enumerate(tables):
+            last = level == len(tables) - 1  # no residual is needed behind it
+            rest = None if last else buffers[level % 2, : len(residual)]
+            codes[part, level], _ = nearest_codewords(residual, table, rest=rest)
+            residual = rest
     return codes
 
 
-def _encode_beam(
-    frames: Tensor, codebooks: Sequence[Tensor], norms: Sequence[Tensor], beam: int
-) -> Tensor:
+def _encode_beam(frames: Tensor, tables: Sequence[SearchTable], beam: int) -> Tensor:
     """Encode (N, D) frames keeping `beam` hypotheses: (N, L) codes of the best."""
     residual = frames[:, None]  # (N, B, D), one hypothesis at first
     error = frames.square().sum(dim=1, keepdim=True)  # (N, B)
     codes = torch.empty((len(frames), 1, 0), dtype=torch.long, device=frames.device)
-    for codebook, half_norms in zip(codebooks, norms):
+    for table in tables:
+        codebook = table.codebook
         n, width, dimension = residual.shape
-        scores = score_table(residual.reshape(-1, dimension), codebook, half_norms)
+        flat = residual.reshape(-1, dimension)
+        scores = score_table(flat, codebook, table.half_norms)
         after = error[:, :, None] - 2 * scores.view(n, width, -1)  # (N, B, K)
         size = len(codebook)
         kept = min(beam, width * size)

@@ -1,13 +1,39 @@
-"""Nearest codewords: the inner product kernel that learning and encoding share."""
+"""Nearest codewords: the search that learning and encoding share."""
+
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-# Elements of a block of the score table: 4 MB of float32.
-TABLE_ELEMENTS = 1 << 20
+from emoq_plugin.core.bounds import (
+    candidates,
+    decide,
+    low_codewords,
+    low_columns,
+    norms_of,
+    pair_scores,
+    refuse_not_finite,
+    score_error,
+)
+
+# Bytes of a block of the score table.
+TABLE_BYTES = 1 << 22
+# Elements of a codebook from which bounds spare more than they cost.
+BOUNDED_ELEMENTS = 1 << 17
+# Comparing one pair of frame and codeword costs as much as a search of so many.
+PAIR = 24
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, "_linear_pointwise"
 )
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the CPU multiplies in bfloat16."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return _ONEDNN and any(getattr(torch.cpu, p, bool)() for p in probes)
+
+
+_BFLOAT16 = has_bfloat16()
 
 
 def half_squared_norms(codebook: Tensor) -> Tensor:
@@ -25,35 +51,86 @@ def half_squared_norms(codebook: Tensor) -> Tensor:
 
 
 def score_table(frames: Tensor, codebook: Tensor, half_norms: Tensor) -> Tensor:
-    """Compute ``<x_n, c_k> - 0.5 ||c_k||^2`` for all pairs, (N, K) float32.
+    """Compute ``<x_n, c_k> - 0.5 ||c_k||^2`` for all pairs, (N, K), in frames' type.
 
     On a CPU the product goes to oneDNN, whose float32 kernels were 2.1 to 2.3 times
     as fast as those behind `torch.addmm` (MKL) on an AMD processor, see
     docs/performance.md; elsewhere, or where torch lacks it, `torch.addmm` computes the
     same.
     """
-    if _ONEDNN and frames.device.type == "cpu" and frames.dtype == torch.float32:
+    if _ONEDNN and frames.device.type == "cpu" and frames.dtype != torch.float64:
         return torch.ops.mkldnn._linear_pointwise(
             frames, codebook, -half_norms, "none", [], ""
         )
     return torch.addmm(half_norms, frames, codebook.T, beta=-1.0)
 
 
+@dataclass(frozen=True)
+class SearchTable:
+    """A codebook with what its search needs, made once for many frames.
+
+    Attributes
+    ----------
+    codebook : (K, D) float32 Tensor
+    half_norms : (K,) float32 Tensor
+    largest : () Tensor or None
+        Largest norm of a codeword; None where the search is plain.
+    low : (K, D + 1) bfloat16 Tensor or None
+        What `low_codewords` gives; None where the first product is in float32.
+    """
+
+    codebook: Tensor
+    half_norms: Tensor
+    largest: Tensor | None = None
+    low: Tensor | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Tell whether the search is one with bounds, which decides in float64."""
+        return self.largest is not None
+
+    @classmethod
+    def of(cls, codebook: Tensor) -> "SearchTable":
+        """Prepare a (K, D) codebook.
+
+        Raises
+        ------
+        ValueError
+            For a large codebook that is NaN or infinite, with the first codeword.
+        """
+        half_norms = half_squared_norms(codebook)
+        if not is_bounded(codebook):
+            return cls(codebook, half_norms)
+        largest = norms_of(codebook).amax()
+        if not largest.isfinite():
+            refuse_not_finite(codebook, "codeword")
+        return cls(codebook, half_norms, largest, low_codewords(codebook))
+
+
+def is_bounded(codebook: Tensor) -> bool:
+    """Tell whether bounds spare more than they cost: large codebooks, in bfloat16."""
+    fits = codebook.numel() >= BOUNDED_ELEMENTS and len(codebook) <= 2**15
+    here = _BFLOAT16 and codebook.device.type == "cpu"
+    return fits and here and not torch.compiler.is_compiling()
+
+
 def nearest_codewords(
-    frames: Tensor, codebook: Tensor, *, half_norms: Tensor | None = None
+    frames: Tensor, codebook: Tensor | SearchTable, *, rest: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Find the codeword of smallest squared Euclidean distance for every frame.
 
     ``argmin_k ||x - c_k||^2 = argmax_k <x, c_k> - 0.5 ||c_k||^2``, so the work is a
     matrix product, done in blocks whose score table stays in the cache; no (N, K, D)
-    tensor and no full (N, K) matrix exists. The lowest index wins a tie.
+    tensor and no full (N, K) matrix exists. The lowest index wins a tie. In a large
+    codebook a product in bfloat16 comes first, where the CPU has it, and what its
+    rounding leaves open is compared in float64, see `core.bounds`.
 
     Parameters
     ----------
     frames : (N, D) float32 Tensor
-    codebook : (K, D) float32 Tensor
-    half_norms : (K,) Tensor, optional
-        What `half_squared_norms` gives, when it is at hand.
+    codebook : (K, D) float32 Tensor or SearchTable
+    rest : (N, D) Tensor, optional
+        Takes the frames minus their codewords.
 
     Returns
     -------
@@ -61,17 +138,106 @@ def nearest_codewords(
     scores : (N,) float32 Tensor
         ``<x, c> - 0.5 ||c||^2`` of the winner; the squared distance is
         ``||x||^2 - 2 * score``.
+
+    Raises
+    ------
+    ValueError
+        For frames or codewords that are NaN or infinite, with the first one, if the
+        codebook is large.
     """
-    if half_norms is None:
-        half_norms = half_squared_norms(codebook)
-    rows = max(256, TABLE_ELEMENTS // len(codebook))
-    parts = [
-        score_table(block, codebook, half_norms).max(dim=1)
-        for block in frames.split(rows)
-    ]
-    if len(parts) == 1:
-        return parts[0].indices, parts[0].values
-    return torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts])
+    table = codebook if isinstance(codebook, SearchTable) else SearchTable.of(codebook)
+    search, size = (_bounded, 2) if table.bounded else (_plain, 4)
+    rows = max(256, TABLE_BYTES // (size * len(table.codebook)))
+    parts = [search(block, table) for block in frames.split(rows)]
+    codes, scores = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts))
+    if rest is not None:
+        torch.index_select(table.codebook, 0, codes, out=rest)
+        torch.sub(frames, rest, out=rest)
+    return codes, scores
+
+
+def _plain(frames: Tensor, table: SearchTable) -> tuple[Tensor, Tensor]:
+    """Search a block by the largest score: codes and scores."""
+    best = score_table(frames, table.codebook, table.half_norms).max(dim=1)
+    return best.indices, best.values
+
+
+def _bounded(frames: Tensor, table: SearchTable) -> tuple[Tensor, Tensor]:
+    """Search a block by a product with bounds, then compare what they leave."""
+    norms = norms_of(frames)
+    error = score_error(norms, table.largest, frames.shape[1])
+    unknown = ~error.isfinite()
+    if unknown.any():
+        refuse_not_finite(frames, "frame")
+    bounds, codes = _first_product(frames, table, norms)
+    scores = pair_scores(frames, table.codebook, table.half_norms, codes)
+    # What rounds to less than the known codeword's score is less.
+    least = scores - 2 * error
+    if table.low is not None:
+        least = _sort_keys(least.bfloat16())
+    row, other = candidates(bounds, codes, least, unknown)
+    if table.low is not None and len(row) * PAIR > bounds.numel():
+        return _bounded(frames, replace(table, low=None))
+    compare(frames, table, codes, scores, error, row, other)
+    return codes, scores
+
+
+def compare(
+    frames: Tensor,
+    table: SearchTable,
+    codes: Tensor,
+    scores: Tensor,
+    error: Tensor,
+    row: Tensor,
+    other: Tensor,
+) -> None:
+    """Put codes and scores right in place where others are as near.
+
+    Parameters
+    ----------
+    frames : (N, D) Tensor
+    table : SearchTable
+    codes, scores : (N,) Tensors
+        Codewords that are known and their scores.
+    error : (N,) Tensor
+        What float32 can be wrong in a score.
+    row, other : (P,) int64 Tensors
+        Pairs of frame and codeword that may be as near, in the order of frames.
+    """
+    codebook, half_norms = table.codebook, table.half_norms
+    found = pair_scores(frames, codebook, half_norms, other, row)
+    least = scores.scatter_reduce(0, row, found, "amax").sub_(error, alpha=2)
+    near = ~(found < least[row])  # also where numbers are too large to tell
+    row, other, found = row[near], other[near], found[near]
+    n_near = torch.bincount(row, minlength=len(codes)) + ~(scores < least)
+    several = n_near[row] > 1
+    alone = row[~several]
+    codes[alone], scores[alone] = other[~several], found[~several]
+    rows, right = decide(frames, codebook, codes, row[several], other[several])
+    codes[rows] = right
+    scores[rows] = pair_scores(frames[rows], codebook, half_norms, right)
+
+
+def _first_product(
+    frames: Tensor, table: SearchTable, norms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Bound scores (N, K) from above, or their order; and codes of the highest."""
+    if table.low is None:
+        scores = score_table(frames, table.codebook, table.half_norms)
+        return scores, scores.max(dim=1).indices
+    scores = score_table(low_columns(frames, norms), table.low, table.half_norms)
+    keys = _sort_keys(scores)
+    # Key and index in one number: the maximum finds both, the lowest index in a tie.
+    last = len(table.codebook) - 1
+    backwards = torch.arange(last, -1, -1, dtype=torch.int32)
+    best = torch.add(backwards, keys, alpha=2**16).amax(dim=1)
+    return keys, last - (best & 0xFFFF).long()
+
+
+def _sort_keys(scores: Tensor) -> Tensor:
+    """Turn bfloat16 into int16 of the same order, which is compared much faster."""
+    keys = scores.view(torch.int16)
+    return keys.bitwise_xor_((keys >> 15).bitwise_and_(0x7FFF))
 
 
 def squared_distances(frames: Tensor, scores: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from emoq_plugin.core.nearest import (
-    half_squared_norms,
+    SearchTable,
     nearest_codewords,
     squared_distances,
 )
+from emoq_plugin.learning.pruning import Pruning
 from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
 
@@ -143,9 +144,20 @@ class CodeCache:
 
     Spares a pass the search in all earlier levels; where an entry is missing (after a
     resume) it is computed again, with the same result.
+
+    Attributes
+    ----------
+    codes : dict of (chunk, expert, level) to Tensor
+    pruning : Pruning
+        What spares the first level most of its search from the second pass on.
     """
 
     codes: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
+    pruning: Pruning = field(default_factory=Pruning)
+
+    def count(self, level: int) -> int:
+        """Count the codes of a level."""
+        return sum(len(c) for key, c in self.codes.items() if key[2] == level)
 
     def get(self, chunk: int, expert: int, level: int) -> Tensor | None:
         """Return the (N,) int64 codes, or None."""
@@ -160,6 +172,7 @@ class CodeCache:
     def forget(self, level: int) -> None:
         """Drop the codes of a level whose codebooks have changed."""
         self.codes = {key: c for key, c in self.codes.items() if key[2] != level}
+        self.pruning = Pruning()
 
 
 def lloyd_pass(
@@ -192,7 +205,12 @@ def lloyd_pass(
     statistics : dict of int to PassStatistics
     """
     level, device = len(previous), codebook.device
-    norms = [half_squared_norms(table) for table in [*previous, codebook]]
+    tables = [
+        {e: SearchTable.of(level_tables[e]) for e in active}
+        for level_tables in [*previous, codebook]
+    ]
+    pruning = Pruning(settled=True) if previous else cache.pruning
+    pruning.begin_pass(tables[level], cache.count(level))
     result = {e: PassStatistics.empty(codebook[e]) for e in active}
     for number, chunk in enumerate(source.chunks()):
         frames, weights = chunk.frames.to(device), chunk.weights.to(device)
@@ -207,16 +225,14 @@ def lloyd_pass(
             for lower, table in enumerate(previous):
                 codes = cache.get(number, e, lower)
                 if codes is None:
-                    codes, _ = nearest_codewords(
-                        residual, table[e], half_norms=norms[lower][e]
-                    )
+                    codes, _ = nearest_codewords(residual, tables[lower][e])
                     cache.put(number, e, lower, codes)
                 residual = residual - table[e].index_select(0, codes)
-            codes, scores = nearest_codewords(
-                residual, codebook[e], half_norms=norms[level][e]
+            before = cache.get(number, e, level)
+            codes, scores = pruning.search(
+                residual, before, expert=e, chunk=number, frames=frames, rows=rows
             )
             distances = weight * squared_distances(residual, scores)
-            before = cache.get(number, e, level)
             changed = weight if before is None else weight * (codes != before)
             cache.put(number, e, level, codes)
             statistics = result[e]
