@@ -46,7 +46,11 @@ def has_bfloat16() -> bool:
     """Return whether products of bfloat16 are fast on this processor."""
     import torch
 
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # With AVX512 alone they are emulated, and no faster than float32.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return native or not torch.cpu._is_avx512_supported()
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -66,8 +70,9 @@ def check_precision(precision: str, device: str) -> None:
         )
     if not has_bfloat16():
         raise ValueError(
-            "precision 'bfloat16': this processor has no fast products of it (AVX512 "
-            "or AMX on x86), expected 'float32', or --device cuda where there is a GPU"
+            "precision 'bfloat16': this processor has no fast products of it "
+            "(AVX512-BF16 or AMX on x86), expected 'float32', or --device cuda where "
+            "there is a GPU"
         )
 
 

@@ -15,6 +15,7 @@ from emoq_plugin.core.bounds import (
     refuse_not_finite,
     score_error,
 )
+from emoq_plugin.devices import has_bfloat16
 
 # Bytes of a block of the score table.
 TABLE_BYTES = 1 << 22
@@ -25,15 +26,6 @@ PAIR = 24
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, "_linear_pointwise"
 )
-
-
-def has_bfloat16() -> bool:
-    """Tell whether the CPU multiplies in bfloat16."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return _ONEDNN and any(getattr(torch.cpu, p, bool)() for p in probes)
-
-
-_BFLOAT16 = has_bfloat16()
 
 
 def half_squared_norms(codebook: Tensor) -> Tensor:
@@ -110,8 +102,9 @@ class SearchTable:
 def is_bounded(codebook: Tensor) -> bool:
     """Tell whether bounds spare more than they cost: large codebooks, in bfloat16."""
     fits = codebook.numel() >= BOUNDED_ELEMENTS and len(codebook) <= 2**15
-    here = _BFLOAT16 and codebook.device.type == "cpu"
-    return fits and here and not torch.compiler.is_compiling()
+    if not fits or codebook.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return has_bfloat16()
 
 
 def nearest_codewords(

@@ -4,18 +4,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch import distributed
 
+from emoq_plugin.core import nearest
 from emoq_plugin.learning.learner import learn_residual_codebooks
+from emoq_plugin.learning.pruning import RotatedTable
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource, UtteranceSource
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = LearningSettings(max_iterations=3, tolerance=0.0)
+BOUNDED = "passes with bounds"
 
 
 def sources():
@@ -33,18 +37,33 @@ def sources():
             chunk_frames=16,
         )
 
+    # The script runs outside of pytest, where tests is no package.
+    spectrum = (1.0 + np.arange(128)) ** -0.5
+    centres = 3 * spectrum * random.normal(size=(256, 128))
+    clusters = centres[random.integers(256, size=8000)]
+    clusters += spectrum * random.normal(size=clusters.shape)
+
     return {
+        BOUNDED: ArraySource(clusters),
         "an expert without frames in a shard": ArraySource(frames, weights),
         "uneven shards": stream(["short", "long", "middle"]),
         "an empty shard": stream(["long"]),
     }
 
 
+def learn(case):
+    if case != BOUNDED:
+        return learn_residual_codebooks(sources()[case], [5, 4], settings=SETTINGS)
+    with mock.patch.object(nearest, "is_bounded", lambda codebook: True):
+        return learn_residual_codebooks(sources()[case], [256], settings=SETTINGS)
+
+
 def learn_all():
-    return {
-        name: learn_residual_codebooks(source, [5, 4], settings=SETTINGS)
-        for name, source in sources().items()
-    }
+    with mock.patch.object(
+        RotatedTable, "search", autospec=True, side_effect=RotatedTable.search
+    ) as used:
+        found = {case: learn(case) for case in sources()}
+    return found | {"bounded": used.call_count}
 
 
 def work(rank, folder):
@@ -80,10 +99,15 @@ def two_processes(tmp_path_factory):
 
 @pytest.mark.parametrize("case", list(sources()))
 def test_two_processes_learn_the_codebooks_of_one(two_processes, case):
-    expected = learn_residual_codebooks(sources()[case], [5, 4], settings=SETTINGS)
+    expected = learn(case)
     for found in two_processes:
         for left, right in zip(found[case], expected, strict=True):
             torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
+
+
+def test_bounds_are_used_in_every_process(two_processes):
+    for found in two_processes:
+        assert found["bounded"] > 0
 
 
 def test_ema_in_several_processes_is_refused(two_processes):
