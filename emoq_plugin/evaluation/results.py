@@ -218,6 +218,8 @@ class Results:
     unseen : list of dict
         What is kept of classes that nothing was learned from, by corpus and feature;
         see `recipe.study.unseen`.
+    figures : list of dict
+        What the study was to reach, and what it reached; see `recipe.study.figures`.
     further : list of dict
         `corpus`, `feature`, `rate_saving`, `selected` and `examples` of others than the
         first.
@@ -246,6 +248,7 @@ class Results:
     selected: dict[str, Any] | None = None
     examples: list[dict[str, Any]] = field(default_factory=list)
     unseen: list[dict[str, Any]] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
     further: list[dict[str, Any]] = field(default_factory=list)
 
     def score(self, rate: str, system: str, head: str = RETRAINED) -> Score | None:

@@ -61,6 +61,12 @@ systems: [balanced, specific-distortion, specific-calibrated, balanced+clip6, cl
        label, balanced+specific-calibrated, capacity-distortion]
 left_out_classes: [angry, sad]
 left_out_rates: [4x1]
+figures:
+  - {name: gain, of: 4x1/balanced+clip6, minus: 4x2/balanced, least: -100, low: -100}
+  - {name: alone, of: none/clip6, least: 101}
+  - {name: gap, of: 4x1/balanced+clip6, minus: continuous}
+  - {name: new, of: 4x1/balanced+clip6, minus: 4x1/specific-distortion, unseen: true,
+     least: 100}
 crossfit: 2
 n_resamples: 50
 """

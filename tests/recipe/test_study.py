@@ -44,6 +44,14 @@ def read(tmp_path, **changes):
             "tiny: system 'balanced', which others are compared with",
         ),
         (
+            {"figures": [{"name": "x", "of": "8x1/balanced"}]},
+            "figures, 1: '8x1/balanced' is none of the study's <rate>/<system>",
+        ),
+        (
+            {"figures": [{"name": "x", "of": "4x1/balanced", "unseen": True}]},
+            "figures, 1: unseen classes need left_out_classes",
+        ),
+        (
             {"left_out_classes": ["sad"], "left_out_rates": ["8x1"]},
             "left_out_rates: '8x1' is none of quantizer 'tiny'",
         ),

@@ -117,3 +117,33 @@ def test_the_study_itself_has_no_score_of_what_was_left_out(place):
     page = render_page(read_content(place.output), form="md")
     assert "Classes that nothing was learned from" in page
     assert "each of angry, sad is left out in turn" in page
+
+
+def test_figures_are_differences_of_the_scores_with_their_goals(place):
+    summary = read_json(place.output / "summary.json")
+    score = {
+        (s["rate"], s["system"]): s["metrics"]["macro_f1"]["mean"]
+        for s in summary["scores"]
+        if s["head"] == "retrained"
+    }
+    found = {entry["name"]: entry for entry in summary["figures"]}
+    two_scale = score["4x1", "balanced+clip6"]
+    expected = {
+        "gain": two_scale - score["4x2", "balanced"],
+        "alone": score["none", "clip6"],
+        "gap": two_scale - score["continuous", "continuous"],
+    }
+    for name, value in expected.items():
+        assert found[name]["value"]["mean"] == pytest.approx(value)
+    [unseen] = summary["unseen"]
+    (difference,) = (
+        d
+        for d in unseen["differences"]
+        if (d["rate"], d["system"]) == ("4x1", "balanced+clip6")
+        and (d["reference_rate"], d["reference"]) == ("4x1", "specific-distortion")
+    )
+    assert found["new"]["value"] == difference["unseen"]
+    reached = {name: entry["reached"] for name, entry in found.items()}
+    assert reached == {"gain": True, "alone": False, "gap": None, "new": False}
+    page = render_page(read_content(place.output), form="md")
+    assert "at least 101.0" in page and "What the study was to reach" in page

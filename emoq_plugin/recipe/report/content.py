@@ -287,7 +287,7 @@ class Content:
             experiment.metadata.get("corpus"),
             experiment.metadata.get("feature"),
         )
-        found = self.summary["unseen"]
+        found = self.summary.get("unseen") or []
         return [
             entry for entry in found if (entry["corpus"], entry["feature"]) == wanted
         ]

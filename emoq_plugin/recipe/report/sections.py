@@ -26,7 +26,7 @@ from emoq_plugin.recipe.report.content import (
     as_triple,
     metric_of,
 )
-from emoq_plugin.recipe.report.two_scale import unseen
+from emoq_plugin.recipe.report.two_scale import figures, unseen
 from emoq_plugin.recipe.report.verdicts import answer_questions
 from emoq_plugin.routing.systems import CONTINUOUS, display_name, is_control
 
@@ -299,6 +299,7 @@ def all_scores(content: Content, e: Experiment, _: Group) -> Blocks:
 
 
 SECTIONS: dict[str, tuple[str, Callable]] = {
+    "figures": ("What the study was to reach", figures),
     "rates": ("Score at each rate", rates),
     "systems": ("Every system", systems),
     "emotions": ("Loss of each emotion", emotions),
@@ -312,7 +313,7 @@ SECTIONS: dict[str, tuple[str, Callable]] = {
     "comparisons": ("Paired comparisons", comparisons),
     "scores": ("All scores", all_scores),
 }
-FOLDED = tuple(SECTIONS)[7:]
+FOLDED = tuple(SECTIONS)[8:]
 
 
 def all_sections(content: Content) -> list[Section]:

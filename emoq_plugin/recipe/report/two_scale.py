@@ -6,11 +6,48 @@ from emoq_plugin.recipe.report.blocks import (
     Table,
     listing,
     metric_cell,
+    number,
     number_cell,
     rate_name,
 )
 from emoq_plugin.recipe.report.content import Content, Experiment, Group
 from emoq_plugin.routing.systems import display_name
+
+
+def figures(content: Content, e: Experiment, _: Group) -> Iterator[Table]:
+    """List what the study was to reach."""
+    if e is not content.groups[0].main:
+        return
+    yield from listing(
+        "Conditions and goals were named before the study ran; points of F1, with 95 % "
+        "intervals over speakers.",
+        (
+            {
+                "figure": entry["name"],
+                "found": metric_cell(
+                    entry["value"], "macro_f1", sign=entry["minus"] is not None
+                ),
+                "goal": _goal(entry),
+                "reached": {True: "yes", False: "no", None: "-"}[entry["reached"]],
+                "bit/s": " − ".join(
+                    "continuous" if b is None else f"{b:.0f}"
+                    for b in entry["bitrate_bps"]
+                ),
+            }
+            for entry in content.summary.get("figures") or []
+        ),
+        style="plain",
+    )
+
+
+def _goal(entry: dict) -> str:
+    goals = []
+    if entry["least"] is not None:
+        goals.append(f"at least {number(entry['least'])}")
+    if entry["low"] is not None:
+        goals.append(f"interval above {number(entry['low'])}")
+    return ", ".join(goals)
+
 
 UNSEEN = {"all": "all classes", "unseen": "left-out class", "seen": "other classes"}
 

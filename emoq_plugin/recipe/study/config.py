@@ -7,8 +7,9 @@ from typing import Any, get_args, get_type_hints
 
 from emoq_plugin.core.bank import BALANCED
 from emoq_plugin.files import check_options, check_types, errors_of, read_options
-from emoq_plugin.recipe.stages.fold_inputs import TrainOn
+from emoq_plugin.recipe.stages.fold_inputs import TrainOn, conditions
 from emoq_plugin.routing.systems import (
+    CONTINUOUS,
     EMOQ,
     EMOQ_ROLE,
     SPECIFIC,
@@ -16,6 +17,39 @@ from emoq_plugin.routing.systems import (
     expert_sets_of,
 )
 from emoq_plugin.units.rates import Rate
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of them, an entry of `figures` in a file of `conf/study`.
+
+    Attributes
+    ----------
+    name : str
+    of : str
+        ``<rate>/<system>`` of the main quantizer, whose macro-F1 is meant.
+    minus : str, optional
+        ``<rate>/<system>`` or ``continuous``, which is subtracted.
+    unseen : bool, default=False
+        Instead of macro-F1 the F1 of classes that nothing was learned from, see
+        `left_out_classes`.
+    least : float, optional
+        Points that are to be reached.
+    low : float, optional
+        What the lower end of the interval is to be above.
+    """
+
+    name: str
+    of: str
+    minus: str | None = None
+    unseen: bool = False
+    least: float | None = None
+    low: float | None = None
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions that it is made of."""
+        return [self.of, *([self.minus] if self.minus else [])]
 
 
 @dataclass(frozen=True)
@@ -62,6 +96,8 @@ class StudyConfig:
         of an emotion that nothing was learned from.
     left_out_rates, left_out_systems : list of str
         For that; by default all rates, and all systems that look at no label.
+    figures : list of dict
+        What the study is to reach, each with the fields of `Figure`.
     """
 
     features: list[str]
@@ -81,6 +117,7 @@ class StudyConfig:
     left_out_classes: list[str] = field(default_factory=list)
     left_out_rates: list[str] = field(default_factory=list)
     left_out_systems: list[str] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: str | Path) -> "StudyConfig":
@@ -113,6 +150,9 @@ class StudyConfig:
         self._check_parts([*self.systems, self.emoq], self.systems)
         if self.left_out_classes:
             self._check_left_out()
+        for number, entry in enumerate(self.figures, 1):
+            with errors_of(f"figures, {number}"):
+                self._check_figure(entry)
         if self.train_on not in (known := get_args(TrainOn)):
             raise ValueError(f"train_on '{self.train_on}', expected one of {known}")
         # Groups of experts follow from the systems.
@@ -156,6 +196,28 @@ class StudyConfig:
                 raise ValueError(
                     f"left_out_systems: '{name}' routes by the true class, and a class "
                     "that is left out has no expert"
+                )
+
+    def _check_figure(self, entry: dict[str, Any]) -> None:
+        hints = get_type_hints(Figure)
+        check_options(entry, hints, "figure")
+        check_types(entry, hints, "figure")
+        if absent := [name for name in ("name", "of") if name not in entry]:
+            raise ValueError(f"'{absent[0]}' is missing")
+        figure, main = Figure(**entry), next(iter(self.quantizers))
+        if figure.unseen and not self.left_out_classes:
+            raise ValueError("unseen classes need left_out_classes")
+        known = self.left_out_rates if figure.unseen else []
+        rates = known or self.rates_of(self.features[0], main)
+        systems = self.systems_left_out if figure.unseen else self.systems_of(main)
+        pairs = conditions(map(Rate.parse, rates), map(System.parse, systems))
+        there = [f"{rate}/{system.name}" for rate, system in pairs]
+        there += [] if figure.unseen else [CONTINUOUS]
+        for condition in figure.conditions:
+            if condition not in there:
+                raise ValueError(
+                    f"'{condition}' is none of the study's <rate>/<system>, expected "
+                    f"one of {' '.join(there)}"
                 )
 
     @property

@@ -17,7 +17,9 @@ from emoq_plugin.evaluation.results import Comparison, Results
 from emoq_plugin.evaluation.scoring import describe, describe_interval, score_conditions
 from emoq_plugin.evaluation.significance import adjust, compare
 from emoq_plugin.files import atomic_write, read_json
+from emoq_plugin.recipe.study.config import Figure
 from emoq_plugin.recipe.study.experiments import Experiment, load_experiments
+from emoq_plugin.recipe.study.figures import score_figures
 from emoq_plugin.recipe.study.headline import headline
 from emoq_plugin.recipe.study.plan import Study
 from emoq_plugin.recipe.study.retained import controls, measure_conditions
@@ -72,6 +74,8 @@ def aggregate(
 
     first, *further = headlines(study, experiments)
     emoq = study.config.emoq
+    unseen = list(unseen_classes([e for e in loaded if e.left_out], emoq))
+    figures = [Figure(**entry) for entry in study.config.figures]
     Results(
         name=study.name,
         corpus=study.corpus,
@@ -100,7 +104,8 @@ def aggregate(
         missing=missing,
         measures=every(measure_conditions),
         controls=every(controls),
-        unseen=list(unseen_classes([e for e in loaded if e.left_out], emoq)),
+        unseen=unseen,
+        figures=list(score_figures(figures, experiments[0], unseen)),
         **{k: v for k, v in first.items() if k not in ("corpus", "feature")},
         further=further,
     ).write(study.output / SUMMARY)
