@@ -82,6 +82,10 @@ def load_units(
     return codes, route.ravel()
 
 
+def _specifier(directory: Path, name: str) -> str:
+    return f"ark,scp:{directory / f'{name}.ark'},{directory / f'{name}.scp'}"
+
+
 def write_split(
     directory: str | Path,
     units: UnitStore,
@@ -98,7 +102,8 @@ def write_split(
     Parameters
     ----------
     directory : str or Path
-        Gets `units.ark`, `units.scp`, `route`, `votes` and `units_shape`.
+        Gets `units.ark`, `units.scp`, `route`, `votes` and `units_shape`; with a clip
+        code also `clip_codes.ark` and `clip_codes.scp`.
     units : UnitStore
     targets : mapping of str to (C,) float64 array
         Vote shares by utterance.
@@ -116,8 +121,7 @@ def write_split(
         name: {} for name in ("route", "votes", "units_shape")
     }
     widths: dict[int, str] = {}
-    specifier = f"ark,scp:{directory / 'units.ark'},{directory / 'units.scp'}"
-    with kaldiio.WriteHelper(specifier) as write:
+    with kaldiio.WriteHelper(_specifier(directory, "units")) as write:
         for utterance in sorted(targets):
             codes, route = load_units(units, utterance, codebook_sizes)
             write(utterance, codes.astype(np.float32))
@@ -127,6 +131,10 @@ def write_split(
             tables["votes"][utterance] = " ".join(
                 f"{share:.8g}" for share in targets[utterance]
             )
+    if units.clip_codes:
+        with kaldiio.WriteHelper(_specifier(directory, "clip_codes")) as write:
+            for utterance in sorted(targets):
+                write(utterance, units.clip_codes[utterance].astype(np.float32))
     if len(widths) > 1:
         raise ValueError(
             f"{units.directory}: the number of ids a frame changes: {widths}; "

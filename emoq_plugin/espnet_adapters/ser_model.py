@@ -11,6 +11,8 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch.nn.functional import cross_entropy, one_hot
 
+from emoq_plugin.espnet_adapters.clip_tokens import ClipTokens
+
 LOSSES = ("hard", "soft")
 
 
@@ -32,6 +34,8 @@ class ESPnetSERModel(AbsESPnetModel):
         One weight for each emotion in the loss.
     dropout_rate : float, default=0.2
         Before the output layer.
+    clip_sizes : sequence of int, optional
+        Alphabets of the clip codes that come with the units, see `ClipTokens`.
 
     Raises
     ------
@@ -50,6 +54,7 @@ class ESPnetSERModel(AbsESPnetModel):
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
         dropout_rate: float = 0.2,
+        clip_sizes: Sequence[int] | None = None,
     ):
         super().__init__()
         if loss not in LOSSES:
@@ -64,6 +69,9 @@ class ESPnetSERModel(AbsESPnetModel):
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights and [float(w) for w in class_weights]
         self.frontend = frontend
+        self.clip_tokens = None
+        if clip_sizes:
+            self.clip_tokens = ClipTokens(clip_sizes, frontend.output_size())
         self.specaug = specaug
         self.encoder = encoder
         self.pooling = pooling
@@ -78,11 +86,22 @@ class ESPnetSERModel(AbsESPnetModel):
         units: torch.Tensor,
         units_lengths: torch.Tensor,
         route: torch.Tensor | None,
+        clip_codes: torch.Tensor | None = None,
+        clip_codes_lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        if (clip_codes is None) != (self.clip_tokens is None):
+            raise ValueError(
+                "these units have clip codes, and the model was made for units without"
+                if self.clip_tokens is None
+                else "the model wants clip codes beside its units, found none"
+            )
         units = units[:, : int(units_lengths.max())]
         frames, lengths = self.frontend(units, units_lengths, route)
         if self.specaug is not None and self.training:
             frames, lengths = self.specaug(frames, lengths)
+        if self.clip_tokens is not None:
+            windows = (clip_codes, clip_codes_lengths)
+            frames, lengths = self.clip_tokens(*windows, frames, lengths)
         frames, lengths, _ = self.encoder(frames, lengths)
         return self.head(self.pooling(frames.transpose(1, 2), lengths))
 
@@ -92,6 +111,8 @@ class ESPnetSERModel(AbsESPnetModel):
         units_lengths: torch.Tensor,
         votes: torch.Tensor,
         route: torch.Tensor | None = None,
+        clip_codes: torch.Tensor | None = None,
+        clip_codes_lengths: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """Return the loss and the statistics of a batch.
@@ -109,6 +130,10 @@ class ESPnetSERModel(AbsESPnetModel):
             Share of the votes for each emotion, one-hot for hard labels.
         route : (B, M * E) float, optional
             See `UnitsFrontend.forward`.
+        clip_codes : (B, N, C) int64, optional
+            Padded with -1.
+        clip_codes_lengths : (B,) int64, optional
+            Windows.
 
         Returns
         -------
@@ -120,7 +145,8 @@ class ESPnetSERModel(AbsESPnetModel):
                 f"targets have {votes.shape[1]} classes, the model has "
                 f"{len(self.emotions)}: {self.emotions}"
             )
-        logits = self._logits(units, units_lengths, route)
+        windows = (clip_codes, clip_codes_lengths)
+        logits = self._logits(units, units_lengths, route, *windows)
         target = votes
         if self.loss == "hard":
             target = one_hot(votes.argmax(dim=1), len(self.emotions)).to(votes)
@@ -150,6 +176,9 @@ class ESPnetSERModel(AbsESPnetModel):
         units: torch.Tensor,
         units_lengths: torch.Tensor,
         route: torch.Tensor | None = None,
+        clip_codes: torch.Tensor | None = None,
+        clip_codes_lengths: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the posteriors, (B, C) float, rows sum to 1; call `eval()` before."""
-        return self._logits(units, units_lengths, route).softmax(dim=1)
+        windows = (clip_codes, clip_codes_lengths)
+        return self._logits(units, units_lengths, route, *windows).softmax(dim=1)

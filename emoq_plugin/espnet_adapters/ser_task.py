@@ -65,17 +65,21 @@ pooling_choices = ClassChoices(
 
 
 def integer_units(utterance: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turn `units` into int64 (T, M * L); (T,) becomes one level."""
+    """Turn `units` into int64 (T, M * L), (T,) becomes one level; `clip_codes` too."""
     units = data["units"].astype(np.int64)
-    return {**data, "units": units[:, None] if units.ndim == 1 else units}
+    data = {**data, "units": units[:, None] if units.ndim == 1 else units}
+    if "clip_codes" in data:
+        data["clip_codes"] = data["clip_codes"].astype(np.int64)
+    return data
 
 
 class SERTask(AbsTask):
     """Train and load `ESPnetSERModel` with ESPnet's own trainer.
 
     Data: `units` (kaldi_ark, (T, M * L) ids), `votes` (text_float, one share for
-    each emotion) and, when there is more than one expert, `route` (text_float,
-    M * E mixing weights, see `UnitsFrontend.forward`).
+    each emotion); when there is more than one expert, `route` (text_float, M * E mixing
+    weights, see `UnitsFrontend.forward`); with a clip code `clip_codes` (kaldi_ark,
+    (N, C) symbols), which become tokens in front of the frames.
     """
 
     num_optimizers = 1
@@ -136,7 +140,7 @@ class SERTask(AbsTask):
         cls, train: bool = True, inference: bool = False
     ) -> tuple[str, ...]:
         """Name the inputs that may be given."""
-        return ("route",)
+        return ("route", "clip_codes")
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetSERModel:

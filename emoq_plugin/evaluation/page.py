@@ -108,19 +108,28 @@ def answer_table(results: Results) -> list[list[str]]:
     rates = by_rate(results)
     roles = [role for role in ROLES if any(role in best for best in rates.values())]
     versus = [role for role in (EMOQ_ROLE, TWO_SCALE) if role in roles]
-    header = ["rate", "bit/s", *(ROLES[role] for role in roles)]
+    titles = ROLES | {TWO_SCALE: f"{ROLES[TWO_SCALE]} (bit/s)"}
+    header = ["rate", "bit/s", *(titles[role] for role in roles)]
     names = {EMOQ_ROLE: "Emo-Q", TWO_SCALE: "two-scale"}
     header += [f"{names[role]} - balanced" for role in versus if BALANCED in roles]
     rows = []
     for rate, best in rates.items():
         bits = next(iter(best.values())).bitrate_bps
         row = [rate, ABSENT if bits is None else f"{bits:.0f}"]
-        row += [percent(best[r].macro_f1 if r in best else None) for r in roles]
+        row += [_cell(best.get(role)) for role in roles]
         for role in versus if BALANCED in roles else ():
             change = best[role].differences.get(BALANCED) if role in best else None
             row.append(signed_percent(change))
         rows.append(row)
     return [header, *rows]
+
+
+def _cell(best: Best | None) -> str:
+    """Write a score; of two-scale with its bit/s, to which clip codes add."""
+    score = percent(best.macro_f1 if best else None)
+    if best is None or best.role != TWO_SCALE or best.bitrate_bps is None:
+        return score
+    return f"{score} ({best.bitrate_bps:.0f})"
 
 
 def answer_lines(results: Results) -> list[str]:
@@ -194,11 +203,16 @@ def _controls(results: Results) -> list[str]:
 
 def _glossary(results: Results) -> list[str]:
     level = f"{results.interval['level']:.0%}"
+    two_scale = [
+        "- **two-scale**: frame codes of what a clip code leaves, which is sent beside "
+        "them; at the rate `none` it is sent alone."
+    ]
     return [
         "- **balanced RVQ**: one residual codebook for all emotions; **Emo-Q**: "
         "codebooks for each emotion, of which a router takes one a clip.",
         "- **capacity control**: as many codebooks as Emo-Q, of clips drawn at random; "
         "what Emo-Q has above it is due to emotion.",
+        *two_scale * any(best.role == TWO_SCALE for best in results.best),
         "- **rate** `<K>x<L>`: K codewords, L levels; **bit/s**: nominal, with the "
         "route.",
         "- **macro-F1**: F1 averaged over classes, all test folds pooled, heads "

@@ -1,6 +1,7 @@
 """Properties of training and inference with ESPnet's trainer on a tiny corpus."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,16 @@ import torch
 from espnet2.train.trainer import Trainer
 
 from emoq_plugin.bin import ser_train
+from emoq_plugin.core.bank import CodebookBank
+from emoq_plugin.core.clip_code import ClipCode
+from emoq_plugin.espnet_adapters.clip_tokens import ClipTokens
 from emoq_plugin.espnet_adapters.ser_inputs import available, load_units, write_split
 from emoq_plugin.espnet_adapters.ser_task import SERTask
 from emoq_plugin.evaluation.predictions import read_predictions
 from emoq_plugin.files import read_json, write_json
 from emoq_plugin.recipe.stages import ser_infer
 from emoq_plugin.recipe.stages.ser_train import set_class_weights
-from emoq_plugin.units.store import UnitStore
+from emoq_plugin.units.store import UnitStore, UnitWriter, write_cards
 
 CONFIG = Path(__file__).parents[2] / "conf" / "ser" / "transformer.yaml"
 SHORT = "--max_epoch 3 --frontend_conf output_size=16"
@@ -239,3 +243,85 @@ def test_the_number_of_mixed_experts_must_not_change(corpus, tmp_path, tiny):
 def test_lists_without_units_are_refused(corpus):
     with pytest.raises(ValueError, match="none of the 1 utterances of the test list"):
         available(UnitStore(corpus / "units"), ["z-99"], "test")
+
+
+@pytest.fixture
+def two_scale(corpus, tiny, tmp_path):
+    """Give units of noise whose clip codes, of one or two windows, tell the emotion."""
+    code = ClipCode(
+        {
+            "mean": torch.zeros(45),
+            "scale": torch.ones(45),
+            "encoder": torch.eye(45)[:, :1],
+            "decoder": torch.eye(45)[:1],
+            "token": torch.tensor([[0.0], [8.0]]),
+            "levels": torch.tensor([-1.0, 0.0, 1.0, 2.0]),
+        },
+        [2],
+        window=10,
+    )
+    plain = tiny.bank()
+    bank = CodebookBank(
+        plain.experts,
+        plain.codebooks,
+        plain.normalization,
+        emotions=plain.emotions,
+        card=plain.card,
+        clip_code=code,
+    )
+    bank.save_pretrained(tmp_path / "two_scale")
+    random = np.random.default_rng(0)
+    names = list(UnitStore(corpus / "units"))
+    shutil.rmtree(corpus / "units")
+    shape = {"size": 8, "n_levels": 1, "routed": False, "clip_coded": True}
+    with UnitWriter(corpus / "units", **shape) as writer:
+        for name in names:
+            codes = random.integers(8, size=(int(random.integers(5, 20)), 1))
+            windows = random.integers(2, size=(1 + len(codes) // 15, 2))
+            windows[:, 1] = random.integers(2) + 2 * (int(name[-1]) % 2)
+            writer.write(name, codes, {"balanced": 1.0}, windows)
+    card = {
+        "rate": "8x1",
+        "system": "balanced+clip3",
+        "experts": ["balanced"],
+        "n_levels": 1,
+        "codebooks_sha256": bank.codebooks_sha256,
+        "clip_sizes": code.sizes,
+    }
+    rates = {"nominal": 150, "entropy": 140, "side_info": 20}
+    write_cards(corpus / "units", card, rates)
+    return tmp_path / "two_scale"
+
+
+def test_clip_codes_are_tokens_that_the_task_reads(run, corpus, two_scale, tiny):
+    exp = run(
+        quantizer=two_scale,
+        infer="true",
+        ser_args="--max_epoch 30 --patience none --scheduler_conf warmup_steps=10",
+    )
+    [prediction] = read_predictions(exp / "posteriors.jsonl")
+    assert prediction.system == "balanced+clip3"
+    label = [int(u[-1]) % 2 for u in prediction.utterances]
+    assert (prediction.posteriors.argmax(axis=1) == label).mean() >= 0.9
+    model, units = ser_infer.load_model(exp), UnitStore(corpus / "units")
+    assert {len(rows) for rows in units.clip_codes.values()} == {1, 2}
+    alone = [ser_infer.predict(model, units, [u])[0] for u in prediction.utterances]
+    np.testing.assert_allclose(alone, prediction.posteriors, atol=1e-5)
+    units.clip_codes = {}
+    with pytest.raises(ValueError, match="wants clip codes beside its units, found no"):
+        ser_infer.predict(model, units, prediction.utterances)
+
+
+def test_tokens_come_first_and_padding_last():
+    tokens = ClipTokens([4, 2], 3)
+    codes = torch.tensor([[[3, 1], [0, 0]], [[1, 1], [-1, -1]]])
+    frames = torch.arange(30.0).view(2, 5, 3)
+    joined, lengths = tokens(codes, torch.tensor([2, 1]), frames, torch.tensor([2, 5]))
+    assert lengths.tolist() == [4, 6]
+    alone, _ = tokens(codes[:1], torch.tensor([2]), frames[:1, :2], torch.tensor([2]))
+    torch.testing.assert_close(joined[:1, :4], alone)
+    torch.testing.assert_close(joined[0, 2:4], frames[0, :2])
+    torch.testing.assert_close(joined[1, 1:6], frames[1])
+    vectors = tokens.vectors.weight
+    torch.testing.assert_close(joined[0, 0], vectors[3] + vectors[4 + 1])
+    assert not joined[0, 4:].any() and not joined[1, 6:].any()

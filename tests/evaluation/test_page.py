@@ -68,7 +68,8 @@ def test_columns_are_only_those_of_systems_at_hand(tmp_path, results):
     assert "two-scale" not in render_results(results)
     both = [condition(f, system="balanced+clip32", right=0.9) for f in FOLDS]
     seen = opened(render_results(score(tmp_path, study() + both)))
-    assert "| best Emo-Q | two-scale | capacity control |" in seen
+    assert "| best Emo-Q | two-scale (bit/s) | capacity control |" in seen
+    assert "- **two-scale**: frame codes of what a clip code leaves" in seen
     assert "| two-scale - balanced |" in seen
     plain = [condition(f) for f in FOLDS]
     seen = opened(render_results(score(tmp_path, plain)))

@@ -11,7 +11,8 @@ from emoq_plugin.options import Natural
 from emoq_plugin.recipe.stage import Stage
 
 BATCH_SIZE = 64
-UNITS_FILES = ("units.json", "bitrate.json", "codes.ark", "utt2route")
+UNITS_FILES = ("units.json", "bitrate.json", "codes.ark")
+MAYBE = ("utt2route", "utt2clip_codes")  # with a router, with a clip code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +45,9 @@ class SerInferOptions:
 
 def units_files(units_dir: Path) -> list[Path]:
     """List what identifies units (codes.scp holds only places)."""
-    route = units_dir / "utt2route"
+    beside = [units_dir / name for name in MAYBE]
     files = [units_dir / name for name in UNITS_FILES]
-    return [path for path in files if path != route or path.exists()]
+    return [*files, *(path for path in beside if path.exists())]
 
 
 def best_model(exp_dir: str | Path) -> Path:
@@ -121,9 +122,11 @@ def predict(model, units, utterances: Sequence[str]):
             )
     loaded = {u: load_units(units, u, frontend.codebook_sizes) for u in utterances}
 
+    beside = units.clip_codes
+
     def shape(utterance: str) -> tuple:
         codes, route = loaded[utterance]
-        return (*codes.shape, len(route))
+        return (*codes.shape, len(route), len(beside.get(utterance, ())))
 
     device = next(model.parameters()).device
     posteriors = {}
@@ -132,10 +135,16 @@ def predict(model, units, utterances: Sequence[str]):
             codes = np.stack([loaded[u][0] for u in names]).astype(np.int64)
             route = np.stack([loaded[u][1] for u in names]).astype(np.float32)
             lengths = torch.full((len(names),), codes.shape[1])
+            windows = []
+            if beside:
+                tokens = torch.from_numpy(np.stack([beside[u] for u in names]))
+                n_windows = torch.full((len(names),), tokens.shape[1])
+                windows = [tokens.to(device), n_windows.to(device)]
             rows = model.predict(
                 torch.from_numpy(codes).to(device),
                 lengths.to(device),
                 torch.from_numpy(route).to(device),
+                *windows,
             )
             posteriors.update(zip(names, rows.cpu().double().numpy()))
     rows = np.stack([posteriors[u] for u in utterances])

@@ -143,6 +143,7 @@ def _espnet_arguments(
     """Parse the YAML file and `--ser_args` with ESPnet's own parser."""
     from emoq_plugin.espnet_adapters.ser_task import SERTask
 
+    clip_sizes = card.get("clip_sizes")
     command = ["--config", str(options.config), *shlex.split(options.ser_args)]
     command += ["--output_dir", str(options.output_dir), "--ngpu", str(options.ngpu)]
     command += ["--seed", str(options.seed), "--resume", "true"]
@@ -153,6 +154,7 @@ def _espnet_arguments(
             ("units.scp", "units", "kaldi_ark"),
             ("route", "route", "text_float"),
             ("votes", "votes", "text_float"),
+            *([("clip_codes.scp", "clip_codes", "kaldi_ark")] if clip_sizes else []),
         ):
             command.append(f"--{part}_data_path_and_name_and_type")
             command.append(f"{folder / file},{name},{kind}")
@@ -165,6 +167,8 @@ def _espnet_arguments(
         "n_levels": card["n_levels"],
         "quantizer_sha256": card["codebooks_sha256"],
     }
+    if clip_sizes:
+        arguments.model_conf = {**arguments.model_conf, "clip_sizes": clip_sizes}
     return arguments
 
 
