@@ -1,4 +1,4 @@
-"""Learning of codebooks beside faiss, scikit-learn and ESPnet: time, objective, memory.
+"""Learning of codebooks beside its peers: time, objective, memory.
 
 ``python -m benchmarks.codebook_learning`` (full sizes: 100k x 768, K = 512, ten
 iterations), ``--quick`` for a test. Lines with "same init" start from the same frames.
@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from benchmarks import common
-from benchmarks.common import Contender, Task, expert_weights, make_clips, ratio
+from benchmarks.common import Contender, Task, expert_weights, ratio
 
 FULL = {"frames": 100_000, "dimension": 768, "codebook_size": 512, "iterations": 10}
 QUICK = {"frames": 6_000, "dimension": 64, "codebook_size": 32, "iterations": 3}
@@ -51,7 +52,7 @@ def feature_dir(task: Task) -> Path:
 
 
 def settings_of(task: Task, iterations: int):
-    """Exactly so many iterations: a pass that does not improve ends nothing."""
+    """So many iterations: only a pass that improves nothing at all ends them."""
     from emoq_plugin.learning.learner import LearningSettings
 
     return LearningSettings(
@@ -78,6 +79,19 @@ def ours(task: Task, *, own_init: bool = False) -> Callable[[], np.ndarray]:
             device=task.device,
         )
         return codebook[0].cpu().numpy()
+
+    return run
+
+
+def ours_plain(task: Task) -> Callable[[], np.ndarray]:
+    """Learn the same codebook by float32 products of all frames with all codewords."""
+    from emoq_plugin.core import nearest
+
+    learn = ours(task)
+
+    def run() -> np.ndarray:
+        with mock.patch.object(nearest, "is_bounded", lambda codebook: False):
+            return learn()
 
     return run
 
@@ -196,6 +210,51 @@ def faiss_kmeans(task: Task) -> Callable[[], np.ndarray]:
     return run
 
 
+def faiss_superkmeans(task: Task) -> Callable[[], np.ndarray]:
+    """Learn with faiss.SuperKmeans on all frames; it takes no first codebook."""
+    import faiss
+
+    faiss.omp_set_num_threads(task.threads)
+    frames = task.frames
+
+    def run() -> np.ndarray:
+        kmeans = faiss.SuperKmeans(
+            task.dimension,
+            task.codebook_size,
+            niter=task.iterations,
+            max_points_per_centroid=len(frames),
+            min_points_per_centroid=1,
+            seed=task.seed,
+        )
+        kmeans.train(frames)
+        return kmeans.centroids
+
+    return run
+
+
+def superkmeans(task: Task) -> Callable[[], np.ndarray]:
+    """Learn with superkmeans (arXiv 2603.20009), all frames, all iterations."""
+    from superkmeans import SuperKMeans
+
+    frames = task.frames
+
+    def run() -> np.ndarray:
+        kmeans = SuperKMeans(
+            task.codebook_size,
+            task.dimension,
+            hierarchical=False,
+            iters=task.iterations,
+            sampling_fraction=1.0,
+            max_points_per_cluster=len(frames),
+            early_termination=False,
+            n_threads=task.threads,
+            seed=task.seed,
+        )
+        return kmeans.train(frames)
+
+    return run
+
+
 def sklearn_lloyd(task: Task) -> Callable[[], np.ndarray]:
     """Learn with scikit-learn's exact k-means."""
     from sklearn.cluster import KMeans
@@ -307,6 +366,12 @@ def figures(report: dict) -> list[tuple]:
             "time per Lloyd iteration / faiss Kmeans",
             ratio(lines, "ours", "faiss", iteration),
         ),
+        ("time / superkmeans", ratio(lines, "ours", "superkmeans")),
+        ("time / faiss SuperKmeans", ratio(lines, "ours", "faiss_superkmeans")),
+        (
+            "time / ours by plain float32 products",
+            ratio(lines, "ours", "ours_plain"),
+        ),
         (
             "objective / faiss, same init and iterations",
             ratio(lines, "ours", "faiss", "objective"),
@@ -357,6 +422,12 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
             iterations=True,
             cpu_only=False,
         ),
+        "ours_plain": Contender(
+            "ours, plain float32 products, same init",
+            ours_plain,
+            evaluate,
+            iterations=True,
+        ),
         "plain_torch": Contender(
             "plain torch Lloyd, same init",
             plain_torch,
@@ -367,6 +438,20 @@ def contenders(options: argparse.Namespace) -> dict[str, Contender]:
         "faiss": Contender(
             "faiss Kmeans, same init",
             faiss_kmeans,
+            evaluate,
+            needs=("faiss",),
+            iterations=True,
+        ),
+        "superkmeans": Contender(
+            "superkmeans, own init",
+            superkmeans,
+            evaluate,
+            needs=("superkmeans",),
+            iterations=True,
+        ),
+        "faiss_superkmeans": Contender(
+            "faiss SuperKmeans, own init",
+            faiss_superkmeans,
             evaluate,
             needs=("faiss",),
             iterations=True,
@@ -427,11 +512,16 @@ def write_data(task: Task) -> None:
     from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
     def clips(n_frames: int) -> Iterable[tuple[str, np.ndarray]]:
-        return make_clips(n_frames, task.dimension, seed=task.seed)
+        return common.clips_of(task, n_frames)
 
     with open(task.folder / common.FRAMES, "wb") as out:
         for _, frames in clips(task.n_frames):
             frames.tofile(out)
+    if task.features is not None and task.memory:
+        raise ValueError(
+            f"--memory streams {GROWTH} times --frames, more than {task.features} has: "
+            "leave one of the two out"
+        )
     if task.espnet or task.memory:
         specification = FeatureSpecification(
             "benchmark", [], task.dimension, 50.0, 16000

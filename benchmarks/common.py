@@ -6,6 +6,7 @@ function ``prepare(task) -> run``; ``run()`` is what is timed.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import platform
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,43 @@ def make_clips(
         frames = centres[cluster] + scale * (0.7 * noise + own) + 0.03 * white
         frames += offsets[number % len(EMOTIONS)]
         yield f"clip{number:06d}", frames[: n_frames - start]
+
+
+def clips_of(task: "Task", n_frames: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Give the clips of a task: those of `--features`, else made ones.
+
+    Parameters
+    ----------
+    task : Task
+    n_frames : int
+
+    Yields
+    ------
+    name : str
+    frames : (T, D) float32 array
+        Features are centred by clip, as the recipes' default does.
+    """
+    if task.features is None:
+        yield from make_clips(n_frames, task.dimension, seed=task.seed)
+        return
+    from emoq_plugin.speech.store import FeatureStore
+
+    store, left = FeatureStore(task.features), n_frames
+    for name in store.utterances:
+        if left <= 0:
+            return
+        frames = np.asarray(store[name], dtype=np.float32)
+        yield name, (frames - frames.mean(axis=0))[:left]
+        left -= len(frames)
+
+
+def size_of_features(directory: Path) -> dict[str, int]:
+    """Give the options that the features decide: frames, if they are all, dimension."""
+    from emoq_plugin.speech.store import FeatureStore
+
+    store = FeatureStore(directory)
+    dimension = store[store.utterances[0]].shape[1]
+    return {"frames": sum(store.lengths.values()), "dimension": dimension}
 
 
 def expert_weights(n_frames: int) -> np.ndarray:
@@ -246,6 +285,16 @@ def _in_fresh_process(module: str, name: str, contender: Contender, task: Task) 
 # --- the machine --------------------------------------------------------------------
 
 
+def versions() -> dict[str, str]:
+    """Give the versions of the libraries that are compared, those that are there."""
+    names = ("numpy", "scikit-learn", "faiss-cpu", "superkmeans")
+    found = {}
+    for name in (*names, "vector-quantize-pytorch"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def machine(task: Task) -> dict:
     """Say what the figures were measured on."""
     import torch
@@ -261,6 +310,7 @@ def machine(task: Task) -> dict:
         "threads": task.threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "libraries": versions(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": task.device,
     }
@@ -276,9 +326,13 @@ def rates(task: Task) -> Callable[[], dict]:
     -------
     run : callable
         Gives fp32 and bf16 operations per second of (rows, D) x (D, K) products, the
-        best of three row counts, and bytes per second (read and written) of a copy.
+        best of three row counts; of fp32 also by oneDNN's linear operator, where torch
+        has it, and as `float32` the better of the two; and bytes per second (read and
+        written) of a copy.
     """
     import torch
+
+    from emoq_plugin.core.nearest import score_table
 
     def best(work: Callable[[], Any], amount: float, seconds: float = 0.3) -> float:
         work()
@@ -295,13 +349,19 @@ def rates(task: Task) -> Callable[[], dict]:
         shape, found = (task.dimension, task.codebook_size), {}
         for dtype in (torch.float32, torch.bfloat16):
             table = torch.randn(shape, device=task.device).to(dtype)
-            speeds = []
+            codebook, half = table.T.contiguous(), table.new_zeros(shape[1])
+            speeds, others = [], []
             for rows in (2048, 8192, 32768):
                 frames = torch.randn((rows, shape[0]), device=task.device).to(dtype)
                 out = frames @ table
                 product = lambda: torch.mm(frames, table, out=out)  # noqa: B023, E731
-                speeds.append(best(product, 2.0 * rows * shape[0] * shape[1]))
-            found[str(dtype).removeprefix("torch.")] = max(speeds)
+                amount = 2.0 * rows * shape[0] * shape[1]
+                speeds.append(best(product, amount))
+                scores = lambda: score_table(frames, codebook, half)  # noqa: B023, E731
+                others.append(best(scores, amount))
+            name = str(dtype).removeprefix("torch.")
+            found |= {f"{name}_mm": max(speeds), f"{name}_linear": max(others)}
+            found[name] = max(*speeds, *others)
         big = torch.empty(2**24, device=task.device)  # 64 MiB
         target = torch.empty_like(big)
         found["copy"] = best(lambda: target.copy_(big), 2.0 * 4 * 2**24)
@@ -343,6 +403,7 @@ def get_parser(description: str, full: dict, quick: dict) -> argparse.ArgumentPa
     add("--seed", type=int, default=0)
     add("--device", default="cpu", help="cpu or cuda; peers for the CPU are left out")
     add("--contenders", nargs="+", help="only these, by their names in the JSON file")
+    add("--features", type=Path, help="real frames: a directory of stage 3")
     add("--isolate", type=str2bool, default=True, help="a process for each contender")
     add("--work_dir", type=Path, help="where temporary files go")
     add("--output", type=Path, help="JSON file")
@@ -392,7 +453,18 @@ def main(
         if os.environ.get("RANK", "0") == "0":
             write_json(folder / f"{options.contender}.json", found)
         return found
-    for name, size in (options.small if options.quick else options.full).items():
+    defaults = dict(options.small if options.quick else options.full)
+    if options.features:
+        found = size_of_features(options.features)
+        defaults["frames"] = min(defaults["frames"], found["frames"])
+        options.dimension = found["dimension"]
+        if options.frames is not None and options.frames > found["frames"]:
+            parser.error(
+                f"{options.features} has {found['frames']} frames, "
+                f"--frames asks for {options.frames}"
+            )
+        options.features = str(options.features.resolve())
+    for name, size in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, size)
     settings = {
@@ -434,7 +506,8 @@ def _run_all(
     floor *= task.settings.get("levels", 1)
     floors = {t: floor / found["rates"][t] for t in ("float32", "bfloat16")}
     _print_machine(found, floors)
-    print(f"data: {DATA}\n", flush=True)
+    data = DATA if task.features is None else f"{task.features}, centred by clip"
+    print(f"data: {data}; {task.n_frames} frames x {task.dimension}\n", flush=True)
     if task.quick:
         print("quick sizes: the ratios below say nothing about the full ones\n")
     write_data(task)
@@ -465,7 +538,7 @@ def _run_all(
         "machine": found["machine"],
         "rates": found["rates"],
         "floor_seconds": floors,
-        "data": DATA,
+        "data": data,
         "lines": lines,
         "failed": failed,
     }
@@ -510,10 +583,14 @@ def _print_machine(found: dict, floors: dict[str, float]) -> None:
         f"{about['threads']} threads, {about['cpu_capability']}{where}, "
         f"torch {about['torch']}"
     )
+    listed = (f"{name} {version}" for name, version in about["libraries"].items())
+    print(f"libraries: {', '.join(listed)}")
     for kind, seconds in floors.items():
-        speed = found["rates"][kind] / 1e9
+        names = (kind, f"{kind}_mm", f"{kind}_linear")
+        best, mm, linear = (found["rates"][name] / 1e9 for name in names)
         print(
-            f"{kind} GEMM: {speed:.0f} GFLOP/s, floor 2*N*K*D of a pass over all "
+            f"{kind} GEMM: {best:.0f} GFLOP/s (torch.mm {mm:.0f}, oneDNN's linear "
+            f"{linear:.0f}), floor 2*N*K*D of a pass over all "
             f"levels: {seconds:.4g} s"
         )
     print(f"copy: {found['rates']['copy'] / 1e9:.1f} GB/s")

@@ -301,7 +301,7 @@ def write_data(task: Task) -> None:
     from emoq_plugin.learning.learner import LearningSettings, learn_residual_codebooks
     from emoq_plugin.learning.sources import ArraySource
 
-    clips = common.make_clips(task.n_frames, task.dimension, seed=task.seed)
+    clips = common.clips_of(task, task.n_frames)
     with open(task.folder / common.FRAMES, "wb") as out:
         for _, frames in clips:
             frames.tofile(out)

@@ -9,6 +9,8 @@ from benchmarks.common import CLIP_FRAMES, make_clips, memory_mb
 from emoq_plugin.files import read_json
 from emoq_plugin.learning.learner import learn_residual_codebooks
 from emoq_plugin.learning.sources import ArraySource
+from emoq_plugin.speech.encoders.encoder import FeatureSpecification
+from emoq_plugin.speech.store import merge_feature_jobs, write_features
 
 SMALL = ["--quick", "--repeats", "1", "--threads", "1"]
 
@@ -26,6 +28,10 @@ def check_structure(report, module):
     assert report["machine"]["threads"] == report["settings"]["threads"] == 1
     assert all(report["rates"][k] > 0 for k in ("float32", "bfloat16", "copy"))
     assert all(seconds > 0 for seconds in report["floor_seconds"].values())
+    assert report["rates"]["float32"] == max(
+        report["rates"][f"float32_{how}"] for how in ("mm", "linear")
+    )
+    assert report["machine"]["libraries"]["numpy"] == np.__version__
     assert report["lines"]["ours"]["ratio_to_ours"] == 1
     for line in report["lines"].values():
         assert line["seconds"] > 0 and len(line["repeats"]) == 1
@@ -37,11 +43,35 @@ def test_learners_with_one_init_reach_one_objective(tmp_path, capsys):
     report = run(codebook_learning, tmp_path)
     check_structure(report, "benchmarks.codebook_learning")
     lines = report["lines"]
+    assert lines["ours_plain"]["objective"] == lines["ours"]["objective"]
     same = [lines[n] for n in ("plain_torch", "faiss", "sklearn") if n in lines]
     for line in same:
         assert lines["ours"]["objective"] == pytest.approx(line["objective"], rel=1e-3)
     assert lines["ours_experts"]["objective"] < lines["ours"]["objective"]
     assert "float32 GEMM" in capsys.readouterr().out
+
+
+def test_real_features_take_the_place_of_made_ones(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    clips = {f"u{i}": random.normal(5, 1, size=(400, 12)) for i in range(4)}
+    store = tmp_path / "features"
+    store.mkdir()
+    specification = FeatureSpecification("test", [], 12, 50.0, 16000)
+    write_features(
+        store, specification, ((n, c.astype(np.float32)) for n, c in clips.items())
+    )
+    merge_feature_jobs(store, 1)
+    options = ["--features", str(store), "--contenders", "ours", "plain_torch"]
+    report = run(codebook_learning, tmp_path, *options, "--frames", "900")
+    assert report["settings"]["frames"] == 900
+    assert report["settings"]["dimension"] == 12
+    assert str(store) in report["data"] and str(store) in capsys.readouterr().out
+    assert 0 < report["lines"]["ours"]["objective"] < 12.5  # centred by clip
+    with pytest.raises(SystemExit):
+        run(codebook_learning, tmp_path, *options, "--frames", "1601")
+    assert "has 1600 frames, --frames asks for 1601" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--memory streams 10 times --frames"):
+        run(codebook_learning, tmp_path, *options, "--memory", "true")
 
 
 def test_encoders_give_the_codes_of_plain_float32(tmp_path):
