@@ -283,3 +283,13 @@ def test_measures_see_the_clip_code_in_what_is_decoded(place):
     assert error["4x1", "balanced+clip6"] < error["4x1", "balanced"]
     alone = found["none", "clip6"]
     assert alone["mutual_information"] is None and alone["routes"] is None
+
+
+def test_banks_that_nobody_routes_have_no_others_beside_them(tmp_path):
+    place = make_place(tmp_path)
+    learn(place, ("balanced+clip6",), RATES[:1], crossfit=2)
+    crossfit = place.quantizer / "4x1+clip6/crossfit"
+    assert not crossfit.exists()
+    learn(place, ("balanced+clip6", "specific-distortion+clip6"), RATES[:1], crossfit=2)
+    banks = [CodebookBank.from_pretrained(crossfit / name) for name in "01"]
+    assert all(bank.expert_sets == ["balanced", "specific"] for bank in banks)

@@ -98,10 +98,7 @@ class LearnCodebooksOptions:
 
 
 def learn_codebooks(options: LearnCodebooksOptions) -> None:
-    """Learn one bank for each codebook size, with the most levels asked for.
-
-    And one for each number of bits that systems have in a clip code, which is the same
-    for all sizes.
+    """Learn one bank for each codebook size (with the most levels) and clip code.
 
     Banks and experts that an earlier call has learned from the same stay as they are.
     """
@@ -261,11 +258,7 @@ def _read(options: LearnCodebooksOptions, config: "QuantizerConfig") -> "Trainin
             "feature_fingerprint": features.specification.fingerprint(),
             "route_depth": options.route_depth,
             "train_on": options.train_on,
-            **(
-                {"without_class": options.without_class}
-                if options.without_class
-                else {}
-            ),
+            **options.left_out,
         },
         device=options.device,
     )
@@ -322,12 +315,14 @@ def _learn_bank(
     writes: bool,
 ) -> None:
     """Learn what a bank and those that route the clips it has not seen still lack."""
+    from emoq_plugin.core.bank import BALANCED
+
     place, rate = options.output_dir / str(planned.name), planned.name.rate
     place.mkdir(parents=True, exist_ok=True)
     # The bank itself, then those that route the training clips they have not seen.
+    n_parts = options.crossfit if planned.expert_sets != [BALANCED] else 0
     places = {place: []} | {
-        place / CROSSFIT / str(j): clips.speakers[j :: options.crossfit]
-        for j in range(options.crossfit)
+        place / CROSSFIT / str(j): clips.speakers[j::n_parts] for j in range(n_parts)
     }
     depth = min(options.route_depth, rate.n_levels)
     for where, left_out in places.items():
@@ -359,11 +354,14 @@ def _with_missing_experts(
     writes: bool,
 ) -> "CodebookBank":
     """Return the bank of a directory, with the experts that it lacks learned."""
+    from emoq_plugin.core.artifact import CONFIG
     from emoq_plugin.core.bank import CodebookBank
     from emoq_plugin.learning.distributed import of_first
 
     # Killed between these banks, some may hold more than the marker says.
-    kept = CodebookBank.from_pretrained(where) if planned.kept else None
+    # A balanced bank, which nobody routes, has had no others beside it.
+    there = planned.kept and (where / CONFIG).exists()
+    kept = CodebookBank.from_pretrained(where) if there else None
     have = kept.expert_sets if kept else []
     lacking = [name for name in planned.expert_sets if name not in have]
     lacking = of_first(lacking, clips.device)
