@@ -275,3 +275,24 @@ def test_options_of_asr2_are_reported_before_the_quantizer_is_read(
     with pytest.raises(SystemExit):
         asr2_units.main(["--quantizer", "none", "--sets", "train", *options])
     assert reported in caplog.text + capsys.readouterr().err
+
+
+def test_two_scale_systems_are_options_of_recipes(call):
+    systems = "balanced balanced+clip56 specific-calibrated+clip32 clip56 label"
+    assert call(systems=systems, ser_backend="probe") == ""
+    task = "balanced balanced+clip56"
+    packed = {"stop_stage": "9", "pack_system": "balanced+clip56"}
+    assert call(systems=systems, espnet_systems=task, **packed) == ""
+    for system in ("clip56", "label"):
+        assert f"'{system}' has no units of frames" in call(
+            systems=systems, espnet_systems=system
+        )
+    alone = packed | {"pack_system": "clip56", "ser_backend": "probe"}
+    assert "pack 'balanced+clip56'" in call(systems=systems, **alone)
+    other = packed | {"pack_system": "balanced+clip32", "ser_backend": "probe"}
+    assert "learned are only specific" in call(systems=systems, **other)
+    other["pack_system"] = "balanced+clip8"
+    assert "learned are only those of other clip codes" in call(
+        systems=systems, **other
+    )
+    assert "expected clip<bits> with at least 1 bit" in call(systems="balanced+clip0")

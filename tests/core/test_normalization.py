@@ -67,3 +67,10 @@ def test_speaker_normalisation_needs_the_mean_of_the_speaker():
 def test_an_unknown_kind_names_those_that_exist():
     with pytest.raises(ValueError, match="'utterance' is unknown.*corpus.*speaker"):
         Normalization("utterance", torch.zeros(2), torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_clip_code_sends_is_removed_again_where_features_are_compared(kind):
+    norm = Normalization(kind, torch.tensor([1.0, -1.0]), torch.tensor([2.0, 4.0]))
+    sent = norm(FRAMES, SPEAKER, sent=True)
+    torch.testing.assert_close(norm.seen(sent), norm(FRAMES, SPEAKER))

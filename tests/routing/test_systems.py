@@ -16,6 +16,12 @@ from emoq_plugin.routing.systems import display_name, is_control
         ("biased99-wrong", "biased 99 %, wrong route (control)", True),
         ("capacity-distortion", "capacity control, distortion router", True),
         ("balanced+clip32", "balanced RVQ + clip code of 32 bits", False),
+        ("clip32", "clip code of 32 bits", False),
+        (
+            "label",
+            "label alone: route of Emo-Q, calibrated router (control)",
+            True,
+        ),
     ],
 )
 def test_systems_are_named_for_readers_and_controls_are_marked(system, name, control):

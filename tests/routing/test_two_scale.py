@@ -301,3 +301,23 @@ def test_names_of_systems_with_clip_codes():
                   "balanced+specific-soft+clip8", ""):  # fmt: skip
         with pytest.raises(ValueError, match=f"system '{re.escape(wrong)}'|system ''"):
             System.parse(wrong)
+
+
+def test_side_bits_count_every_window():
+    quantizer = learn(router="distortion", clip_window=0.5, frame_rate=20.0)
+    system, bank = System.parse("specific-distortion+clip6"), quantizer.bank_
+    route = np.log2(len(quantizer.classes_))
+    assert system.side_bits(bank) == pytest.approx(route + 6)
+    windows = torch.tensor([1, 3])
+    expected = torch.tensor([route + 6, route + 18], dtype=torch.float32)
+    torch.testing.assert_close(system.side_bits(bank, windows), expected)
+
+
+def test_experts_of_other_clip_codes_do_not_join():
+    bank, other = learn().bank_, learn(clip_aware=False).bank_
+    own = learn(router="distortion").bank_.subset(["specific/happy"])
+    assert bank.joined(own, ["balanced", "specific"]).clip_code is bank.clip_code
+    with pytest.raises(ValueError, match="different clip codes leave: learn the new"):
+        bank.joined(other, ["balanced"])
+    with pytest.raises(ValueError, match="different clip codes leave"):
+        bank.joined(learn(clip_bits=None).bank_, ["balanced"])

@@ -58,8 +58,11 @@ class Axes:
 
 
 def rate_ticks(rates: Mapping[str, float]) -> dict[str, str]:
-    """Name rates by codebook size, levels and bit/s."""
-    return {rate: f"{rate_name(rate)}\n{bits:g}" for rate, bits in rates.items()}
+    """Name rates by codebook size, levels and bit/s, where they have frame codes."""
+    return {
+        rate: f"{rate_name(rate)}\n{bits:g}" if bits else rate_name(rate)
+        for rate, bits in rates.items()
+    }
 
 
 def figure(

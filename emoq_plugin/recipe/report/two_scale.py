@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from emoq_plugin.recipe.report.blocks import (
+    NOTHING,
     Table,
     listing,
     metric_cell,
@@ -28,7 +29,7 @@ def figures(content: Content, e: Experiment, _: Group) -> Iterator[Table]:
                     entry["value"], "macro_f1", sign=entry["minus"] is not None
                 ),
                 "goal": _goal(entry),
-                "reached": {True: "yes", False: "no", None: "-"}[entry["reached"]],
+                "reached": {True: "yes", False: "no", None: NOTHING}[entry["reached"]],
                 "bit/s": " − ".join(
                     "continuous" if b is None else f"{b:.0f}"
                     for b in entry["bitrate_bps"]
