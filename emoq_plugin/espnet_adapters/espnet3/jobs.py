@@ -1,0 +1,81 @@
+"""Jobs of a stage in processes of their own, each with its own log."""
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from emoq_plugin.recipe.stage import FinishedMeanwhile
+
+FORM = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
+
+
+def run_jobs(
+    work: Callable[[Any], None],
+    jobs: Sequence[Any],
+    *,
+    nj: int,
+    log_dir: str | Path,
+    name: str = "",
+) -> None:
+    """Run a stage function on each of several options.
+
+    All jobs end before the first error is raised, so that a second call has only the
+    failed ones to do.
+
+    Parameters
+    ----------
+    work : callable
+        A stage function of `recipe.stages`.
+    jobs : sequence
+        Its options, a job each.
+    nj : int
+        Jobs at a time.
+    log_dir : str or Path
+        Gets `<name>.<job>.log`.
+    name : str, optional
+        Default: that of the function.
+
+    Raises
+    ------
+    RuntimeError
+        Naming the log of the job that failed, with its error as the cause.
+    """
+    # Jobs share the machine: one thread each, as in local/path.sh.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    Path(log_dir).mkdir(parents=True, exist_ok=True)
+    logs = [Path(log_dir) / f"{name or work.__name__}.{n}.log" for n, _ in enumerate(jobs, 1)]
+    # Forked processes would hang in the threads of torch.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=spawn) as pool:
+        futures = [pool.submit(_run, work, *job) for job in zip(jobs, logs)]
+    _report(futures, logs)
+
+
+def _run(work: Callable[[Any], None], options: Any, log: Path) -> None:
+    handler = logging.FileHandler(log, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(FORM))
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.handlers = [handler]  # what an earlier job of this process has left
+    try:
+        work(options)
+    except FinishedMeanwhile as news:
+        logging.info("%s: nothing to do", news)
+    except Exception:
+        logging.exception("failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _report(futures: Sequence[Future], logs: Sequence[Path]) -> None:
+    for future, log in zip(futures, logs):
+        if error := future.exception():
+            raise RuntimeError(f"{error} (log: {log})") from error
+    same = sum("nothing to do" in log.read_text("utf-8") for log in logs)
+    logging.info("%d of %d jobs found their result up to date", same, len(logs))
