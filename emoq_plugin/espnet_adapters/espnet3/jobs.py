@@ -47,7 +47,8 @@ def run_jobs(
     # Jobs share the machine: one thread each, as in local/path.sh.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     Path(log_dir).mkdir(parents=True, exist_ok=True)
-    logs = [Path(log_dir) / f"{name or work.__name__}.{n}.log" for n, _ in enumerate(jobs, 1)]
+    name = name or work.__name__
+    logs = [Path(log_dir) / f"{name}.{n}.log" for n in range(1, len(jobs) + 1)]
     # Forked processes would hang in the threads of torch.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=spawn) as pool:
