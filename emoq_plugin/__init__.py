@@ -42,6 +42,7 @@ def load(
     revision: str | None = None,
     token: str | bool | None = None,
     device: str = "cpu",
+    check: bool = True,
 ) -> Any:
     """Load a quantizer from the package, a directory or a Hugging Face hub repository.
 
@@ -61,6 +62,9 @@ def load(
         For a private repository; True takes the one that is logged in.
     device : str, default="cpu"
         torch device; ``auto`` is the GPU where there is one.
+    check : bool, default=True
+        Whether golden frames must get the codes that the maker of the quantizer got;
+        artifacts of before there were any are not checked.
 
     Returns
     -------
@@ -69,31 +73,42 @@ def load(
     Raises
     ------
     ValueError
-        If it is no artifact, is damaged, is a bank and no system is named, or has fewer
-        levels.
+        If it is no artifact, is damaged, is a bank and no system is named, has fewer
+        levels, or gives other codes here than where it was made.
     """
-    from emoq_plugin.core.artifact import artifact_type, local_directory
+    from emoq_plugin.core.artifact import (
+        CONFIG,
+        GOLDEN,
+        artifact_type,
+        local_directory,
+    )
     from emoq_plugin.core.bank import CodebookBank
+    from emoq_plugin.core.golden import check_golden_codes
     from emoq_plugin.devices import pick_device
+    from emoq_plugin.files import read_json
     from emoq_plugin.routing.quantizer import RoutedQuantizer
 
     directory = local_directory(name, revision, token)
     device = pick_device(device, 1)
     if artifact_type(directory) == "RoutedQuantizer":
         quantizer = RoutedQuantizer.from_pretrained(directory)
+        bank, depth = quantizer.bank, quantizer.depth
         system = system or quantizer.system.name
         n_levels = quantizer.n_levels if n_levels is None else n_levels
-        return RoutedQuantizer(
-            quantizer.bank, system, depth=quantizer.depth, n_levels=n_levels
-        ).to(device)
-    bank = CodebookBank.from_pretrained(directory)
+    else:
+        bank = CodebookBank.from_pretrained(directory)
+        depth = bank.card.get("route_depth", 1)
     if system is None:
         raise ValueError(
             f"{name} is a bank of experts {bank.expert_sets}: name a system, such as "
             'system="specific-distortion"'
         )
-    depth = bank.card.get("route_depth", 1)
-    return RoutedQuantizer(bank, system, depth=depth, n_levels=n_levels).to(device)
+    quantizer = RoutedQuantizer(bank, system, depth=depth, n_levels=n_levels)
+    quantizer = quantizer.to(device)
+    recorded = read_json(directory / CONFIG).get(GOLDEN, {})
+    if check and recorded:
+        check_golden_codes(quantizer.golden(), recorded, str(name))
+    return quantizer
 
 
 def register() -> None:

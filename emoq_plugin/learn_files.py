@@ -106,6 +106,7 @@ def learn(options: LearnOptions) -> None:
     from emoq_plugin.estimator import EmoQuantizer
     from emoq_plugin.learn_score import held_out_score, rate_of
     from emoq_plugin.speech.encoders.registry import build_encoder, read_feature_config
+    from emoq_plugin.speech.golden import keep_golden_clip
 
     about = read_about(options.about) if options.about else {}
     if options.output.exists() and any(options.output.iterdir()):
@@ -131,6 +132,7 @@ def learn(options: LearnOptions) -> None:
         quantizer.fit(store, audio.shares, speakers=audio.speakers or None)
         card = quantizer.quantizer_.bank.card
         card |= {"audio": band, "bitrate_bps": rate_of(quantizer, store)}
+        keep_golden_clip(quantizer.quantizer_.bank, store)
         card |= {"about": about} if about else {}
         quantizer.save_pretrained(options.output)
         logging.info(
@@ -148,10 +150,12 @@ def _dump(
     """Encode all recordings into a directory; gives them and what band they have."""
     from emoq_plugin.speech.audio import read_audio, resample
     from emoq_plugin.speech.band import band_note, band_of
+    from emoq_plugin.speech.golden import golden_features
     from emoq_plugin.speech.store import (
         FeatureStore,
         merge_feature_jobs,
         write_features,
+        write_golden,
     )
 
     rates: Counter[str] = Counter()
@@ -174,6 +178,7 @@ def _dump(
     )
     write_features(folder, encoder.specification, frames)
     merge_feature_jobs(folder, 1)
+    write_golden(folder, golden_features(encoder))
     band: dict = {"sampling_rates_hz": dict(rates), "bands_hz": dict(bands)}
     if note := band_note(band, encoder.sample_rate):
         band["note"] = note

@@ -20,6 +20,7 @@ from emoq_plugin.optional import needs
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
+GOLDEN = "golden"  # in the config: codes that its maker got, see core.golden
 POSITIVE = ("normalization.scale", "clip_code.scale")
 SUBWORDS = "subwords.model"  # of its units, where they were learned
 
@@ -51,6 +52,10 @@ class Artifact:
         """Return the tensors as a file holds them, from which they can be made."""
         return self.tensors()
 
+    def golden(self) -> dict[str, list[str]]:
+        """Return the codes of golden frames, see `core.golden`."""
+        raise TypeError(f"{type(self).__name__} has no golden frames")
+
     @classmethod
     def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Build the object again."""
@@ -78,6 +83,7 @@ class Artifact:
             "type": type(self).__name__,
             "emoq_version": emoq_plugin.__version__,
             **self.config(),
+            GOLDEN: self.golden(),
         }
         with atomic_write(directory / CARD) as stream:
             stream.write(describe(config))

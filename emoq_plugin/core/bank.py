@@ -8,6 +8,7 @@ from torch import Tensor
 
 from emoq_plugin.core.artifact import Artifact, fingerprint_of_tensors
 from emoq_plugin.core.clip_code import ClipCode
+from emoq_plugin.core.golden import golden_codes
 from emoq_plugin.core.normalization import Float32Module, Normalization
 from emoq_plugin.core.rvq import ResidualQuantizer
 from emoq_plugin.files import check_types
@@ -21,6 +22,7 @@ CONFIG_TYPES = {
     "codebooks_sha256": str,
     "card": dict[str, Any],
     "clip_code": dict[str, Any],
+    "golden": dict[str, list[str]],
 }
 CLIP_CODE = "clip_code."  # before the names of its tensors
 CLIP_CODE_TYPES = {"component_bits": list[int], "window": int | None, "bits": float}
@@ -278,6 +280,17 @@ class CodebookBank(Artifact, Float32Module):
         code = self.clip_code
         cut = {} if code is None else _of_clip_code(code.stored())
         return self.tensors() | cut
+
+    def by_expert(self) -> dict[str, list[Tensor]]:
+        """Return the (K_l, D) codebooks of each expert."""
+        return {
+            name: [codebook[e] for codebook in self.codebooks]
+            for e, name in enumerate(self.experts)
+        }
+
+    def golden(self) -> dict[str, list[str]]:
+        """Return the codes of golden frames by expert, see `core.golden`."""
+        return golden_codes(self.normalization, self.by_expert())
 
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "CodebookBank":

@@ -309,6 +309,10 @@ class RoutedQuantizer(Artifact, nn.Module):
         """Return the tensors as a file holds them."""
         return self.bank.stored()
 
+    def golden(self) -> dict[str, list[str]]:
+        """Return the codes of golden frames by expert, see `core.golden`."""
+        return self.bank.golden()
+
     @classmethod
     def from_config(cls, config: dict, tensors: dict[str, Tensor]) -> "RoutedQuantizer":
         """Build what `config` and `tensors` describe."""

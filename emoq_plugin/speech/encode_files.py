@@ -47,6 +47,9 @@ class EncodeOptions(RecordingOptions):
         Of pseudo_labels and cjk, from 0.
     repeat
         False drops repeated units from pseudo_labels and cjk.
+    check
+        False takes a quantizer whose golden clip has other features or codes here than
+        where it was made.
     output
         File; standard output for - or when left out.
     """
@@ -57,6 +60,7 @@ class EncodeOptions(RecordingOptions):
     format: Annotated[Format, format_name] = "pseudo_labels"
     level: Natural = 0
     repeat: bool = True
+    check: bool = True
     output: Path | None = None
 
 
@@ -84,6 +88,7 @@ def encode(options: EncodeOptions) -> None:
         n_levels=options.n_levels,
         device=pick_device(options.device, 1),
         model_dir=options.model_dir,
+        check=options.check,
     )
     quantizer = speech.quantizer
     logging.info("quantizer %s: %s", options.quantizer, quantizer)

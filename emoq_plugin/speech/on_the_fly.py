@@ -8,6 +8,7 @@ from emoq_plugin.data.directory import DataDirectory
 from emoq_plugin.progress import progress
 from emoq_plugin.speech.audio import read_audio
 from emoq_plugin.speech.encoders.encoder import Encoder
+from emoq_plugin.speech.golden import golden_features
 
 
 class EncodedOnTheFly(Mapping[str, np.ndarray]):
@@ -41,6 +42,11 @@ class EncodedOnTheFly(Mapping[str, np.ndarray]):
             items = progress(self.utterances, len(self.utterances), "counting frames")
             self._lengths = {utterance: len(self[utterance]) for utterance in items}
         return self._lengths
+
+    @property
+    def golden(self) -> np.ndarray:
+        """Features of the golden clip, see `speech.golden`."""
+        return golden_features(self.encoder)
 
     def __getitem__(self, utterance: str) -> np.ndarray:
         """Encode one utterance, (T, D) float32."""

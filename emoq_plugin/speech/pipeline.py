@@ -23,11 +23,14 @@ from emoq_plugin.speech.audio import (
 from emoq_plugin.speech.band import band_of
 from emoq_plugin.speech.encoders.encoder import Encoder, FeatureSpecification
 from emoq_plugin.speech.encoders.registry import build_encoder, encoder_class
+from emoq_plugin.speech.golden import check_golden_clip
 from emoq_plugin.units.clip_units import Units
 
 BATCH_FILES = 16
 # Speech that is played at 0.9 of its speed, as in training, has lost nothing.
 NARROW = 0.85
+# What a field of a feature specification is about, where it is not the features.
+OTHERS = {"layers": "layer", "weights_sha256": "weights"}
 
 
 def build_from_specification(
@@ -68,11 +71,12 @@ def build_from_specification(
     encoder = build_encoder(spec.encoder, device=device, model_dir=model_dir, **options)
     if encoder.specification.fingerprint() != spec.fingerprint():
         found = encoder.specification.to_json()
-        differ = {
-            key: f"{found[key]} instead of {value}"
+        differ = "; ".join(
+            f"other {OTHERS.get(key, 'features')}: {key} {found[key]} "
+            f"instead of {value}"
             for key, value in spec.to_json().items()
             if key != "versions" and found[key] != value
-        }
+        )
         raise ValueError(f"encoder '{spec.encoder}' is not the one specified: {differ}")
     return encoder
 
@@ -91,6 +95,9 @@ class SpeechToUnits:
         torch device of both.
     model_dir : str, optional
         Local directory of the encoder's model.
+    check : bool, default=True
+        Whether features and codes of the golden clip are compared with those of the
+        maker of the quantizer, see `speech.golden`.
 
     Attributes
     ----------
@@ -119,6 +126,7 @@ class SpeechToUnits:
         *,
         device: str = "cpu",
         model_dir: str | None = None,
+        check: bool = True,
     ):
         feature = quantizer.bank.card.get("feature")
         self.encoder = build_from_specification(
@@ -126,6 +134,8 @@ class SpeechToUnits:
         )
         self.quantizer = quantizer.to(device)
         self.device = device
+        if check:
+            check_golden_clip(quantizer.bank, self.encoder)
         learned = quantizer.bank.card.get("audio", {}).get("bands_hz", {})
         whole = self.encoder.sample_rate // 2
         self._band = max(map(int, learned), default=whole)
@@ -140,10 +150,13 @@ class SpeechToUnits:
         n_levels: int | None = None,
         device: str = "cpu",
         model_dir: str | None = None,
+        check: bool = True,
     ) -> Self:
         """Load a quantizer, see `emoq_plugin.load`, and its encoder."""
-        quantizer = emoq_plugin.load(name, system=system, n_levels=n_levels)
-        return cls(quantizer, device=device, model_dir=model_dir)
+        quantizer = emoq_plugin.load(
+            name, system=system, n_levels=n_levels, check=check
+        )
+        return cls(quantizer, device=device, model_dir=model_dir, check=check)
 
     def read(self, audio: Audio, *, multi_channel: str = "error") -> np.ndarray:
         """Read a file, or take samples, at the encoder's sampling rate.

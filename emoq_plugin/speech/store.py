@@ -14,6 +14,7 @@ from emoq_plugin.files import (
     read_json,
     read_places,
     read_table,
+    reading,
     write_json,
     write_table,
 )
@@ -22,6 +23,7 @@ from emoq_plugin.speech.encoders.encoder import FeatureSpecification, first_bad_
 SPECIFICATION = "feature.json"
 SCP = "feats.scp"
 LENGTHS = "utt2num_frames"
+GOLDEN = "golden.npy"  # features of the golden clip, see speech.golden
 # kaldiio would run a pickle that it finds in an ark: only this header is let through.
 FLOAT_MATRIX = b"\0BFM "
 JOB_MARKERS = ".done.*.json"
@@ -83,6 +85,12 @@ def write_features(
     write_table(directory / f"{LENGTHS}.{job}", lengths)
     write_json(directory / f"feature.{job}.json", specification.to_json())
     return lengths
+
+
+def write_golden(directory: str | Path, features: np.ndarray) -> None:
+    """Write the features (T, D) of the golden clip, see `speech.golden`."""
+    with atomic_write(Path(directory) / GOLDEN, "wb") as stream:
+        np.save(stream, features)
 
 
 def merge_feature_jobs(directory: str | Path, n_jobs: int) -> dict[str, int]:
@@ -187,6 +195,18 @@ class FeatureStore(Mapping[str, np.ndarray]):
                 f"{SCP} and {LENGTHS} ({len(differ)} such)"
             )
         self.utterances = list(self._places)
+
+    @property
+    def golden(self) -> np.ndarray | None:
+        """Features of the golden clip; None for a store of before there were any."""
+        path = self.directory / GOLDEN
+        if not path.exists():
+            return None
+        remedy = f"remove {self.directory} and run the feature stage again"
+        with reading(path, remedy):
+            frames = np.load(path, allow_pickle=False)
+        _check(frames, self.specification, str(path))
+        return frames
 
     def _read_lengths(self) -> dict[str, int]:
         path = self.directory / LENGTHS

@@ -67,6 +67,7 @@ def test_three_jobs_give_what_one_job_gives(data, config, tmp_path):
         "feats.3.ark",
         "feats.scp",
         "feature.json",
+        "golden.npy",
         "utt2num_frames",
     ]
 

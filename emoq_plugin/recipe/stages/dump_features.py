@@ -23,11 +23,13 @@ from emoq_plugin.speech.encoders.registry import (
     encoder_class,
     read_feature_config,
 )
+from emoq_plugin.speech.golden import golden_features
 from emoq_plugin.speech.store import (
     JOB_MARKERS,
     merge_feature_jobs,
     remove_job_files,
     write_features,
+    write_golden,
 )
 
 # Audio held in memory at a time; within it the encoder batches as it likes.
@@ -215,6 +217,8 @@ def _run_job(
     lengths = write_features(
         options.output_dir, encoder.specification, features, job=options.job
     )
+    if options.job == 1:
+        write_golden(options.output_dir, golden_features(encoder))
     stage.finish(
         utterances=len(lengths),
         frames=sum(lengths.values()),

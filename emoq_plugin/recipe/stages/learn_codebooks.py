@@ -325,6 +325,8 @@ def _learn_bank(
         place / CROSSFIT / str(j): clips.speakers[j::n_parts] for j in range(n_parts)
     }
     depth = min(options.route_depth, rate.n_levels)
+    from emoq_plugin.speech.golden import keep_golden_clip
+
     for where, left_out in places.items():
         sizes = rate.sizes[: depth if left_out else None]
         bank = _with_missing_experts(
@@ -333,6 +335,7 @@ def _learn_bank(
         if writes:
             learned = clips.fit_routers(bank, depth=depth, without=left_out)
             bank.router_parameters = learned | ({} if left_out else routers)
+            keep_golden_clip(bank, clips.features)
             bank.save_pretrained(where)
     if not writes:
         return
