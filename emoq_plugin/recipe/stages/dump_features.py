@@ -212,13 +212,13 @@ def _run_job(
     wav, samples = _read_slice(options)
     device = pick_device(options.device, options.job)
     encoder = build_encoder(name, device=device, model_dir=options.model_dir, **conf)
+    if options.job == 1:
+        write_golden(options.output_dir, golden_features(encoder))
     what = f"{name} job {options.job} of {options.nj}"
     features = encode_utterances(encoder, wav, samples, what)
     lengths = write_features(
         options.output_dir, encoder.specification, features, job=options.job
     )
-    if options.job == 1:
-        write_golden(options.output_dir, golden_features(encoder))
     stage.finish(
         utterances=len(lengths),
         frames=sum(lengths.values()),
