@@ -13,7 +13,7 @@ from espnet3.utils.config_utils import load_and_merge_config  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from emoq_plugin.espnet_adapters.espnet3 import PACKAGE  # noqa: E402
-from emoq_plugin.espnet_adapters.espnet3.jobs import run_jobs  # noqa: E402
+from emoq_plugin.espnet_adapters.espnet3.jobs import make_pool, run_jobs  # noqa: E402
 from emoq_plugin.espnet_adapters.espnet3.metrics import (  # noqa: E402
     EmotionScores,
     SoftEmotionScores,
@@ -116,8 +116,9 @@ def fail_at_two(number):
 
 def test_jobs_end_before_the_first_error_is_raised(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RuntimeError, match=r"two is too many \(log: .*work\.2\.log"):
-        run_jobs(fail_at_two, [1, 2, 3], nj=1, log_dir=tmp_path, name="work")
+    told = r"two is too many \(log: .*work\.2\.log"
+    with make_pool(1) as pool, pytest.raises(RuntimeError, match=told):
+        run_jobs(pool, fail_at_two, [1, 2, 3], log_dir=tmp_path, name="work")
     assert sorted(p.name for p in tmp_path.glob("*.txt")) == ["1.txt", "3.txt"]
     assert "two is too many" in (tmp_path / "work.2.log").read_text()
 

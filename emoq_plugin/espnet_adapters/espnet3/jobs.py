@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,31 @@ from emoq_plugin.recipe.stage import FinishedMeanwhile
 FORM = "%(asctime)s (%(module)s:%(lineno)d) %(levelname)s: %(message)s"
 
 
+def make_pool(nj: int, *, fresh: bool = False) -> ProcessPoolExecutor:
+    """Return processes that the jobs of all stages share.
+
+    Parameters
+    ----------
+    nj : int
+        Jobs at a time.
+    fresh : bool, default=False
+        A process for each job: once CUDA is used, it keeps to its GPUs.
+    """
+    # Jobs share the machine: one thread each, as in local/path.sh.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return ProcessPoolExecutor(
+        nj,
+        # Forked processes would hang in the threads of torch.
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=1 if fresh else None,
+    )
+
+
 def run_jobs(
+    pool: Executor,
     work: Callable[[Any], None],
     jobs: Sequence[Any],
     *,
-    nj: int,
     log_dir: str | Path,
     name: str = "",
 ) -> None:
@@ -28,12 +48,12 @@ def run_jobs(
 
     Parameters
     ----------
+    pool : Executor
+        See `make_pool`.
     work : callable
         A stage function of `recipe.stages`.
     jobs : sequence
         Its options, a job each.
-    nj : int
-        Jobs at a time.
     log_dir : str or Path
         Gets `<name>.<job>.log`.
     name : str, optional
@@ -44,16 +64,16 @@ def run_jobs(
     RuntimeError
         Naming the log of the job that failed, with its error as the cause.
     """
-    # Jobs share the machine: one thread each, as in local/path.sh.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     Path(log_dir).mkdir(parents=True, exist_ok=True)
     name = name or work.__name__
     logs = [Path(log_dir) / f"{name}.{n}.log" for n in range(1, len(jobs) + 1)]
-    # Forked processes would hang in the threads of torch.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(nj, len(jobs)), mp_context=spawn) as pool:
-        futures = [pool.submit(_run, work, *job) for job in zip(jobs, logs)]
-    _report(futures, logs)
+    futures = [pool.submit(_run, work, *job) for job in zip(jobs, logs)]
+    wait(futures)
+    for future, log in zip(futures, logs):
+        if error := future.exception():
+            raise RuntimeError(f"{error} (log: {log})") from error
+    same = sum("nothing to do" in log.read_text("utf-8") for log in logs)
+    logging.info("%d of %d jobs found their result up to date", same, len(logs))
 
 
 def _run(work: Callable[[Any], None], options: Any, log: Path) -> None:
@@ -72,11 +92,3 @@ def _run(work: Callable[[Any], None], options: Any, log: Path) -> None:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-def _report(futures: Sequence[Future], logs: Sequence[Path]) -> None:
-    for future, log in zip(futures, logs):
-        if error := future.exception():
-            raise RuntimeError(f"{error} (log: {log})") from error
-    same = sum("nothing to do" in log.read_text("utf-8") for log in logs)
-    logging.info("%d of %d jobs found their result up to date", same, len(logs))

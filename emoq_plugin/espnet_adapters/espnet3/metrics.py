@@ -9,16 +9,11 @@ from espnet3.contract import Field
 from emoq_plugin.data.votes import parse_votes
 from emoq_plugin.evaluation.metrics import (
     SOFT_METRICS,
-    macro_f1,
-    unweighted_average_recall,
-    weighted_accuracy,
+    confusion,
+    scores_of_confusion,
 )
 
-HARD_METRICS = {
-    "UA": unweighted_average_recall,
-    "WA": weighted_accuracy,
-    "macro_F1": macro_f1,
-}
+HARD_METRICS = {"UA": "uar", "WA": "wa", "macro_F1": "macro_f1"}
 
 
 class EmotionScores(BaseMetric):
@@ -60,9 +55,10 @@ class EmotionScores(BaseMetric):
         if not self.refs:
             raise ValueError("no utterance has a reference label: nothing to score")
         labels = sorted(set(self.refs))
+        found = scores_of_confusion(confusion(self.refs, self.hyps, labels=labels))
         return {
-            name: round(100 * score(self.refs, self.hyps, labels=labels), 2)
-            for name, score in HARD_METRICS.items()
+            name: round(100 * float(found[ours]), 2)
+            for name, ours in HARD_METRICS.items()
         }
 
 

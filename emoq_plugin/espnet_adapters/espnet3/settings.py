@@ -9,17 +9,14 @@ from emoq_plugin.data.folds import ALL
 from emoq_plugin.files import check_options as check_names
 from emoq_plugin.files import check_types
 from emoq_plugin.presets import find_config
-from emoq_plugin.recipe.stages.check_options import RecipeOptions, check_options
+from emoq_plugin.recipe.stages.check_options import (
+    CONFIGS,
+    RecipeOptions,
+    check_and_find,
+)
 from emoq_plugin.recipe.stages.fold_inputs import FoldInputs
 from emoq_plugin.units.rates import Rate
 
-# Options that name a file, and the directory of `conf` that holds its presets.
-FILES = {
-    "feature_config": "features",
-    "quantizer_config": "quantizer",
-    "probe_config": "ser",
-    "ser_config": "ser",
-}
 # The stages of ser2.sh whose options are looked at before any work.
 FIRST, LAST = 1, 6
 
@@ -99,20 +96,20 @@ class Settings:
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         shared = {f.name for f in fields(RecipeOptions)} & set(own)
         given = {name: own[name] for name in shared}
-        given |= {name: self.file(name) for name in FILES}
+        given |= {name: self.file(name) for name in CONFIGS if name in shared}
         given |= {n: tuple(v) for n, v in given.items() if isinstance(v, list)}
         given["model_dir"] = self.model
         counts = ("nj", "first_fold", "sample_rate", "route_depth")
         for name, least in [*((n, 1) for n in counts), ("ngpu", 0), ("seed", 0)]:
             if own[name] < least:
                 raise ValueError(f"{name} is {own[name]}, expected at least {least}")
-        check_options(
+        check_and_find(
             RecipeOptions(stage=FIRST, stop_stage=LAST, tag=self.exp_tag, **given)
         )
 
     def file(self, name: str) -> Path:
-        """Find the file of an option of `FILES`."""
-        return find_config(getattr(self, name), FILES[name], places=[self.recipe_dir])
+        """Find the file of an option of `CONFIGS`."""
+        return find_config(getattr(self, name), CONFIGS[name], places=[self.recipe_dir])
 
     @property
     def model(self) -> Path | None:

@@ -19,7 +19,7 @@ from emoq_plugin.data.directory import DataDirectory, read_emotions
 from emoq_plugin.data.folds import ALL
 from emoq_plugin.data.votes import format_votes
 from emoq_plugin.espnet_adapters.espnet3 import PACKAGE
-from emoq_plugin.espnet_adapters.espnet3.jobs import run_jobs
+from emoq_plugin.espnet_adapters.espnet3.jobs import make_pool, run_jobs
 from emoq_plugin.espnet_adapters.espnet3.settings import Settings
 from emoq_plugin.evaluation.predictions import Prediction, read_predictions
 from emoq_plugin.files import write_table
@@ -67,11 +67,12 @@ class SER2System(BaseSystem):
         super().__init__(training_config=training_config, metrics_config=metrics_config)
         if training_config is None:
             raise ValueError("no training configuration: give --training_config")
-        self._recipe = Settings.read(OmegaConf.to_container(training_config))
+        r = self._recipe = Settings.read(OmegaConf.to_container(training_config))
+        self._pool = make_pool(r.nj, fresh=r.ngpu > 0)
 
     def _run(self, work: Callable[[Any], None], *jobs: Any, name: str = "") -> None:
-        r = self._recipe
-        run_jobs(work, jobs, nj=r.nj, log_dir=r.log_dir, name=name)
+        log_dir = self._recipe.log_dir
+        run_jobs(self._pool, work, jobs, log_dir=log_dir, name=name)
 
     def create_dataset(self) -> None:
         """Call `create_dataset.func` with the settings and its other fields."""

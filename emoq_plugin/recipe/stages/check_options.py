@@ -100,6 +100,18 @@ def check_options(options: RecipeOptions) -> None:
 
     That is the absolute path of each configuration: ``<option>=<quoted path>``.
     """
+    for name, path in check_and_find(options).items():
+        print(f"{name}={shlex.quote(str(path))}")
+
+
+def check_and_find(options: RecipeOptions) -> dict[str, Path]:
+    """Return the file of each configuration, or report all faults at once.
+
+    Raises
+    ------
+    ValueError
+        A line for each fault.
+    """
     stages = set(range(options.stage, options.stop_stage + 1))
     configs, faults = _find_configs(options)
     options = replace(options, **configs)
@@ -110,8 +122,7 @@ def check_options(options: RecipeOptions) -> None:
     faults += [fault for check in together for fault in check(options, stages)]
     if faults:
         raise ValueError("\n".join(faults))
-    for name, path in configs.items():
-        print(f"{name}={shlex.quote(str(path))}")
+    return configs
 
 
 def _find_configs(options: RecipeOptions) -> tuple[dict[str, Path], list[str]]:
