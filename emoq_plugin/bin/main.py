@@ -22,6 +22,7 @@ FOR_USERS += (
     "asr2_wer",
     "clip_tokens",
     "score_tokens",
+    "compare",
 )
 FOR_USERS += ("completion",)
 

@@ -58,7 +58,7 @@ def both(tree, egs3, call, warm_python):
     """Run the recipe by espnet3, then by the scripts, each in folders of its own."""
     made = run(egs3)
     assert made.returncode == 0, made.stdout[-4000:]
-    options = [f"--{name}={value}" for name, value in CORPUS.items()]
+    options = [f"--{name} {value}" for name, value in CORPUS.items()]
     words = ["--python", str(warm_python), "--local_data_opts", " ".join(options)]
     for name, value in SMALL.items():
         text = " ".join(value) if isinstance(value, list) else str(value)
