@@ -1,7 +1,8 @@
 """ESPnet's k-means models (`km_<K>.mdl`, `km_<K>_RVQ_<l>.mdl`) in and out.
 
 They are joblib files: pickles, which run code when they are loaded. Nothing in Emo-Q
-reads them but the command `emoq import-kmeans`, so import only what you trust.
+reads them but the commands `emoq import-kmeans` and `emoq compare`, so give these only
+what you trust.
 """
 
 import contextlib
