@@ -316,6 +316,7 @@ def _learn_bank(
 ) -> None:
     """Learn what a bank and those that route the clips it has not seen still lack."""
     from emoq_plugin.core.bank import BALANCED
+    from emoq_plugin.speech.golden import keep_golden_clip
 
     place, rate = options.output_dir / str(planned.name), planned.name.rate
     place.mkdir(parents=True, exist_ok=True)
@@ -325,8 +326,6 @@ def _learn_bank(
         place / CROSSFIT / str(j): clips.speakers[j::n_parts] for j in range(n_parts)
     }
     depth = min(options.route_depth, rate.n_levels)
-    from emoq_plugin.speech.golden import keep_golden_clip
-
     for where, left_out in places.items():
         sizes = rate.sizes[: depth if left_out else None]
         bank = _with_missing_experts(
