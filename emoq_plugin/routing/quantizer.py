@@ -57,6 +57,11 @@ class RoutedQuantizer(Artifact, nn.Module):
                 f"system '{system}' is a control of experiments, which needs labels "
                 "or names of clips: choose another router"
             )
+        if self.system.beside:
+            raise ValueError(
+                f"system '{system}' is a control of experiments, whose heads hear the "
+                f"route of '{self.system.beside.name}': choose one of its parts"
+            )
         experts = self.system.experts(bank)
         if not experts:
             raise ValueError(

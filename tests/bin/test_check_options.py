@@ -289,6 +289,8 @@ def test_two_scale_systems_are_options_of_recipes(call):
         )
     alone = packed | {"pack_system": "clip56", "ser_backend": "probe"}
     assert "pack 'balanced+clip56'" in call(systems=systems, **alone)
+    alone["pack_system"] = "label"
+    assert "'label' is a control of experiments" in call(systems=systems, **alone)
     other = packed | {"pack_system": "balanced+clip32", "ser_backend": "probe"}
     assert "learned are only specific" in call(systems=systems, **other)
     other["pack_system"] = "balanced+clip8"

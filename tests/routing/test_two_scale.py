@@ -321,3 +321,9 @@ def test_experts_of_other_clip_codes_do_not_join():
         bank.joined(other, ["balanced"])
     with pytest.raises(ValueError, match="different clip codes leave"):
         bank.joined(learn(clip_bits=None).bank_, ["balanced"])
+
+
+@pytest.mark.parametrize("system", ["label", "balanced+clip6+specific-distortion"])
+def test_a_route_beside_is_for_experiments_and_makes_no_quantizer(system):
+    with pytest.raises(ValueError, match="control of experiments, whose heads hear"):
+        RoutedQuantizer(learn(router="distortion").bank_, system)

@@ -258,7 +258,10 @@ def _check_packed(name: str) -> None:
     from emoq_plugin.routing.systems import System
 
     _check_system(name)
-    if not System.parse(name).expert_set:
+    system = System.parse(name)
+    if system.beside:
+        raise ValueError(f"'{name}' is a control of experiments, not a quantizer")
+    if not system.expert_set:
         raise ValueError(
             f"'{name}' has no frame codes, and a quantizer has: pack "
             f"'balanced+{name}', and leave its frame codes away"
