@@ -1,14 +1,15 @@
 """Units for ESPnet's asr2: what one recording becomes, and the card of the model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from emoq_plugin.files import check_options, read_json, write_json
-from emoq_plugin.units.flat import flatten_codes, token_list
+from emoq_plugin.units.clip_tokens import ClipVocabulary, with_clip_tokens
+from emoq_plugin.units.flat import FIRST_ID, flatten_codes, token_list
 from emoq_plugin.units.text import CJK_SIZE, deduplicate, to_cjk
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Asr2Units:
     src_token_list, src_bpemodel : str, optional
         Files of asr2.sh that turn a text of units into ids, seen from the card's
         directory; None for `multi`, whose ids are final.
+    clip_sizes : list of int
+        Alphabet of each symbol of a clip code, whose tokens come before those of the
+        frames and are counted behind them; empty without one.
     """
 
     quantizer: str
@@ -56,6 +60,7 @@ class Asr2Units:
     src_lang: str
     src_token_list: str | None = None
     src_bpemodel: str | None = None
+    clip_sizes: list[int] = field(default_factory=list)
 
     @classmethod
     def describe(
@@ -73,13 +78,12 @@ class Asr2Units:
         Raises
         ------
         ValueError
-            For a clip code, a soft route, several levels in a single stream, or more
+            For a soft route, several levels in a single stream, or more
             joint ids than characters.
         """
         if stream not in STREAMS:
             raise ValueError(f"stream '{stream}', expected one of {STREAMS}")
         system, levels = quantizer.system, quantizer.n_levels
-        system.check_frame_codes_alone("a text of units")
         if system.n_streams > 1:
             raise ValueError(
                 f"system '{system.name}' mixes two experts, asr2 reads one: choose "
@@ -87,16 +91,20 @@ class Asr2Units:
             )
         sizes = list(quantizer.bank.sizes[:levels])
         experts = list(quantizer.bank.experts)
+        code = quantizer.bank.clip_code
+        clip_sizes = [] if code is None else list(code.sizes)
         if stream == "single":
             if levels != 1:
                 raise ValueError(
                     f"a single stream carries one level, found --n_levels {levels}: "
                     "give --n_levels 1, or --stream multi"
                 )
-            if len(experts) * sizes[0] > CJK_SIZE:
+            n_ids = len(experts) * sizes[0] + sum(clip_sizes)
+            if n_ids > CJK_SIZE:
+                beside = f" and {sum(clip_sizes)} clip tokens" if clip_sizes else ""
                 raise ValueError(
-                    f"{len(experts)} experts of K={sizes[0]} make "
-                    f"{len(experts) * sizes[0]} joint ids, ESPnet's CJK alphabet has "
+                    f"{len(experts)} experts of K={sizes[0]}{beside} make {n_ids} "
+                    "joint ids, ESPnet's CJK alphabet has "
                     f"{CJK_SIZE}: use fewer codewords, or --stream multi"
                 )
         return cls(
@@ -109,6 +117,7 @@ class Asr2Units:
             sizes=sizes,
             codebooks_sha256=quantizer.codebooks_sha256,
             src_lang=src_lang,
+            clip_sizes=clip_sizes,
             **files,
         )
 
@@ -152,21 +161,32 @@ class Asr2Units:
 
     @property
     def n_units(self) -> int:
-        """Number of different ids."""
-        return len(self.experts) * sum(self.sizes)
+        """Number of different ids, those of clip tokens too."""
+        return len(self._vocabulary)
 
-    def source(self, codes: np.ndarray, route: Mapping[str, float]) -> np.ndarray:
+    @property
+    def _vocabulary(self) -> ClipVocabulary:
+        return ClipVocabulary(len(self.experts) * sum(self.sizes), self.clip_sizes)
+
+    def source(
+        self,
+        codes: np.ndarray,
+        route: Mapping[str, float],
+        clip_codes: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Return the ids of one recording.
 
         Parameters
         ----------
         codes : (T, L) integer array
         route : mapping of one expert to its weight
+        clip_codes : (N, C) integer array, optional
+            Of a quantizer with a clip code.
 
         Returns
         -------
-        ids : (T',) or (T' * L,) int64 array
-            `single`: joint ids from 0; `multi`: flat ids from 2.
+        ids : (N C + T',) or ((N C + T') L,) int64 array
+            `single`: joint ids from 0; `multi`: flat ids from 2, a clip token L times.
 
         Raises
         ------
@@ -179,9 +199,12 @@ class Asr2Units:
         place = self.experts.index(expert)
         if self.deduplicate:
             codes = deduplicate(codes)
-        flat = flatten_codes(codes, self.sizes, expert=place)
+        flat = flatten_codes(codes, self.sizes, expert=place) - FIRST_ID
+        if self.clip_sizes:
+            frames = flat.reshape(-1, len(self.sizes))
+            flat = with_clip_tokens(self._vocabulary, clip_codes, frames).ravel()
         # One level: the flat ids less the two that ESPnet reserves are the joint ids.
-        return flat if self.stream == "multi" else flat - 2
+        return flat + FIRST_ID if self.stream == "multi" else flat
 
     def text(self, ids: np.ndarray) -> str:
         """Write the ids of a single stream as ESPnet's characters."""
@@ -189,7 +212,9 @@ class Asr2Units:
 
     def tokens(self) -> list[str]:
         """Return the names of the units, without ESPnet's special tokens."""
-        return token_list(self.sizes, n_experts=len(self.experts))[2:-1]
+        return token_list(
+            self.sizes, n_experts=len(self.experts), clip_sizes=self.clip_sizes
+        )[2:-1]
 
 
 def with_units_frontend(

@@ -145,7 +145,7 @@ class SetEncoder:
         names, given = tee(waves)  # a batch is read before its units are there
         encoded = speech((wave for _, wave in given), speaker_mean=mean)
         for found, (name, _) in zip(encoded, names):
-            ids = self.units.source(found.codes, found.route)
+            ids = self.units.source(found.codes, found.route, found.clip_codes)
             yield EncodedRecording(name, ids, found.seconds, found.bits)
 
 

@@ -7,6 +7,7 @@ import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from espnet2.train.class_choices import ClassChoices
 
+from emoq_plugin.espnet_adapters.clip_tokens import ClipTokens
 from emoq_plugin.espnet_adapters.portable import PortableQuantizer
 from emoq_plugin.espnet_adapters.units_frontend import UnitsFrontend
 from emoq_plugin.speech.audio import resample, scale
@@ -94,7 +95,8 @@ class QuantizedFrontend(AbsFrontend):
     output : {"reconstruction", "embedding"}, default="reconstruction"
         Features as a decoder gets them, with the straight-through gradient of
         Bengio, Leonard and Courville 2013 to an upstream that is trained; or
-        embedded codes, see `UnitsFrontend`.
+        embedded codes, see `UnitsFrontend`, behind those of a clip code, see
+        `ClipTokens`.
     units_conf : dict, optional
         For ``embedding``: `level_mode`, `embedding`, `output_size`, `use_route`,
         `stack`.
@@ -107,9 +109,8 @@ class QuantizedFrontend(AbsFrontend):
     Raises
     ------
     ValueError
-        For an unknown upstream or output, a clip code with ``embedding``, or an
-        upstream of another layer, or whose frames have another dimension, than the
-        quantizer's features.
+        For an unknown upstream or output, or an upstream of another layer, or whose
+        frames have another dimension, than the quantizer's features.
     """
 
     upstreams: ClassVar[ClassChoices]
@@ -141,12 +142,15 @@ class QuantizedFrontend(AbsFrontend):
         bank = self.quantizer.routed.bank
         n_levels = self.quantizer.routed.n_levels if n_levels is None else n_levels
         self.embedding: UnitsFrontend | None = None
+        self.clip_tokens: ClipTokens | None = None
         if output == "embedding":
-            self.quantizer.routed.system.check_frame_codes_alone("'output: embedding'")
             conf = {**(units_conf or {}), "n_levels": n_levels}
             levels = quantizer["saved"].get("levels_sha256")
             self.embedding = UnitsFrontend.of_bank(bank, levels_sha256=levels, **conf)
             quantizer["saved"]["levels_sha256"] = self.embedding.codebooks_sha256
+            if bank.clip_code is not None:
+                size = self.embedding.output_size()
+                self.clip_tokens = ClipTokens(bank.clip_code.sizes, size)
         elif units_conf:
             raise ValueError(f"units_conf {units_conf} belongs to 'output: embedding'")
         self.set_n_levels(n_levels)
@@ -256,7 +260,11 @@ class QuantizedFrontend(AbsFrontend):
         if self.embedding:
             route = features.new_zeros(*quantized.route.shape, len(self.experts))
             route.scatter_(2, quantized.route[..., None], quantized.weights[..., None])
-            return self.embedding(quantized.codes, lengths, route.flatten(1))
+            found = self.embedding(quantized.codes, lengths, route.flatten(1))
+            if self.clip_tokens is None:
+                return found
+            n_windows = (quantized.clip_codes[..., 0] >= 0).sum(dim=1)
+            return self.clip_tokens(quantized.clip_codes, n_windows, *found)
         frames = quantized.features.to(features.dtype)
         if features.requires_grad:
             padded = quantized.codes[..., :1] < 0

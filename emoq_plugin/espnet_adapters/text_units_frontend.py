@@ -49,22 +49,27 @@ class TextUnitsFrontend(UnitsFrontend):
                 "as {path: exp/quantizer/64x4, n_levels: 2}"
             )
         check_options(quantizer, OPTIONS, "quantizer")
+        shapes, clip_sizes = _shape_options(quantizer)
         super().__init__(
-            **_shape_options(quantizer),
+            **shapes,
             level_mode=level_mode,
             embedding=embedding,
             output_size=output_size,
             use_route=use_route,
         )
         self.is_empty = "saved" in quantizer
-        quantizer.setdefault("saved", self.portable_conf())
+        self.clip_sizes = clip_sizes
+        saved = self.portable_conf() | {"clip_sizes": clip_sizes}
+        quantizer.setdefault("saved", saved)
         n_levels, n_units = len(self.codebook_sizes), sum(self.codebook_sizes)
-        expected = FIRST_ID + len(self.experts) * n_units + 1
+        self.first_clip_id = FIRST_ID + len(self.experts) * n_units
+        expected = self.first_clip_id + sum(clip_sizes) + 1
         if input_size != expected:
             raise ValueError(
                 f"the source vocabulary has {input_size} tokens, expected {expected}: "
                 f"<blank> <unk>, {len(self.experts)} expert(s) of {n_units} units, "
-                "<sos/eos> (write it with emoq_plugin.units.flat.token_list)"
+                f"{sum(clip_sizes)} clip tokens, <sos/eos> (write it with "
+                "emoq_plugin.units.flat.token_list)"
             )
         if token_per_frame not in (None, n_levels):
             raise ValueError(
@@ -73,6 +78,9 @@ class TextUnitsFrontend(UnitsFrontend):
             )
         self.boundary_id = input_size - 1
         self.boundary = torch.nn.Parameter(torch.zeros(output_size))
+        self.clip_vectors = None
+        if clip_sizes:
+            self.clip_vectors = torch.nn.Embedding(sum(clip_sizes), output_size)
         self.register_load_state_dict_post_hook(_fill)
 
     def _split(
@@ -111,7 +119,7 @@ class TextUnitsFrontend(UnitsFrontend):
         ----------
         input : (B, T * L) int64, or whole numbers as floats
             Frame by frame. A frame of <sos/eos>, which ESPnet's models put first, is
-            a learned vector.
+            a learned vector, and so is a clip token, L times its id.
         input_lengths : (B,) int64
             Ids of each utterance.
 
@@ -145,29 +153,44 @@ class TextUnitsFrontend(UnitsFrontend):
         steps = torch.arange(ids.shape[1], device=input.device)
         boundary = (ids == self.boundary_id).all(dim=-1)
         inside = steps < lengths.to(input.device)[:, None]
-        codes, expert = self._split(ids, inside & ~boundary)
+        clip = (ids >= self.first_clip_id).all(dim=-1) & inside & ~boundary
+        if self.clip_sizes and (lacks := ~clip.any(dim=1)).any():
+            raise ValueError(
+                f"row {int(lacks.int().argmax())} has no clip tokens, without which "
+                "the frame codes of this quantizer mean little: put them before the "
+                "frames"
+            )
+        codes, expert = self._split(ids, inside & ~boundary & ~clip)
         route = torch.nn.functional.one_hot(expert, len(self.experts))
         frames, _ = super().forward(codes, lengths, route)
+        if self.clip_vectors is not None:
+            places = (ids[..., 0] - self.first_clip_id).where(clip, 0)
+            frames = torch.where(clip[..., None], self.clip_vectors(places), frames)
         marks = (boundary & inside)[..., None]
         return torch.where(marks, self.boundary, frames), lengths
 
 
-def _shape_options(quantizer: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of `UnitsFrontend`; units of a bank have all its experts."""
+def _shape_options(quantizer: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Return the options of `UnitsFrontend`, and the alphabets of a clip code.
+
+    Units of a bank have all its experts.
+    """
     if "saved" in quantizer:
-        return quantizer["saved"]
+        saved = dict(quantizer["saved"])
+        return saved, saved.pop("clip_sizes", [])
     if "path" not in quantizer:
         raise ValueError("quantizer: found no 'path', expected a directory or name")
     bank = load_bank(
         quantizer["path"], codebooks_sha256=quantizer.get("codebooks_sha256")
     )
     quantizer["codebooks_sha256"] = bank.codebooks_sha256
-    return {
+    shapes = {
         "quantizer": quantizer["path"],
         "experts": quantizer.get("experts"),
         "n_levels": quantizer.get("n_levels"),
         "quantizer_sha256": bank.codebooks_sha256,
     }
+    return shapes, [] if bank.clip_code is None else list(bank.clip_code.sizes)
 
 
 def _fill(frontend: TextUnitsFrontend, keys: Any) -> None:

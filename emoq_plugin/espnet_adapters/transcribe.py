@@ -171,7 +171,7 @@ class Transcriber:
         ValueError
             For units that are not those of the card.
         """
-        ids = self.card.source(units.codes, units.route)
+        ids = self.card.source(units.codes, units.route, units.clip_codes)
         source = ids if self.card.stream == "multi" else self.card.text(ids)
         ids = self._preprocess("", {"src_text": source})["src_text"]
         if unknown := np.count_nonzero(ids == self.tokens.index("<unk>")):

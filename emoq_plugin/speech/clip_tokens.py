@@ -3,16 +3,14 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from emoq_plugin.files import atomic_write, write_json
 from emoq_plugin.options import Count
 from emoq_plugin.speech.recordings import (
     RecordingOptions,
     check_all_used,
-    each_recording,
     find_audio,
-    mean_of_speaker,
+    units_of_each,
 )
 from emoq_plugin.units.clip_tokens import (
     ClipVocabulary,
@@ -22,10 +20,6 @@ from emoq_plugin.units.clip_tokens import (
     unit_line,
 )
 from emoq_plugin.units.text import escape_name
-
-if TYPE_CHECKING:
-    from emoq_plugin.speech.pipeline import SpeechToUnits
-    from emoq_plugin.units.clip_units import Units
 
 # Beside the output: its vocabulary, where it comes from, seconds of each recording.
 CARD = ".json"
@@ -93,7 +87,9 @@ def clip_tokens(options: ClipTokensOptions) -> None:
             "EmoQuantizer(clip_bits=...), or pack a system such as balanced+clip32"
         )
     vocabulary = ClipVocabulary(options.n_units, code.sizes)
-    found = _encode(speech, paths, options)
+    failed: list[str] = []
+    found = dict(units_of_each(speech, paths, options, failed=failed))
+    check_all_used(failed, paths)
     with atomic_write(options.output) as stream:
         for name, frames in units.items():
             tokens = vocabulary.tokens(found[name].clip_codes)
@@ -122,28 +118,3 @@ def clip_tokens(options: ClipTokensOptions) -> None:
         *(options.output, len(found), n_codes, len(code.sizes), code.bits),
         *(code.bits * n_codes / seconds, len(vocabulary), options.n_units),
     )
-
-
-def _encode(
-    speech: "SpeechToUnits", paths: dict[str, str], options: ClipTokensOptions
-) -> "dict[str, Units]":
-    from emoq_plugin.speech.pipeline import BATCH_FILES
-
-    failed: list[str] = []
-    mean, usable = None, paths
-    if options.one_speaker:
-        mean, usable = mean_of_speaker(
-            speech, paths, failed=failed, multi_channel=options.multi_channel
-        )
-    found = dict(
-        each_recording(
-            lambda files: speech(
-                files, speaker_mean=mean, multi_channel=options.multi_channel
-            ),
-            usable,
-            failed=failed,
-            size=BATCH_FILES,
-        )
-    )
-    check_all_used(failed, paths)
-    return found

@@ -13,11 +13,11 @@ from emoq_plugin.pretrained import DEFAULT
 from emoq_plugin.speech.recordings import (
     RecordingOptions,
     check_all_used,
-    each_recording,
     find_audio,
-    mean_of_speaker,
+    units_of_each,
     warn_escaped,
 )
+from emoq_plugin.units.clip_tokens import ClipVocabulary
 from emoq_plugin.units.formats import (
     Format,
     LineWriter,
@@ -80,7 +80,7 @@ def encode(options: EncodeOptions) -> None:
         warn_escaped(paths)
 
     from emoq_plugin.devices import pick_device
-    from emoq_plugin.speech.pipeline import BATCH_FILES, SpeechToUnits
+    from emoq_plugin.speech.pipeline import SpeechToUnits
 
     speech = SpeechToUnits.from_pretrained(
         options.quantizer,
@@ -95,34 +95,31 @@ def encode(options: EncodeOptions) -> None:
     width = quantizer.n_levels
     if options.level >= width:
         raise ValueError(f"--level {options.level}, expected 0 to {width - 1}")
-    if options.format != "jsonl":
-        place = f"--format {options.format}"
-        quantizer.system.check_frame_codes_alone(place, "--format jsonl")
+    code = quantizer.bank.clip_code
+    if code is not None and options.format in ("pseudo_labels", "cjk"):
+        vocabulary = ClipVocabulary(quantizer.bank.sizes[options.level], code.sizes)
+        logging.info(
+            "clip tokens of %d symbols come first, numbers %d to %d, behind the units",
+            *(len(code.sizes), vocabulary.n_units, len(vocabulary) - 1),
+        )
     subwords = None
     if options.format == "bpe":
+        quantizer.system.check_frame_codes_alone("--format bpe", "--format jsonl")
         from emoq_plugin.core.artifact import SUBWORDS, local_directory
         from emoq_plugin.units.subwords import read_subwords
 
         n_units = sum(quantizer.bank.sizes[:width]) * quantizer.system.n_streams
         model = local_directory(options.quantizer) / SUBWORDS
         subwords = read_subwords(model, n_units)
-    channels = {"multi_channel": options.multi_channel}
     failed: list[str] = []
-    mean, usable = None, paths
-    if options.one_speaker:
-        mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
-    found = each_recording(
-        lambda files: speech(files, speaker_mean=mean, **channels),
-        usable,
-        failed=failed,
-        size=BATCH_FILES,
-    )
+    found = units_of_each(speech, paths, options, failed=failed)
     if options.format == "npz":
         write_npz(
             output,
             found,
             experts=quantizer.bank.experts,
             sizes=quantizer.bank.sizes[:width],
+            **({} if code is None else {"clip_sizes": code.sizes}),
             frame_rate_hz=speech.encoder.specification.frame_rate_hz,
             codebooks_sha256=quantizer.codebooks_sha256,
         )

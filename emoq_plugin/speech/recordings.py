@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from emoq_plugin.speech.pipeline import SpeechToUnits
+    from emoq_plugin.units.clip_units import Units
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 
@@ -195,6 +196,28 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def units_of_each(
+    speech: "SpeechToUnits",
+    paths: Mapping[str, str],
+    options: RecordingOptions,
+    *,
+    failed: list[str],
+) -> "Iterator[tuple[str, Units]]":
+    """Encode recordings, some at a time; see `each_recording`."""
+    from emoq_plugin.speech.pipeline import BATCH_FILES
+
+    channels = {"multi_channel": options.multi_channel}
+    mean, usable = None, paths
+    if options.one_speaker:
+        mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
+    return each_recording(
+        lambda files: speech(files, speaker_mean=mean, **channels),
+        usable,
+        failed=failed,
+        size=BATCH_FILES,
+    )
 
 
 def mean_of_speaker(

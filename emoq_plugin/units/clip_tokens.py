@@ -89,6 +89,14 @@ class ClipVocabulary:
         return clip_codes, units
 
 
+def with_clip_tokens(
+    vocabulary: ClipVocabulary, clip_codes: np.ndarray, codes: np.ndarray
+) -> np.ndarray:
+    """Put clip tokens before (T, L) frames, each as a frame of L equal ids."""
+    tokens = np.repeat(vocabulary.tokens(clip_codes)[:, None], codes.shape[1], axis=1)
+    return np.concatenate([tokens, codes])
+
+
 def read_unit_lines(
     path: Path, form: UnitForm, *, n_units: int
 ) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from emoq_plugin.routing.base import Route
+from emoq_plugin.units.clip_tokens import ClipVocabulary
 from emoq_plugin.units.text import deduplicate, to_cjk
 
 
@@ -54,8 +55,30 @@ class Units:
         """Nominal rate of this recording, route and clip codes included."""
         return self.bits / self.seconds
 
+    def stream(self, level: int = 0, *, repeat: bool = True) -> np.ndarray:
+        """Return the ids of one level, behind the tokens of the clip codes if any.
+
+        Clip tokens are counted from the codebook size on, see `ClipVocabulary`.
+
+        Parameters
+        ----------
+        level : int, default=0
+        repeat : bool, default=True
+            False drops units that repeat the one before.
+
+        Returns
+        -------
+        ids : (T',) int64 array
+        """
+        codes = self.codes[:, level]
+        codes = codes if repeat else deduplicate(codes)
+        if self.clip_codes is None:
+            return codes
+        vocabulary = ClipVocabulary(self.sizes[level], self.clip_sizes)
+        return vocabulary.join(self.clip_codes, codes)
+
     def cjk(self, level: int = 0, *, repeat: bool = True) -> str:
-        """Write one level as ESPnet's asr2 does, one CJK character a unit.
+        """Write `stream` as ESPnet's asr2 does, one CJK character a unit.
 
         Parameters
         ----------
@@ -68,8 +91,7 @@ class Units:
         ValueError
             For more codewords than characters.
         """
-        codes = self.codes[:, level]
-        return to_cjk(codes if repeat else deduplicate(codes))
+        return to_cjk(self.stream(level, repeat=repeat))
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as numbers, lists and text, for JSON."""

@@ -55,13 +55,19 @@ def flatten_codes(
     return (codes.astype(np.int64) + starts + FIRST_ID + expert * sizes.sum()).ravel()
 
 
-def token_list(sizes: Sequence[int], *, n_experts: int = 1) -> list[str]:
+def token_list(
+    sizes: Sequence[int], *, n_experts: int = 1, clip_sizes: Sequence[int] = ()
+) -> list[str]:
     """Return the token list that `flatten_codes` counts in, for `--src_token_list`.
+
+    Behind the units come the tokens of a clip code, see `clip_tokens.ClipVocabulary`.
 
     Examples
     --------
     >>> token_list([2, 1], n_experts=2)[:5]
     ['<blank>', '<unk>', 'e0l0c0', 'e0l0c1', 'e0l1c0']
+    >>> token_list([2], clip_sizes=[2])[3:]
+    ['e0l0c1', 'clip0c0', 'clip0c1', '<sos/eos>']
     """
     units = [
         f"e{expert}l{level}c{code}"
@@ -69,4 +75,9 @@ def token_list(sizes: Sequence[int], *, n_experts: int = 1) -> list[str]:
         for level, size in enumerate(sizes)
         for code in range(size)
     ]
-    return ["<blank>", "<unk>", *units, "<sos/eos>"]
+    clip = [
+        f"clip{symbol}c{value}"
+        for symbol, size in enumerate(clip_sizes)
+        for value in range(size)
+    ]
+    return ["<blank>", "<unk>", *units, *clip, "<sos/eos>"]

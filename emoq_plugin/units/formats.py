@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from emoq_plugin.files import atomic_write, write_table
-from emoq_plugin.units.text import deduplicate, escape_name
+from emoq_plugin.units.text import escape_name
 
 if TYPE_CHECKING:
     from emoq_plugin.routing.quantizer import RoutedQuantizer
@@ -139,9 +139,8 @@ class LineWriter:
             return f"{word} {' '.join(self.subwords.pieces(text))}"
         if self.form == "cjk":
             return f"{word} {units.cjk(self.level, repeat=self.repeat)}"
-        codes = units.codes[:, self.level]
-        codes = codes if self.repeat else deduplicate(codes)
-        return f"{word} {' '.join(map(str, codes))}"
+        ids = units.stream(self.level, repeat=self.repeat)
+        return f"{word} {' '.join(map(str, ids))}"
 
     def _warn(self, quantizer: "RoutedQuantizer", beside: Path | None) -> None:
         place = (
@@ -181,7 +180,7 @@ def write_npz(
     **meaning
         Further arrays, below `emoq/` in the file.
     """
-    names, routes = [], []
+    names, routes, clip_codes = [], [], {}
     with atomic_write(path, "wb") as stream, zipfile.ZipFile(stream, "w") as pack:
 
         def put(name: str, values: Any) -> None:  # savez takes no array called 'file'
@@ -193,6 +192,12 @@ def write_npz(
             put(name, units.codes)
             names.append(name)
             routes.append(units.route)
+            if units.clip_codes is not None:
+                clip_codes[name] = units.clip_codes
+        if clip_codes:
+            # (W, C): those of all windows, recording after recording.
+            meaning["clip_codes"] = np.concatenate([*clip_codes.values()])
+            meaning["clip_windows"] = [len(codes) for codes in clip_codes.values()]
         meaning |= {
             "experts": experts,
             "names": np.array(names, dtype=str),

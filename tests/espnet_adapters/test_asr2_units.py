@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import emoq_plugin
+from emoq_plugin import EmoQuantizer
 from emoq_plugin.bin._parser import made, parser_of
 from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
@@ -117,6 +118,51 @@ def test_multi_stream_is_flat_ids_that_fill_the_token_list_of_the_frontend(recip
         np.testing.assert_array_equal(back, found.codes)
     tokens = (raw / "dev/token_lists/codec_token_list").read_text().split()
     assert ["<blank>", "<unk>", *tokens, "<sos/eos>"] == token_list(SIZES, n_experts=2)
+
+
+@pytest.fixture
+def two_scale(recipe):
+    """Save a quantizer with a clip code and two levels."""
+    encoder = build_encoder("fbank", num_mel_bins=BINS)
+    random = np.random.default_rng(0)
+    waves = [random.normal(size=4000).astype(np.float32) / (4 + n) for n in range(24)]
+    options = {"n_levels": 2, "router": None, "norm": "corpus", "clip_bits": 4}
+    found = EmoQuantizer(8, **options).fit(encoder(waves))
+    found.quantizer_.bank.card["feature"] = encoder.specification.to_json()
+    found.save_pretrained("bank")
+
+
+@pytest.mark.parametrize("n_levels", [1, 2])
+def test_clip_tokens_come_first_in_both_streams(two_scale, n_levels):
+    more = [] if n_levels == 1 else ["--asr_config", "train.yaml"]
+    system = "balanced+clip4"
+    given = bridge(*more, system=system, n_levels=n_levels)
+    raw = Path(given["--dumpdir"], "raw")
+    quantizer, units = expected("dev", n_levels=n_levels, system=system)
+    sizes = quantizer.bank.clip_code.sizes
+    table = read_table(raw / f"dev/text.{given['--src_case']}.{given['--src_lang']}")
+    starts = 8 * n_levels + np.cumsum([0, *sizes[:-1]])
+    for u, found in units.items():
+        clip = (found.clip_codes[0] + starts).tolist()
+        if n_levels == 1:
+            ids = [ord(c) - 0x4E00 for c in table[u]]
+            frames = found.codes[:, 0]
+            kept = frames[np.append(True, frames[1:] != frames[:-1])].tolist()
+            assert ids == clip + kept
+        else:
+            ids = kaldiio.load_mat(table[u]).reshape(-1, 2) - 2
+            assert (
+                ids[: len(sizes), 0].tolist() == ids[: len(sizes), 1].tolist() == clip
+            )
+            frames = ids[len(sizes) :] - [0, 8]
+            np.testing.assert_array_equal(frames, found.codes)
+    if n_levels == 2:
+        tokens = (raw / "dev/token_lists/codec_token_list").read_text().split()
+        assert len(tokens) == 16 + sum(sizes) and tokens[-1] == (
+            f"clip{len(sizes) - 1}c{sizes[-1] - 1}"
+        )
+    card = Asr2Units.read("exp/asr")
+    assert card.clip_sizes == sizes and card.n_units == 8 * n_levels + sum(sizes)
 
 
 def test_frontend_and_patch_size_are_written_into_the_users_configuration(recipe):

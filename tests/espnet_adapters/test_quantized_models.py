@@ -163,10 +163,11 @@ def test_the_encoder_of_the_quantizer_gives_the_units_of_the_toolkit(
         frontend((batch * 32767).long(), lengths)
 
 
-def two_scale(folder):
+def two_scale(folder, **options):
     random = np.random.default_rng(0)
     clips = [random.normal(n % 3, 1, (20, DIMENSION)) for n in range(32)]
-    found = EmoQuantizer(4, router=None, norm="corpus", clip_bits=5).fit(clips)
+    found = EmoQuantizer(4, router=None, norm="corpus", clip_bits=5, **options)
+    found.fit(clips)
     found.quantizer_.bank.card["feature"] = CARD["feature"]
     found.save_pretrained(folder / "two_scale")
     return str(folder / "two_scale")
@@ -189,23 +190,40 @@ def test_frames_hold_what_the_clip_code_sends_also_from_a_checkpoint(asr, tmp_pa
     assert torch.equal(again(upstream, n_frames).features, alone.features)
 
 
-def test_clip_codes_are_refused_where_only_frame_codes_go(asr, tmp_path):
+@pytest.mark.parametrize("window", [None, 0.5])
+def test_embedded_codes_have_clip_codes_in_front(asr, tmp_path, window):
+    path = two_scale(tmp_path, clip_window=window, frame_rate=20.0)
+    options = {"upstream": "default", "upstream_conf": UPSTREAM, "output": "embedding"}
+    conf = {"path": path}
+    frontend = asr[1](quantizer=conf, units_conf={"stack": 2}, **options).eval()
+    batch, lengths = waves((0.5, 0.3))
+    upstream, n_frames = frontend.upstream(batch, lengths)
+    found = emoq_plugin.load(path)(upstream, n_frames)
+    sizes = emoq_plugin.load(path).bank.clip_code.sizes
+    n_windows = [1, 1] if window is None else [5, 3]
+    frames, counts = frontend(batch, lengths)
+    stacked = [-(-n // 2) for n in n_frames.tolist()]
+    assert counts.tolist() == [n + t for n, t in zip(n_windows, stacked)]
+    starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+    for row, n in enumerate(n_windows):
+        vectors = frontend.clip_tokens.vectors(found.clip_codes[row, :n] + starts)
+        torch.testing.assert_close(frames[row, :n], vectors.sum(dim=1))
+        alone = found.codes[row : row + 1, : n_frames[row]]
+        single, _ = frontend.embedding(alone, n_frames[row : row + 1], torch.ones(1, 1))
+        torch.testing.assert_close(frames[row, n : counts[row]], single[0])
+        assert (frames[row, counts[row] :] == 0).all()
+    # Rebuilt from what the configuration saves, and a checkpoint.
+    saved = {k: v for k, v in conf.items() if k != "path"}
+    again = asr[1](quantizer=saved, units_conf={"stack": 2}, **options).eval()
+    again.load_state_dict(frontend.state_dict())
+    assert torch.equal(again(batch, lengths)[0], frames)
+
+
+def test_clip_codes_are_refused_where_a_token_is_a_frame(tmp_path):
     from emoq_plugin.espnet_adapters.tokenizer_quantizer import TokenizerQuantizer
 
-    path = two_scale(tmp_path)
-    options = {"upstream": "default", "upstream_conf": UPSTREAM}
-    with pytest.raises(ValueError, match="'output: embedding' has no room for them"):
-        asr[1](quantizer={"path": path}, output="embedding", **options)
     with pytest.raises(ValueError, match="a tokenizer has no room for them"):
-        TokenizerQuantizer({"path": path})
-    with pytest.raises(ValueError, match="a text of units has no room for them"):
-        Asr2Units.describe(
-            emoq_plugin.load(path),
-            path=path,
-            stream="single",
-            deduplicate=True,
-            src_lang="units",
-        )
+        TokenizerQuantizer({"path": two_scale(tmp_path)})
 
 
 def test_gradient_goes_straight_through_and_not_into_padding(asr, quantizer):
@@ -545,6 +563,49 @@ def test_trained_vectors_start_from_the_codebooks_even_after_init(text_frontend)
     assert sum(p.numel() for p in tied.parameters()) < sum(
         p.numel() for p in started.parameters()
     )
+
+
+@pytest.mark.parametrize("n_levels", [1, 2])
+def test_clip_tokens_of_flat_ids_are_frames_of_their_own(tmp_path, n_levels):
+    """What the asr2 card writes is what the frontend reads, <sos/eos> included."""
+    from espnet2.tasks.mt import frontend_choices
+
+    path = two_scale(tmp_path, n_levels=n_levels)
+    card = Asr2Units.describe(
+        emoq_plugin.load(path), path=path, stream="multi", deduplicate=False,
+        src_lang="units",
+    )  # fmt: skip
+    sizes, tokens = card.clip_sizes, ["<blank>", "<unk>", *card.tokens(), "<sos/eos>"]
+    assert len(tokens) == 2 + 4 * n_levels + sum(sizes) + 1 == card.n_units + 3
+    torch.manual_seed(0)
+    build = frontend_choices.get_class("emoq_units")
+    conf = {"path": path}
+    frontend = build(len(tokens), conf, n_levels, output_size=7).eval()
+    codes = np.arange(3 * n_levels).reshape(3, n_levels) % 4
+    clip = np.array([[size - 1 for size in sizes]])
+    ids = torch.from_numpy(card.source(codes, {"balanced": 1.0}, clip))
+    named = [tokens[i] for i in ids[: len(sizes) * n_levels]]
+    assert named == [f"clip{i}c{s - 1}" for i, s in enumerate(sizes) for _ in codes[0]]
+    end = torch.full((n_levels,), frontend.boundary_id)
+    batch = torch.cat([end, ids])[None]
+    frames, lengths = frontend(batch, torch.tensor([batch.shape[1]]))
+    assert lengths.tolist() == [1 + len(sizes) + 3]
+    torch.testing.assert_close(frames[0, 0], frontend.boundary)
+    last = torch.from_numpy(np.cumsum(sizes) - 1)
+    vectors = frontend.clip_vectors(last)
+    torch.testing.assert_close(frames[0, 1 : 1 + len(sizes)], vectors)
+    plain, _ = super(type(frontend), frontend).forward(
+        torch.from_numpy(codes)[None], torch.tensor([3]), torch.ones(1, 1)
+    )
+    torch.testing.assert_close(frames[0, 1 + len(sizes) :], plain[0])
+    again = build(len(tokens), {"saved": conf["saved"]}, n_levels, output_size=7).eval()
+    again.load_state_dict(frontend.state_dict())
+    assert torch.equal(again(batch, torch.tensor([batch.shape[1]]))[0], frames)
+    alone = torch.from_numpy(flatten_codes(codes, [4] * n_levels))[None]
+    with pytest.raises(ValueError, match="row 0 has no clip tokens"):
+        frontend(alone, torch.tensor([alone.shape[1]]))
+    with pytest.raises(ValueError, match=f"expected {len(tokens)}: .*clip tokens"):
+        build(len(tokens) - sum(sizes), {"path": path}, n_levels, output_size=7)
 
 
 def test_ids_that_no_unit_has_are_named(text_frontend):

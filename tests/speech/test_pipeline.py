@@ -14,6 +14,7 @@ import torch
 import emoq_plugin
 from emoq_plugin import EmoQuantizer
 from emoq_plugin.bin import encode, pack
+from emoq_plugin.files import read_table
 from emoq_plugin.routing.quantizer import RoutedQuantizer
 from emoq_plugin.speech.encoders.registry import build_encoder
 from emoq_plugin.speech.pipeline import SpeechToUnits, build_from_specification
@@ -136,11 +137,43 @@ def test_a_file_without_room_for_clip_codes_is_refused(folder, tmp_path, capsys)
     encode.main([*command, "--format", "jsonl"])
     [line] = capsys.readouterr().out.splitlines()
     assert json.loads(line)["clip_codes"]
-    for form in ("cjk", "pseudo_labels", "npz"):
-        options = ["--format", form, "--output", str(tmp_path / f"u.{form}")]
-        with pytest.raises(SystemExit):
-            encode.main([*command, *options])
-        assert not (tmp_path / f"u.{form}").exists()
+    options = ["--format", "bpe", "--output", str(tmp_path / "u.bpe")]
+    with pytest.raises(SystemExit):
+        encode.main([*command, *options])
+    assert not (tmp_path / "u.bpe").exists()
+
+
+@pytest.mark.parametrize("window", [None, 0.5])
+def test_clip_tokens_come_before_the_units_of_a_line(folder, tmp_path, window):
+    quantizer = two_scale(clip_window=window, frame_rate=20.0)
+    quantizer.save_pretrained(tmp_path / "quantizer")
+    names = {"a": "a.wav", "b": "b.flac"}
+    audio = [str(folder / "audio" / name) for name in names.values()]
+    command = [*audio, "--quantizer", str(tmp_path / "quantizer")]
+
+    def encoded(form, *options):
+        path = tmp_path / f"units.{form}"
+        encode.main([*command, "--format", form, "--output", str(path), *options])
+        return path
+
+    starts = 8 + np.cumsum([0, *quantizer.bank.clip_code.sizes[:-1]])
+    expected = dict(zip(names, quantizer.units(audio)))
+    clip = {n: (u.clip_codes + starts).ravel().tolist() for n, u in expected.items()}
+    labels = read_table(encoded("pseudo_labels"))
+    characters = read_table(encoded("cjk", "--repeat", "false"))
+    arrays = np.load(encoded("npz"))
+    for name, units in expected.items():
+        frames = units.codes[:, 0].tolist()
+        assert labels[name].split() == [*map(str, clip[name] + frames)]
+        kept = [c for n, c in enumerate(frames) if n == 0 or c != frames[n - 1]]
+        assert [ord(c) - 0x4E00 for c in characters[name]] == clip[name] + kept
+        np.testing.assert_array_equal(arrays[name], units.codes)
+    ends = np.cumsum(arrays["emoq/clip_windows"])[:-1]
+    for units, codes in zip(
+        expected.values(), np.split(arrays["emoq/clip_codes"], ends), strict=True
+    ):
+        np.testing.assert_array_equal(codes, units.clip_codes)
+    assert arrays["emoq/clip_sizes"].tolist() == units.clip_sizes
 
 
 def test_units_without_a_clip_code_name_none(folder, quantizer):
