@@ -1,6 +1,8 @@
 """Two-scale units through the recipe's stages: learned, encoded, scored, packed."""
 
 import json
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,3 +295,26 @@ def test_banks_that_nobody_routes_have_no_others_beside_them(tmp_path):
     learn(place, ("balanced+clip6", "specific-distortion+clip6"), RATES[:1], crossfit=2)
     banks = [CodebookBank.from_pretrained(crossfit / name) for name in "01"]
     assert all(bank.expert_sets == ["balanced", "specific"] for bank in banks)
+
+
+@pytest.mark.parametrize(
+    ("options", "study"),
+    [
+        ([], "emodb"),
+        (["--feature_config", "fbank"], "emodb"),
+        (["--feature_config", "whisper_base", "--stage", "4"], "whisper"),
+        (["--stage", "4", "--feature_config", "conf/features/whisper_base.yaml"],
+         "whisper"),
+    ],
+)  # fmt: skip
+def test_the_recipe_takes_the_study_and_the_norm_that_suit_the_encoder(
+    tmp_path, repository, options, study
+):
+    shutil.copy(repository / "egs2/emodb/ser2/run.sh", tmp_path)
+    (tmp_path / "ser2.sh").write_text('#!/bin/sh\necho "$study_config" "$@"\n')
+    (tmp_path / "ser2.sh").chmod(0o755)
+    command = ["bash", str(tmp_path / "run.sh"), *options]
+    found = subprocess.check_output(command, text=True).strip()
+    assert found.split()[0] == study
+    assert ("--quantizer_config corpus" in found) == (study == "whisper")
+    assert found.endswith(" ".join(options))  # so that the user's come last and win
