@@ -20,7 +20,7 @@ from emoq_plugin.devices import has_bfloat16
 # Bytes of a block of the score table.
 TABLE_BYTES = 1 << 22
 # Elements of a codebook from which bounds spare more than they cost.
-BOUNDED_ELEMENTS = 1 << 17
+BOUNDED_ELEMENTS = 1 << 18
 # Comparing one pair of frame and codeword costs as much as a search of so many.
 PAIR = 24
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(

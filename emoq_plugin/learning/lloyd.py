@@ -14,8 +14,8 @@ from emoq_plugin.learning.pruning import Pruning
 from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.sources import FrameSource
 
-# Frames that are added to the sums at a time.
-ACCUMULATED_ROWS = 1024
+# Elements that are added to the sums at a time.
+ACCUMULATED_ELEMENTS = 1 << 19
 # Frames kept in a pass to re-seed dead codewords; more of them wait a pass.
 RESEEDS = 64
 
@@ -92,14 +92,16 @@ def accumulate(
     weights : (N,) float32 Tensor
     codes : (N,) int64 Tensor
     """
-    parts = (t.split(ACCUMULATED_ROWS) for t in (frames, weights.double(), codes))
+    weights, weighted = weights.double(), not bool((weights == 1).all())
+    rows = max(1, ACCUMULATED_ELEMENTS // frames.shape[1])
+    parts = (t.split(rows) for t in (frames, weights, codes))
     for block, weight, code in zip(*parts):
         exact = block.double()
-        if not bool((weight == 1).all()):
+        if weighted:
             exact.mul_(weight[:, None])
         statistics.sums.index_add_(0, code, exact)
     n_codes = len(statistics.mass)
-    statistics.mass += torch.bincount(codes, weights.double(), minlength=n_codes)
+    statistics.mass += torch.bincount(codes, weights, minlength=n_codes)
 
 
 def update(codebook: Tensor, statistics: PassStatistics) -> tuple[Tensor, int]:

@@ -142,7 +142,7 @@ def test_no_frames_have_no_codes():
 
 @needs_bfloat16
 def test_only_large_codebooks_are_searched_with_bounds():
-    assert SearchTable.of(torch.randn(512, 256)).bounded
+    assert SearchTable.of(torch.randn(512, 512)).bounded
     small = SearchTable.of(torch.randn(64, 80))
     frames = torch.randn(3000, 80)
     assert not small.bounded
