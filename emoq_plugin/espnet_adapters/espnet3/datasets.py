@@ -60,7 +60,7 @@ def made(
     ----------
     recipe : Settings
     script : str
-        A Python program that writes `<data_dir>/<set_name>` and `<data_dir>/emotions`.
+        A Python program that writes `<data_dir>/{<set_name>,emotions}`.
     folds : dict
         Of `MakeFoldsOptions`; `group_file` is seen from the data directory.
     **options

@@ -25,7 +25,7 @@ class EmotionScores(BaseMetric):
     Examples
     --------
     >>> metric = EmotionScores()
-    >>> metric.update(ref=["sad", "sad", "angry", ""], hyp=["sad", "?", "angry", "sad"])
+    >>> metric.update(ref=["sad", "sad", "angry"], hyp=["sad", "?", "angry"])
     >>> metric.compute()
     {'UA': 75.0, 'WA': 66.67, 'macro_F1': 83.33}
     """

@@ -72,8 +72,7 @@ class Settings:
         Raises
         ------
         ValueError
-            For an unknown, missing or wrong option, as of another system or of another
-            ESPnet.
+            For an unknown, missing or wrong option, as of another ESPnet.
         """
         where = "training configuration"
         known = {field.name for field in fields(cls)}
