@@ -141,14 +141,67 @@ gpu_opts=$([ "${ngpu}" -gt 0 ] && echo "--gpu ${ngpu}" || true)
 # A step of a job, even of one process, gets sbatch's --signal: for what learns codebooks.
 step=$([ "${cmd_backend}" = slurm ] && echo "srun --export=ALL" || true)
 
-runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+seconds=${exp}/seconds.txt # of the stages that ended here, for who asks how long it takes
+running='' took=''
+most() { awk -v a="$1" -v b="$2" '$2 > m[$1] { m[$1] = $2 }
+    END { for (s = a; s <= b; s++) { if (!(s in m)) exit; t += m[s] } print t }' "${seconds}"; }
+
+# runs <n> <what it does>: whether stage n is to run; says so
+runs() {
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
+    ended
+    running=$1 began=${SECONDS}
+    local before
+    before=$(most "$1" "$1" 2>/dev/null || true)
+    log "Stage $1: $2${before:+ (at most ${before} s before)}"
+}
+
+# ended: notes how long the stage took that runs
+ended() {
+    [ -n "${running}" ] || return 0
+    took+="${took:+, }stage ${running}: $((SECONDS - began)) s"
+    mkdir -p "${exp}"
+    echo "${running} $((SECONDS - began))" >>"${seconds}"
+    log "Stage ${running} took $((SECONDS - began)) s"
+    running=''
+}
+
+# watch_jobs <first> <last> <log with JOB>: every few seconds what the jobs at work say last
+watch_jobs() {
+    local first=$1 last=$2 name=$3 begin=${EPOCHSECONDS} shown='' now file job line
+    while sleep 5 3>&- && kill -0 $$; do
+        now=
+        for job in $(seq "${first}" "${last}"); do
+            file=${name/JOB/${job}}
+            # Not of an earlier run, not of a job that has ended.
+            [ "$(stat -c %Y "${file}" || echo 0)" -ge "${begin}" ] || continue
+            ! grep -q '^# Ended' "${file}" || continue
+            line=$(sed -n 's/.* INFO: //p' "${file}" | tail -n 1)
+            [ -z "${line}" ] || now+="; job ${job}: ${line:0:90}"
+        done
+        [ -z "${now}" ] || [ "${now}" = "${shown}" ] || log "${now:2:400}" >&3
+        shown=${now}
+    done
+}
+
+# watched <first> <last> <log with JOB> <command ...>: runs the command while jobs are watched
+watched() {
+    local watcher status=0
+    watch_jobs "$1" "$2" "$3" 3>&1 >/dev/null 2>&1 </dev/null &
+    watcher=$!
+    shift 3
+    "$@" || status=$?
+    kill "${watcher}" 2>/dev/null || true
+    wait "${watcher}" 2>/dev/null || true
+    return "${status}"
+}
 
 # run_jobs <first> <last> <log with JOB> <command with JOB ...>: an array of jobs
 run_jobs() {
     local first=$1 last=$2 name=$3
     shift 3
     # shellcheck disable=SC2086,SC2154 # train_cmd is set by cmd.sh
-    if ! ${train_cmd} ${gpu_opts} ${job_opts:-} --max-jobs-run "${nj}" \
+    if ! watched "${first}" "${last}" "${name}" ${train_cmd} ${gpu_opts} ${job_opts:-} --max-jobs-run "${nj}" \
         "JOB=${first}:${last}" "${name}" "$@"; then
         log "Error: jobs failed; what they said last:"
         for job in $(seq "${first}" "${last}"); do
@@ -166,7 +219,7 @@ run_job() {
     local name=$1 status=0
     shift
     # shellcheck disable=SC2086
-    ${train_cmd} ${job_opts:-} "${name}" "$@" || status=$?
+    watched 1 1 "${name}" ${train_cmd} ${job_opts:-} "${name}" "$@" || status=$?
     grep -v '^#' "${name}" 2>/dev/null || true
     return "${status}"
 }
@@ -180,8 +233,10 @@ escaped() {
     esac
 }
 
-if runs 1; then
-    log "Stage 1: data preparation -> data/${set_name}, data/emotions, data/folds"
+known=$(most "${stage}" "${stop_stage}" 2>/dev/null || true)
+[ -z "${known}" ] || log "stages ${stage} to ${stop_stage}: at most ${known} s in earlier runs"
+
+if runs 1 "data preparation -> data/${set_name}, data/emotions, data/folds"; then
     words=() # xargs knows quotes, and nothing else that a shell would do
     if [ -n "${local_data_opts}" ]; then
         if ! split=$(xargs -n 1 printf '%s\n' <<<"${local_data_opts}"); then
@@ -193,8 +248,7 @@ if runs 1; then
     local/data.sh ${words[@]+"${words[@]}"}
 fi
 
-if runs 2; then
-    log "Stage 2: resample, cut segments, drop what is too short or long -> ${raw}"
+if runs 2 "resample, cut segments, drop what is too short or long -> ${raw}"; then
     threads=$((nj < 8 ? nj : 8)) # of one node
     # shellcheck disable=SC2086
     job_opts="--num-threads ${threads}" run_job "${raw}/log/format_data.log" \
@@ -205,8 +259,7 @@ if runs 2; then
         --allow_pipe "${allow_pipe}" --nj "${threads}"
 fi
 
-if runs 3; then
-    log "Stage 3: features '${feature}' -> ${features}"
+if runs 3 "features '${feature}' -> ${features}"; then
     dump=("${python}" -m emoq_plugin.bin.dump_features --data_dir "${raw}"
         --output_dir "${features}" --config "${feature_config}" --nj "${nj}"
         --device "${device}" ${model_dir:+--model_dir "${model_dir}"})
@@ -251,15 +304,13 @@ learn_codebooks() {
         "$@" ${or_fail}
 }
 
-if runs 4; then
-    log "Stage 4: learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"
+if runs 4 "learn codebooks at ${rates} -> ${exp}/fold<n>/quantizer"; then
     # shellcheck disable=SC2086
     learn_codebooks "${first_fold}" "${last_fold}" learn_codebooks --fold JOB \
         --rates ${rates} --systems ${systems} --output_dir "${exp}/foldJOB/quantizer"
 fi
 
-if runs 5; then
-    log "Stage 5: units of every system at every rate -> ${units}/fold<n>/${set_name}"
+if runs 5 "units of every system at every rate -> ${units}/fold<n>/${set_name}"; then
     # shellcheck disable=SC2086
     gpu_opts='' run_jobs "${first_fold}" "${last_fold}" "${exp}/log/encode_units.JOB.log" \
         ${python} -m emoq_plugin.bin.encode_units ${fold_opts} \
@@ -269,8 +320,7 @@ if runs 5; then
         --output_dir "${units}/foldJOB/${set_name}"
 fi
 
-if runs 6; then
-    log "Stage 6: emotion recognition on units (${ser_backend}) -> ${exp}/RESULTS.md"
+if runs 6 "emotion recognition on units (${ser_backend}) -> ${exp}/RESULTS.md"; then
     predictions=
     for backend in ${ser_backend}; do
         if [ "${backend}" = probe ]; then
@@ -305,8 +355,7 @@ if runs 6; then
         --quantizer_config "${quantizer_config}" --output_dir "${exp}"
 fi
 
-if runs 7; then
-    log "Stage 7: study ${study_config} -> ${study_dir}/summary.json"
+if runs 7 "study ${study_config} -> ${study_dir}/summary.json"; then
     study=("${python}" -m emoq_plugin.bin.study --config "${study_config}" --root "${EMOQ_ROOT}"
         --corpus "${corpus}" --synthetic "${synthetic}" --data_dir "${raw}"
         --emotions "${emotions}" --folds data/folds --dumpdir "${dumpdir}"
@@ -338,20 +387,18 @@ if runs 7; then
     fi
 fi
 
-if runs 8; then
-    log "Stage 8: report -> ${study_dir}/report.html"
+if runs 8 "report -> ${study_dir}/report.html"; then
     run_job "${study_dir}/log/report.log" ${python} -m emoq_plugin.bin.report "${study_dir}"
 fi
 
-if runs 9; then
+if runs 9 "pack ${pack_system} at ${pack_rate} of fold ${pack_fold} -> ${exp}/packed"; then
     packed=${exp}/packed/${pack_rate}_${pack_system}
     if [ "${pack_fold}" = all ]; then
         packed+=_all
-        log "Stage 9: learn ${pack_system} at ${pack_rate} on all speakers -> ${packed_from}"
+        log "learn ${pack_system} at ${pack_rate} on all speakers -> ${packed_from}"
         learn_codebooks 1 1 learn_all --fold all --rates "${pack_rate}" \
             --systems "${pack_system}" --output_dir "${packed_from}"
     fi
-    log "Stage 9: pack ${pack_system} at ${pack_rate} of fold ${pack_fold} -> ${packed}"
     # shellcheck disable=SC2086
     run_job "${exp}/log/pack.log" \
         ${python} -m emoq_plugin.bin.pack --system "${pack_system}" --rate "${pack_rate}" \
@@ -359,4 +406,5 @@ if runs 9; then
         --subwords "${units}/fold${pack_fold}/${set_name}/${pack_rate}/${pack_system}/subwords.model"
 fi
 
-log "Successfully finished. [elapsed=${SECONDS}s]"
+ended
+log "Successfully finished${took:+ (${took})}. [elapsed=${SECONDS}s]"
