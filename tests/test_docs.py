@@ -1,4 +1,7 @@
-"""What docs/architecture.md shows works: each example is added as the page says."""
+"""Pages: examples of architecture.md work, links lead somewhere, api.md is of today.
+
+Every block of commands says which test runs it, or why none does.
+"""
 
 import os
 import re
@@ -7,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from emoq_plugin import EmoQuantizer
@@ -92,8 +96,51 @@ def test_a_corpus_is_one_module(tmp_path, monkeypatch):
     assert set(data.emotion.values()) == {"happy", "angry"}
 
 
+ROOT = PAGE.parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES += sorted(ROOT.glob("egs2/*/*/README.md"))
+ALL_RUN = re.compile(r"^<!-- all blocks run: (\S+) -->$", re.MULTILINE)
+RUN = re.compile(r"<!-- (?:run|run smaller): (.+) -->")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_block_of_commands_is_run_by_a_test_or_says_why_not(page):
+    text = page.read_text("utf-8")
+    whole = ALL_RUN.findall(text)
+    places = list(whole)
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line != "```bash":
+            continue
+        mark = lines[number - 1]
+        found = RUN.fullmatch(mark)
+        assert (
+            whole or found or mark.startswith("<!-- not run: ")
+        ), f"{page.name}:{number + 1}: say above the block which test runs it"
+        places += found[1].split("; ") if found else []
+    for place in places:
+        file, _, test = place.partition("::")
+        source = (ROOT / file).read_text("utf-8")
+        assert not test or f"def {test}(" in source, place
+        # A page of which all is run is read by its test.
+        assert place not in whole or page.stem in source, place
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 120
+
+
+def test_the_page_on_the_api_is_made_from_the_docstrings_of_today():
+    command = [sys.executable, ROOT / "local/api_page.py"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    page = (ROOT / "docs/api.md").read_text("utf-8")
+    assert made == page, "python local/api_page.py > docs/api.md makes it new"
+    summaries = re.findall(r"^- `.*`: *(.*)$", page, re.MULTILINE)
+    assert summaries and all(summaries)  # nothing public without a docstring
+
+
 def test_links_of_the_pages_lead_somewhere():
-    for page in [*PAGE.parent.glob("*.md"), PAGE.parents[1] / "README.md"]:
+    for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
             if "://" not in link:
                 target = os.path.normpath(page.parent / link)

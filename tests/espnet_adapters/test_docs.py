@@ -1,4 +1,4 @@
-"""What docs/espnet.md shows works as printed there."""
+"""What the pages about ESPnet show works as printed there."""
 
 import argparse
 import contextlib
@@ -28,7 +28,9 @@ from emoq_plugin.units.flat import token_list
 from emoq_plugin.units.text import to_cjk
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "espnet.md").read_text(encoding="utf-8")
+# In the order in which a reader comes by what the next page takes for granted.
+PAGES = ("espnet", "espnet_asr2", "espnet_frontends", "artifacts")
+TEXT = "\n".join((ROOT / f"docs/{p}.md").read_text("utf-8") for p in PAGES)
 RATE = 16000
 
 # In place of a recipe's run.sh: takes its options, and leaves what asr2.sh leaves.

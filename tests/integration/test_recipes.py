@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import emoq_plugin
 from emoq_plugin.evaluation.results import Results
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,54 @@ def test_a_second_call_does_nothing_and_says_so(mini_emo, tree, call):
     assert result.returncode == 0, result.stdout[-4000:]
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert result.stdout.count("2 of 2 jobs found their result up to date") == 5
+
+
+def test_stage_9_packs_what_was_learned_on_a_fold_and_on_all_speakers(
+    mini_emo, tree, call
+):
+    only = ["--stage", "9", "--stop_stage", "9", *SMALL, "--pack_rate", "8x2"]
+    packed = mini_emo / "exp/fbank_level/packed"
+    speakers = {}
+    for name, more in (("", []), ("_all", ["--pack_fold", "all"])):
+        result = call(tree / "run.sh", *only, *more)
+        assert result.returncode == 0, result.stdout[-4000:]
+        q = emoq_plugin.load(str(packed / f"8x2_specific-distortion{name}"))
+        assert q.n_levels == 2
+        speakers[name] = q.bank.card["training_speakers"]
+    assert set(speakers[""]) < set(speakers["_all"]) and len(speakers["_all"]) == 5
+
+
+def test_stages_say_how_long_they_took_and_what_an_earlier_run_took(
+    mini_emo, tree, call
+):
+    lines = (mini_emo / "exp/fbank_level/seconds.txt").read_text().splitlines()
+    took = [tuple(map(int, line.split())) for line in lines]
+    assert [stage for stage, _ in took][:6] == [1, 2, 3, 4, 5, 6]
+    result = call(tree / "run.sh", "--stage", "2", "--stop_stage", "3", *SMALL)
+    assert result.returncode == 0, result.stdout[-4000:]
+    most = [max(s for stage, s in took if stage == n) for n in (2, 3)]
+    said = result.stdout
+    assert f"stages 2 to 3: at most {sum(most)} s in earlier runs" in said
+    assert re.search(rf"Stage 3: .* \(at most {most[1]} s before\)", said)
+    assert re.search(r"Successfully finished \(stage 2: \d+ s, stage 3: \d+ s\)", said)
+
+
+def test_jobs_at_work_are_watched(mini_emo, tree, call, tmp_path):
+    """A job that takes longer than the watch's interval is seen, and no other."""
+    slow = tmp_path / "python"
+    line = "2026-01-01 (learner:1) INFO: level 0, iteration 7"
+    slow.write_text(
+        "#!/usr/bin/env bash\n"
+        f'[[ "$*" != *dump_features*--job* ]] || {{ echo "{line}" >&2; sleep 13; }}\n'
+        'exec python3 "$@"\n'
+    )
+    slow.chmod(0o755)
+    only = ["--stage", "3", "--stop_stage", "3", *SMALL, "--python", str(slow)]
+    result = call(tree / "run.sh", *only)
+    assert result.returncode == 0, result.stdout[-4000:]
+    watched = re.findall(r"watch_jobs\) (.*)", result.stdout)
+    expected = "; ".join(f"job {n}: level 0, iteration 7" for n in (1, 2))
+    assert expected in watched, result.stdout[-3000:]
 
 
 def test_the_command_on_the_page_can_be_pasted(mini_emo):
