@@ -11,7 +11,7 @@ import emoq_plugin
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/tutorial.md").read_text("utf-8")
-BLOCKS = re.findall(r"(<!-- .* -->\n)?```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"(<!-- [^\n]* -->\n)?```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")

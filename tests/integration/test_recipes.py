@@ -85,7 +85,7 @@ def test_stages_say_how_long_they_took_and_what_an_earlier_run_took(
 ):
     lines = (mini_emo / "exp/fbank_level/seconds.txt").read_text().splitlines()
     took = [tuple(map(int, line.split())) for line in lines]
-    assert [stage for stage, _ in took][:6] == [1, 2, 3, 4, 5, 6]
+    assert {stage for stage, _ in took} >= {1, 2, 3, 4, 5, 6}
     result = call(tree / "run.sh", "--stage", "2", "--stop_stage", "3", *SMALL)
     assert result.returncode == 0, result.stdout[-4000:]
     most = [max(s for stage, s in took if stage == n) for n in (2, 3)]
