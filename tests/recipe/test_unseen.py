@@ -147,3 +147,17 @@ def test_figures_are_differences_of_the_scores_with_their_goals(place):
     assert reached == {"gain": True, "alone": False, "gap": None, "new": False}
     page = render_page(read_content(place.output), form="md")
     assert "at least 101.0" in page and "What the study was to reach" in page
+
+
+def test_a_class_whose_folds_are_not_all_done_is_left_to_what_is_missing(place):
+    marker = fold_dir(place, "sad", 2) / ".job.done.json"
+    kept = marker.read_text()
+    marker.unlink()
+    try:
+        place.call("--aggregate")
+        summary = read_json(place.output / "summary.json")
+    finally:
+        marker.write_text(kept)
+        place.call("--aggregate")
+    assert summary["unseen"][0]["classes"] == ["angry"]
+    assert "without_sad-s0/fold2" in summary["missing"][0]["job"]
