@@ -410,6 +410,17 @@ def test_drawings_of_a_figure_have_equal_axes():
     assert min(map(float, axes[0])) <= 0.2 and max(map(float, axes[0])) >= 0.8
 
 
+def test_a_line_that_all_drawings_have_is_in_the_table_once():
+    same = Series("balanced", {"a": triple(0.4)}, 0)
+    plots = [
+        Plot(name, [same, Series("this system", {"a": triple(value)}, 1)])
+        for name, value in {"one": 0.5, "two": 0.6}.items()
+    ]
+    made = figure("", plots, Axes({"a": "a"}, "score"))
+    names = [line[0].text for line in made.numbers.rows]
+    assert names == ["balanced", "one: this system", "two: this system"]
+
+
 def test_rates_are_categories_at_equal_distance():
     ticks = {"a": "a\n1", "b": "b\n2", "c": "c\n4000"}
     points = dict.fromkeys(ticks, triple(0.5))

@@ -20,7 +20,7 @@ from emoq_plugin.evaluation.predictions import (
 from emoq_plugin.evaluation.results import Results
 from emoq_plugin.files import read_json, read_table
 from emoq_plugin.recipe.study.experiments import load_experiments
-from emoq_plugin.recipe.study.headline import rate_saving
+from emoq_plugin.recipe.study.headline import describe_selection, rate_saving
 from emoq_plugin.recipe.study.retained import chance_of, over_folds, relative_losses
 from emoq_plugin.recipe.study.selection import Setting, choose, select
 from tests.recipe.small_study import EMOTIONS, STUDY
@@ -270,6 +270,14 @@ def test_the_summary_holds_the_choice(summary):
     )
     assert change["mean"] == pytest.approx(gain)
     assert len(summary["examples"]) == 2 * len(EMOTIONS)
+
+
+def test_a_quantizer_that_no_fold_chose_needs_no_control(finished, experiment):
+    study = finished.study()
+    emoq, plain = (select(study, [experiment], [s]) for s in (SYSTEM, "balanced"))
+    study.config.quantizers["other"] = {"systems": ["balanced", SYSTEM]}
+    emoq.experiments["other"] = experiment
+    assert "difference_to_capacity" in describe_selection(study, emoq, plain)
 
 
 def fake(scores):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from emoq_plugin.recipe.report.blocks import (
+    Cell,
     Figure,
     Table,
     number,
@@ -227,22 +228,24 @@ def _key(line: str, mark: str = "", style: str = "") -> str:
 
 
 def _numbers(caption: str, plots: Sequence[Plot], axes: Axes) -> Table:
-    """Return the numbers of a figure for those who do not see it."""
-    several = len(plots) > 1
-    rows = [
-        row(
-            f"{plot.title}: {series.label}" if several else series.label,
-            *(
+    """Return the numbers of a figure for those who do not see it.
+
+    A line that several plots have is in it once.
+    """
+    drawn = [(plot, series) for plot in plots for series in plot.series]
+    lines = [(series.label, series.points) for _, series in drawn]
+    rows: dict[str, list[Cell]] = {}
+    for (plot, series), line in zip(drawn, lines):
+        alone = len(plots) == 1 or lines.count(line) > 1
+        name = series.label if alone else f"{plot.title}: {series.label}"
+        if series.points and name not in rows:
+            numbers = (
                 number_cell(series.points.get(k), scale=axes.scale, digits=axes.digits)
                 for k in axes.ticks
-            ),
-        )
-        for plot in plots
-        for series in plot.series
-        if series.points
-    ]
+            )
+            rows[name] = row(name, *numbers)
     names = [text.replace("\n", ", ") for text in axes.ticks.values()]
-    return Table(f"{axes.label}. {caption}", ["", *names], rows)
+    return Table(f"{axes.label}. {caption}", ["", *names], [*rows.values()])
 
 
 def _describe(plot: Plot, axes: Axes) -> str:

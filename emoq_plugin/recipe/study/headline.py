@@ -88,7 +88,8 @@ def describe_selection(
         "best_balanced": plain.sums(),
         "continuous": emoq.sums(CONTINUOUS),
     }
-    if all(CAPACITY_CONTROL in config.systems_of(q) for q in emoq.experiments):
+    quantizers = {setting.quantizer for setting, _ in emoq.chosen.values()}
+    if all(CAPACITY_CONTROL in config.systems_of(q) for q in quantizers):
         others["capacity"] = emoq.sums(CAPACITY_CONTROL)
     differences = {}
     for name, other in others.items():
