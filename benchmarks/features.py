@@ -85,7 +85,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, help="JSON file")
     for hidden in ("line", "result"):
         add(f"--{hidden}", help=argparse.SUPPRESS)
-    parser.set_defaults(device="cpu")
+    parser.set_defaults(device="cpu", clock="cpu")
     return parser
 
 

@@ -73,7 +73,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--quantizer", required=True, type=os.path.abspath)
     add("--busy", type=int, default=2, help="busy processes")
     add("--output", type=Path, help="JSON file")
-    parser.set_defaults(device="cpu", threads=len(os.sched_getaffinity(0)))
+    parser.set_defaults(
+        device="cpu", clock="wall", threads=len(os.sched_getaffinity(0))
+    )
     return parser
 
 
