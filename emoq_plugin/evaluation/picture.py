@@ -47,7 +47,8 @@ def draw_rates(results: Results) -> str:
     roles = [role for role in ROLES if any(role in best for best in rates.values())]
     parts = [*_frame(results, scale)]
     if bound:
-        parts += _bound(bound.metrics["macro_f1"], scale)
+        y = scale.y(bound.metrics["macro_f1"]["mean"])
+        parts.append(_dashes(LEFT, y, WIDTH - RIGHT))
     step = (WIDTH - LEFT - RIGHT) / len(rates)
     for n, (rate, best) in enumerate(rates.items()):
         middle = LEFT + (n + 0.5) * step
@@ -63,6 +64,9 @@ def draw_rates(results: Results) -> str:
         x, (colour, shape) = LEFT + m * (WIDTH - LEFT) / 4, STYLES[role]
         parts.append(_shape(x + 6, 34, colour, shape))
         parts.append(text(x + 16, 38, ROLES[role]))
+    if bound:  # on the line of the title, which is short
+        parts.append(_dashes(WIDTH - RIGHT - 160, 14, WIDTH - RIGHT - 134))
+        parts.append(text(WIDTH - RIGHT, 18, "continuous features", "end"))
     return svg(parts, _title(results), (WIDTH, HEIGHT))
 
 
@@ -110,12 +114,8 @@ def _frame(results: Results, scale: _Scale) -> list[str]:
     return parts
 
 
-def _bound(triple: Triple, scale: _Scale) -> list[str]:
-    y = scale.y(triple["mean"])
-    return [
-        _line(LEFT, y, WIDTH - RIGHT, y, "#222222", 'stroke-dasharray="6 4"'),
-        text(WIDTH - RIGHT, y - 5, "continuous features", "end"),
-    ]
+def _dashes(x: float, y: float, end: float) -> str:
+    return _line(x, y, end, y, "#222222", 'stroke-dasharray="6 4"')
 
 
 def _mark(x: float, t: Triple, scale: _Scale, colour: str, shape: str) -> list[str]:
