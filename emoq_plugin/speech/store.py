@@ -1,5 +1,6 @@
 """Features on disk: Kaldi arks and what they are, written aside, checked when read."""
 
+import io
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -89,8 +90,10 @@ def write_features(
 
 def write_golden(directory: str | Path, features: np.ndarray) -> None:
     """Write the features (T, D) of the golden clip, see `speech.golden`."""
+    whole = io.BytesIO()  # into a file NumPy writes by itself, and hides a full disk
+    np.save(whole, features)
     with atomic_write(Path(directory) / GOLDEN, "wb") as stream:
-        np.save(stream, features)
+        stream.write(whole.getvalue())
 
 
 def merge_feature_jobs(directory: str | Path, n_jobs: int) -> dict[str, int]:
