@@ -1,5 +1,6 @@
 """Why one quantizer is worse than another: artifacts, k-means models, unit files."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -96,6 +97,8 @@ def measured(options: CompareOptions) -> dict[str, Any]:
             units[name], distortion = _encode(side, store, data, getattr(options, name))
             found[name]["distortion"] = distortion
     found["overlap"] = _overlap(quantizers, units)
+    for quantizer in quantizers.values() if data else ():
+        _warn_of_leak(quantizer, data)
     for name, one in units.items():
         found[name] |= _measures(one, data, _phones(options, store, data))
     if not (units or found["overlap"]):
@@ -289,6 +292,18 @@ def _measures(
     if phones:
         found["phone"] = phone_probe(units, phones, data.speaker)
     return found
+
+
+def _warn_of_leak(quantizer: "RoutedQuantizer", data: "DataDirectory") -> None:
+    """Log that experts and routers were learned from labels of the probed speakers."""
+    seen = set(quantizer.bank.card.get("training_speakers", []))
+    seen &= set(data.speaker.values())
+    if seen and quantizer.system.router:
+        logging.warning(
+            "%s was learned from the labels of %d of these speakers: its emotion score "
+            "is too good, compare on others",
+            *(quantizer.system.name, len(seen)),
+        )
 
 
 def _table(found: Mapping[str, Any]) -> str:

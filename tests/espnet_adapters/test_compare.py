@@ -164,6 +164,33 @@ def test_what_cannot_be_compared_is_refused(corpus, tmp_path):
         compare(corpus, a, a, alignments=corpus / "phones.ctm")
 
 
+def test_a_router_that_has_seen_the_labels_is_named(corpus, tmp_path, caplog):
+    plain = Normalization("corpus", torch.zeros(3), torch.ones(3))
+    experts = [f"specific/{emotion}" for emotion in EMOTIONS]
+    codebooks = [torch.from_numpy(CENTRES).view(2, 2, 3)]
+    for name, speakers in (("seen", ["s0", "s1"]), ("unseen", ["elsewhere"])):
+        card = {
+            "feature": specification().to_json(),
+            "training_speakers": speakers,
+        }
+        bank = CodebookBank(experts, codebooks, plain, emotions=EMOTIONS, card=card)
+        bank.save_pretrained(tmp_path / name)
+    system = "specific-distortion"
+    for name, said in (("unseen", 0), ("seen", 1)):
+        caplog.clear()
+        measured(
+            CompareOptions(
+                a=str(tmp_path / name),
+                b=save(tmp_path / "b", CENTRES),
+                system_a=system,
+                system_b="balanced",
+                data=corpus / "features",
+                labels=corpus / "data",
+            )
+        )
+        assert caplog.text.count("labels of 2 of these speakers") == said
+
+
 def test_units_without_repeats_do_not_fit_the_frames():
     a = UnitSet("a", {"x": np.array([[0], [0], [1]])}, [2])
     b = UnitSet("b", {"x": np.array([[0], [1]])}, [2])
