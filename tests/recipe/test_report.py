@@ -370,6 +370,8 @@ def test_the_first_picture_has_the_best_of_each_kind(tmp_path):
     assert "best Emo-Q: 58.0, 58.0, 58.0" in described
     assert "two-scale: 88.8" in described
     assert "Emo-Q scores 58.0 % macro-F1 and balanced RVQ 50.0 %" in Page(text).text
+    said = r"Two-scale units \(\d+×\d and a clip code\) score 88\.8 %, \+8\.0 points"
+    assert re.search(said, Page(text).text)
     rows = [[text for text, _ in r] for r in Page(text).rows]
     [header] = [r for r in rows if r[:1] == ["rate"]]
     assert header[1:3] == ["best Emo-Q − balanced", "two-scale − balanced"]

@@ -16,6 +16,7 @@ from emoq_plugin.recipe.report.blocks import SPACE, number, rate_name, spell_met
 from emoq_plugin.recipe.report.content import (
     METRICS,
     Content,
+    Experiment,
     Group,
     Triple,
     as_triple,
@@ -24,6 +25,7 @@ from emoq_plugin.routing.systems import (
     CAPACITY_CONTROL,
     CONTINUOUS,
     EMOQ_ROLE,
+    TWO_SCALE,
     System,
     display_name,
 )
@@ -100,7 +102,7 @@ def verdict_of(differences: Iterable[Triple], *, higher_is_better: bool = True) 
 
 
 def headline(content: Content, group: Group, verdict: str) -> str:
-    """Say in one sentence what Emo-Q does to the score; the verdict is `HEADLINE`'s."""
+    """Say what Emo-Q and two-scale units do; the verdict is that of `HEADLINE`."""
     e, chosen, rate = group.main, group.selected, _lowest(group)
     gain = _difference(content, group, BALANCED, "macro_f1")
     if gain is None:
@@ -126,8 +128,21 @@ def headline(content: Content, group: Group, verdict: str) -> str:
         f"At {where}, Emo-Q scores {_percent(emoq['mean'])} macro-F1 and balanced RVQ "
         f"{_percent(emoq['mean'] - gain['mean'])}"
         f"{f' ({', '.join(beside)})' if beside else ''}: a difference of "
-        f"{_points(gain)}, so {meaning}."
+        f"{_points(gain)}, so {meaning}.{_two_scale(e)}"
     )
+
+
+def _two_scale(e: Experiment) -> str:
+    """Say what two-scale units have above balanced RVQ at their lowest rate, if any."""
+    for rate in e.rates:
+        best = e.role(rate, TWO_SCALE)
+        if gain := best.get("differences", {}).get(BALANCED):
+            return (
+                f" Two-scale units ({rate_name(rate)} and a clip code) score "
+                f"{_percent(best['macro_f1']['mean'])}, {_points(gain)} to balanced "
+                f"RVQ {rate_name(rate)}."
+            )
+    return ""
 
 
 def _percent(mean: float) -> str:
