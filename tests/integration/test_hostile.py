@@ -305,6 +305,7 @@ def test_recordings_may_have_any_name_in_npz(tmp_path):
     class Units:
         codes = np.arange(4).reshape(2, 2)
         route = {"balanced": 1.0}
+        clip_codes = None
 
     names = ("file", "allow_pickle", "a/b", "größe", "sizes")
     units = ((name, Units) for name in names)
