@@ -4,14 +4,13 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from emoq_plugin.speech.recordings import (
     RecordingOptions,
     check_all_used,
-    each_recording,
+    each_as_given,
     find_audio,
-    mean_of_speaker,
     warn_escaped,
 )
 from emoq_plugin.units.formats import format_name
@@ -66,14 +65,9 @@ def transcribe(options: TranscribeOptions) -> None:
         model_dir=options.model_dir,
     )
     logging.getLogger("espnet2").setLevel(logging.WARNING)  # ten lines a recording
-    use: dict[str, Any] = {"multi_channel": options.multi_channel}
     failed: list[str] = []
-    usable = paths
-    if options.one_speaker:
-        mean, usable = mean_of_speaker(transcriber.speech, paths, failed=failed, **use)
-        use["speaker_mean"] = mean
-    found = each_recording(
-        lambda files: transcriber(files, **use), usable, failed=failed
+    found = each_as_given(
+        transcriber, transcriber.speech, paths, options, failed=failed
     )
     for name, transcription in found:
         print(_line(name, transcription, options.format), flush=True)

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from emoq_plugin.options import Count
@@ -11,9 +12,8 @@ from emoq_plugin.pretrained import DEFAULT
 from emoq_plugin.speech.recordings import (
     RecordingOptions,
     check_all_used,
-    each_recording,
+    each_as_given,
     find_audio,
-    mean_of_speaker,
 )
 
 if TYPE_CHECKING:
@@ -68,15 +68,8 @@ def predict(options: PredictOptions) -> None:
     for line in limits(speech.quantizer):
         logging.warning("%s: %s", options.quantizer, line)
     failed: list[str] = []
-    mean, usable = None, paths
-    channels = {"multi_channel": options.multi_channel}
-    if options.one_speaker:
-        mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
-    found = each_recording(
-        lambda files: hear(speech, files, speaker_mean=mean, **channels),
-        usable,
-        failed=failed,
-        size=BATCH_FILES,
+    found = each_as_given(
+        partial(hear, speech), speech, paths, options, failed=failed, size=BATCH_FILES
     )
     for name, heard in found:
         print(json.dumps({"name": name, **heard}, ensure_ascii=False), flush=True)

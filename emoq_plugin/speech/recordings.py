@@ -205,18 +205,42 @@ def units_of_each(
     *,
     failed: list[str],
 ) -> "Iterator[tuple[str, Units]]":
-    """Encode recordings, some at a time; see `each_recording`."""
+    """Encode recordings, some at a time; see `each_as_given`."""
     from emoq_plugin.speech.pipeline import BATCH_FILES
 
+    return each_as_given(
+        speech, speech, paths, options, failed=failed, size=BATCH_FILES
+    )
+
+
+def each_as_given(
+    call: Callable[..., Iterable[Any]],
+    speech: "SpeechToUnits",
+    paths: Mapping[str, str],
+    options: RecordingOptions,
+    *,
+    failed: list[str],
+    size: int = 1,
+) -> Iterator[tuple[str, Any]]:
+    """Call with recordings and how they are read; see `each_recording`.
+
+    Of one speaker the mean is taken at once, over all recordings; what cannot be used
+    is then in `failed` before the first call.
+
+    Parameters
+    ----------
+    call : callable
+        Called with paths, `multi_channel` and `speaker_mean`.
+    """
     channels = {"multi_channel": options.multi_channel}
     mean, usable = None, paths
     if options.one_speaker:
         mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
     return each_recording(
-        lambda files: speech(files, speaker_mean=mean, **channels),
+        lambda files: call(files, speaker_mean=mean, **channels),
         usable,
         failed=failed,
-        size=BATCH_FILES,
+        size=size,
     )
 
 

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,10 +13,12 @@ from emoq_plugin.progress import progress
 from emoq_plugin.speech.recordings import (
     RecordingOptions,
     check_all_used,
-    each_recording,
+    each_as_given,
     find_audio,
-    mean_of_speaker,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +58,23 @@ def stability(options: StabilityOptions) -> None:
         device=pick_device(options.device, 1),
         model_dir=options.model_dir,
     )
-    channels = {"multi_channel": options.multi_channel}
     failed: list[str] = []
-    mean, usable = None, paths
-    if options.one_speaker:
-        mean, usable = mean_of_speaker(speech, paths, failed=failed, **channels)
     rate = speech.encoder.sample_rate
     shares = {name: Shares() for name in DISTURBANCES}
 
-    def all_units(files: list[str]) -> list[list]:
+    def all_units(
+        files: list[str], *, multi_channel: str, speaker_mean: "Tensor | None"
+    ) -> list[list]:
         [path] = files
-        wave = speech.read(path, **channels)
+        wave = speech.read(path, multi_channel=multi_channel)
         random = np.random.default_rng(zlib.crc32(Path(path).name.encode()))
         waves = [wave]
         waves += [d.change(wave, rate, random) for d in DISTURBANCES.values()]
-        return [list(speech([(w, rate) for w in waves], speaker_mean=mean))]
+        return [list(speech([(w, rate) for w in waves], speaker_mean=speaker_mean))]
 
-    found = each_recording(all_units, usable, failed=failed)
-    for _, (before, *changed) in progress(found, len(usable), "disturbing"):
+    found = each_as_given(all_units, speech, paths, options, failed=failed)
+    n_usable = len(paths) - len(failed)
+    for _, (before, *changed) in progress(found, n_usable, "disturbing"):
         for (name, kind), after in zip(DISTURBANCES.items(), changed, strict=True):
             shares[name].add(before, after, speed=kind.speed)
     means = {name: each.means() for name, each in shares.items()}
