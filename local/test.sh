@@ -25,7 +25,7 @@ lacks_slurm() { lacks munged slurmctld slurmd sbatch; }
 packages=()
 if lacks_slurm; then packages+=(slurm-wlm munge); fi
 if lacks chromium; then packages+=(chromium); fi
-[ $# -gt 0 ] || echo "All tests: about 17 minutes on two cores." >&2
+[ $# -gt 0 ] || echo "All tests: about 25 minutes on two cores." >&2
 if [ "${#packages[@]}" -gt 0 ] && [ "${EMOQ_TEST_INSTALL:-yes}" != no ] && [ "$(id -u)" = 0 ] \
     && ! lacks apt-get; then
     echo "Installing ${packages[*]} by apt-get, a minute or two, for tests on a real Slurm and" \

@@ -31,6 +31,7 @@ SMALL = [
 def mini_emo(tree, call):
     result = call(tree / "run.sh", "--stage", "1", "--stop_stage", "6", *SMALL)
     assert result.returncode == 0, result.stdout[-4000:]
+    (tree / "first.log").write_text(result.stdout)
     return tree / "egs2" / "mini_emo" / "ser2"
 
 
@@ -78,6 +79,14 @@ def test_stage_9_packs_what_was_learned_on_a_fold_and_on_all_speakers(
         assert q.n_levels == 2
         speakers[name] = q.bank.card["training_speakers"]
     assert set(speakers[""]) < set(speakers["_all"]) and len(speakers["_all"]) == 5
+
+
+def test_a_first_run_says_about_how_long_it_takes(mini_emo, tree):
+    text = (tree / "first.log").read_text()
+    expected, _, counted = text.partition("Stage 1: ")
+    for part, speech in ((expected, "12"), (counted, "2")):
+        assert "stages 3 to 6, never run here: about " in part
+        assert f"({speech} min of speech, 2 folds, 24 conditions" in part
 
 
 def test_stages_say_how_long_they_took_and_what_an_earlier_run_took(

@@ -21,6 +21,7 @@ python=python3
 dumpdir=dump
 expdir=exp
 set_name=all     # data/<set_name>
+minutes=         # of speech, about; stage 2 counts it
 first_fold=1     # folds to run ...
 last_fold=       # ... all when empty
 
@@ -116,7 +117,7 @@ tag=${tag:-${feature}_$(basename "${quantizer_config}" .yaml)}
 packed_from=${expdir}/${tag}/fold${pack_fold}/quantizer
 [ "${pack_fold}" != all ] || packed_from=${expdir}/${tag}/all/quantizer
 checked=()
-for name in corpus stage stop_stage nj ngpu set_name first_fold last_fold sample_rate \
+for name in corpus stage stop_stage nj ngpu set_name minutes first_fold last_fold sample_rate \
     min_seconds max_seconds on_error multi_channel feature_config model_dir \
     quantizer_config rates systems route_depth crossfit subwords learn_nodes learn_procs cmd_backend \
     train_on seed ser_backend probe_config ser_config ser_args espnet_rate espnet_systems \
@@ -141,30 +142,7 @@ gpu_opts=$([ "${ngpu}" -gt 0 ] && echo "--gpu ${ngpu}" || true)
 # A step of a job, even of one process, gets sbatch's --signal: for what learns codebooks.
 step=$([ "${cmd_backend}" = slurm ] && echo "srun --export=ALL" || true)
 
-seconds=${exp}/seconds.txt # of the stages that ended here, for who asks how long it takes
-running='' took=''
-most() { awk -v a="$1" -v b="$2" '$2 > m[$1] { m[$1] = $2 }
-    END { for (s = a; s <= b; s++) { if (!(s in m)) exit; t += m[s] } print t }' "${seconds}"; }
-
-# runs <n> <what it does>: whether stage n is to run; says so
-runs() {
-    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] || return 1
-    ended
-    running=$1 began=${SECONDS}
-    local before
-    before=$(most "$1" "$1" 2>/dev/null || true)
-    log "Stage $1: $2${before:+ (at most ${before} s before)}"
-}
-
-# ended: notes how long the stage took that runs
-ended() {
-    [ -n "${running}" ] || return 0
-    took+="${took:+, }stage ${running}: $((SECONDS - began)) s"
-    mkdir -p "${exp}"
-    echo "${running} $((SECONDS - began))" >>"${seconds}"
-    log "Stage ${running} took $((SECONDS - began)) s"
-    running=''
-}
+. "${EMOQ_ROOT}/egs2/TEMPLATE/ser2/durations.sh"
 
 # watch_jobs <first> <last> <log with JOB>: every few seconds what the jobs at work say last
 watch_jobs() {
@@ -233,8 +211,7 @@ escaped() {
     esac
 }
 
-known=$(most "${stage}" "${stop_stage}" 2>/dev/null || true)
-[ -z "${known}" ] || log "stages ${stage} to ${stop_stage}: at most ${known} s in earlier runs"
+say_duration "${stage}"
 
 if runs 1 "data preparation -> data/${set_name}, data/emotions, data/folds"; then
     words=() # xargs knows quotes, and nothing else that a shell would do
@@ -259,6 +236,7 @@ if runs 2 "resample, cut segments, drop what is too short or long -> ${raw}"; th
         --allow_pipe "${allow_pipe}" --nj "${threads}"
 fi
 
+[ "${stage}" -gt 2 ] || say_duration 3 # again if stage 2 has counted otherwise
 if runs 3 "features '${feature}' -> ${features}"; then
     dump=("${python}" -m emoq_plugin.bin.dump_features --data_dir "${raw}"
         --output_dir "${features}" --config "${feature_config}" --nj "${nj}"
@@ -273,8 +251,7 @@ if [ "${stop_stage}" -gt 3 ] && [ "${stage}" -lt 7 ]; then
         log "Error: data/folds is missing: run stage 1 first"
         exit 1
     fi
-    last_fold=${last_fold:-$(find -L data/folds -mindepth 1 -maxdepth 1 -type d \
-        -regex '.*/[0-9]+' | wc -l)}
+    last_fold=${last_fold:-$(count_folds)}
     fold_opts="--data_dir ${raw} --emotions ${emotions}"
     fold_opts+=" --folds data/folds --fold JOB"
 fi

@@ -20,4 +20,4 @@ if [[ " $* " = *" --feature_config "*whisper* ]]; then
         --systems "balanced specific-distortion specific-calibrated balanced+clip56 clip56 label")
 fi
 
-./ser2.sh --corpus emodb --train_on train+valid "${defaults[@]}" "$@"
+./ser2.sh --corpus emodb --minutes 16 --train_on train+valid "${defaults[@]}" "$@"

@@ -6,4 +6,4 @@ export called_from=${PWD}
 export recipe_command="egs2/mini_emo/ser2/run.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-./ser2.sh --corpus mini_emo --synthetic true --rates "16x1 64x1 64x2" "$@"
+./ser2.sh --corpus mini_emo --synthetic true --minutes 12 --rates "16x1 64x1 64x2" "$@"

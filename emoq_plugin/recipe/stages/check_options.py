@@ -58,6 +58,7 @@ class RecipeOptions:
     stop_stage: Count
     corpus: str | None = None
     set_name: str | None = None
+    minutes: MaybeCount = None
     tag: str | None = None
     nj: MaybeCount = None
     ngpu: MaybeNatural = None
