@@ -1,5 +1,6 @@
 """Miniatures of corpora: official names and layouts, noise and tones for speech."""
 
+import io
 import os
 import shutil
 import sys
@@ -269,3 +270,14 @@ def make_data():
         )
 
     return make
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    """Put text or bytes on standard input."""
+
+    def put(content):
+        content = content if isinstance(content, bytes) else content.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return put

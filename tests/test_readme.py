@@ -57,7 +57,8 @@ def test_the_commands_on_audio_run(tmp_path):
         ["bash", "-euc", block], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    first, heard, *learned, last = done.stdout.splitlines()
+    first, piped, heard, *learned, last = done.stdout.splitlines()
+    assert piped.split()[0] == "stdin"
     assert json.loads(first)["name"] == json.loads(heard)["name"] == "a"
     assert "held out in 4 folds" in learned[-1] and len(learned) == 3
     [expert] = json.loads(last)["route"]

@@ -1,10 +1,14 @@
 """Recordings that a command is given: their names, and the bad ones among them."""
 
+import atexit
 import gc
 import logging
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import batched
 from os.path import isfile
 from pathlib import Path
@@ -31,7 +35,7 @@ class RecordingOptions:
     Attributes
     ----------
     audio
-        Files, directories, or - for a list on standard input.
+        Files, directories, or - for standard input: one recording, or a list of paths.
     multi_channel
         What is done with several channels.
     one_speaker
@@ -56,15 +60,16 @@ def find_audio(names: Iterable[str]) -> dict[str, str]:
     Parameters
     ----------
     names : iterable of str
-        Files, directories (searched for audio, through links), or ``-``: a list on
-        standard input, one ``<path>`` or, as in wav.scp, ``<name> <path>`` a line.
-        Paths may hold blanks.
+        Files, directories (searched for audio, through links), or ``-``: standard
+        input, which holds a recording, then called `stdin`, or a list, one ``<path>``
+        or, as in wav.scp, ``<name> <path>`` a line. Paths may hold blanks.
 
     Raises
     ------
     ValueError
         If a directory holds no audio, two recordings have one name, a name is not
-        UTF-8, or a line of the list can be read in two ways.
+        UTF-8, a line of the list can be read in two ways, or standard input is empty,
+        a terminal, or neither audio nor text.
     """
     found: dict[str, str] = {}
     for name, path in _named(names):
@@ -89,7 +94,7 @@ def find_audio(names: Iterable[str]) -> dict[str, str]:
 def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in names:
         if name == "-":
-            yield from _listed()
+            yield from _from_standard_input()
         elif Path(name).is_dir():
             tree = walk(name, SUFFIXES)
             left_out = f"; left out: {text}" if (text := tree.listed()) else ""
@@ -102,20 +107,50 @@ def _named(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield Path(name).stem, name
 
 
-def _listed() -> Iterator[tuple[str, str]]:
-    """Read the list on standard input."""
+def _from_standard_input() -> Iterator[tuple[str, str]]:
+    """Read a recording or a list; no audio is UTF-8 without a zero byte."""
     if sys.stdin.isatty():
-        logging.warning("type a path a line, then Ctrl-D; `ls *.wav | emoq ... -` does")
-    try:
-        text = sys.stdin.read()
-    except UnicodeDecodeError as error:
         raise ValueError(
-            f"the list on standard input is not UTF-8 ({error}): convert it, for "
-            "example by iconv; if it is audio, give a file instead, - takes paths"
-        ) from error
+            "- is standard input, a terminal here: pipe a recording into it, as in "
+            "`cat a.wav | emoq encode -`, or a list of paths"
+        )
+    content = sys.stdin.buffer.read()
+    if not content.strip():
+        raise ValueError(
+            "standard input is empty, expected a recording or a list of paths: did the "
+            "command before the pipe fail?"
+        )
+    try:
+        text = content.decode()
+        is_list = "\0" not in text
+    except UnicodeDecodeError:
+        is_list = False
+    if not is_list:
+        path = _kept(content)
+        yield path.stem, str(path)
+        return
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if line := line.strip():
             yield _name_and_path(line, number)
+
+
+def _kept(content: bytes) -> Path:
+    """Write a recording from a pipe to a file, which is there until Python ends."""
+    import soundfile
+
+    try:
+        soundfile.info(BytesIO(content))
+    except soundfile.SoundFileError as error:
+        raise ValueError(
+            f"standard input is neither audio ({error}) nor a list of paths in UTF-8: "
+            "pipe WAV, FLAC, Ogg, MP3 or AIFF into it, or convert the list, for "
+            "example by iconv"
+        ) from error
+    folder = tempfile.mkdtemp(prefix="emoq_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder, "stdin")
+    path.write_bytes(content)
+    return path
 
 
 def _name_and_path(line: str, number: int) -> tuple[str, str]:

@@ -133,10 +133,10 @@ def test_later_stages_run_no_command(data, tmp_path, said):
 
 
 @pytest.mark.parametrize("given", ["argument", "list"])
-def test_encode_runs_no_command(tmp_path, owned, said, monkeypatch, given):
+def test_encode_runs_no_command(tmp_path, owned, said, piped, given):
     make_artifact(tmp_path / "units")
     command = f"touch '{owned}' |"
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"a {command}\n"))
+    piped(f"a {command}\n")
     name = command if given == "argument" else "-"
     options = ["--quantizer", tmp_path / "units", "--system", "balanced"]
     assert "refused" in said(encode, name, *options)

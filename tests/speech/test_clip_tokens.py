@@ -1,8 +1,6 @@
 """`emoq clip-tokens`: clip codes in front of units that another tokenizer made."""
 
-import io
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -91,10 +89,10 @@ def test_clip_tokens_alone_and_characters(place, tmp_path):
         assert text == to_cjk(tokens + UNITS[name])
 
 
-def test_a_list_on_standard_input_names_the_recordings(place, tmp_path, monkeypatch):
+def test_a_list_on_standard_input_names_the_recordings(place, tmp_path, piped):
     paths = {"x": "a.wav", "y": "b.flac"}
     lines = "".join(f"{n} {place / 'audio' / p}\n" for n, p in paths.items())
-    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    piped(lines)
     (tmp_path / "xy.txt").write_text("y 1 2\nx 3\n")
     call(place, "--output", tmp_path / "new", audio=["-"], units=tmp_path / "xy.txt")
     found = read_table(tmp_path / "new")

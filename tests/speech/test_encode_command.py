@@ -1,6 +1,5 @@
 """`emoq encode`: what it is given, names one to one, routes, one bad file."""
 
-import io
 import logging
 import shutil
 import sys
@@ -8,6 +7,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import emoq_plugin
@@ -68,30 +68,87 @@ def test_linked_folders_are_searched_and_what_is_left_out_is_reported(
 )
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_lines_of_a_list_are_read_as_tables_are(
-    folder, tmp_path, monkeypatch, line, name, mark
+    folder, tmp_path, piped, line, name, mark
 ):
     blank = tmp_path / "a b" / "c d.wav"
     blank.parent.mkdir()
     blank.symlink_to(folder / "audio" / "a.wav")
     paths = {"a": folder / "audio" / "a.wav", "blank": blank}
     text = f"{mark}{line.format(**paths)}\n\n"
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    piped(text)
     expected = paths["blank" if "blank" in line else "a"]
     assert find_audio(["-"]) == {name: str(expected)}
 
 
-def test_a_line_that_can_be_read_in_two_ways_is_refused(tmp_path, monkeypatch):
+def test_a_line_that_can_be_read_in_two_ways_is_refused(tmp_path, monkeypatch, piped):
     monkeypatch.chdir(tmp_path)
     for name in ("my file.wav", "file.wav"):
         (tmp_path / name).touch()
-    monkeypatch.setattr(sys, "stdin", io.StringIO("x file.wav\nmy file.wav\n"))
+    piped("x file.wav\nmy file.wav\n")
     with pytest.raises(ValueError, match="standard input:2: 'my file.wav' is a file, "):
         find_audio(["-"])
 
 
-def test_a_path_with_blanks_that_is_missing_is_reported_in_full(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("/no such/place.wav\n"))
+def test_a_path_with_blanks_that_is_missing_is_reported_in_full(piped):
+    piped("/no such/place.wav\n")
     assert find_audio(["-"]) == {"place": "/no such/place.wav"}
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
+def test_a_recording_on_standard_input_has_the_units_of_its_file(
+    folder, tmp_path, piped, capsys, form
+):
+    samples, rate = soundfile.read(folder / "audio" / "a.wav")
+    path = tmp_path / "stdin.audio"
+    soundfile.write(path, samples, rate, format=form)
+    call(folder / "quantizer", path)
+    expected = capsys.readouterr().out
+    piped(path.read_bytes())
+    call(folder / "quantizer", "-")
+    assert capsys.readouterr().out == expected != ""
+
+
+def test_a_recording_whose_length_no_header_knows_can_be_piped(
+    folder, tmp_path, piped, capsys
+):
+    """As sox and ffmpeg write to a pipe."""
+    content = bytearray((folder / "audio" / "a.wav").read_bytes())
+    for place in (4, content.index(b"data") + 4):
+        content[place : place + 4] = b"\xff" * 4
+    piped(bytes(content))
+    call(folder / "quantizer", "-", folder / "audio" / "a.wav")
+    alone, beside = capsys.readouterr().out.splitlines()
+    assert alone.split()[0] == "stdin" and alone.split()[1:] == beside.split()[1:]
+
+
+def test_a_cut_recording_on_standard_input_is_refused(folder, piped, caplog):
+    piped((folder / "audio" / "a.wav").read_bytes()[:-2000])
+    with pytest.raises(SystemExit):
+        call(folder / "quantizer", "-")
+    assert "stdin: truncated audio or a wrong header" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "standard input is empty"),
+        (b" \n", "standard input is empty"),
+        (b"\xff\x00\x01" * 50, "neither audio .* nor a list of paths in UTF-8"),
+        ("grüße.wav\n".encode("latin-1"), "nor a list of paths in UTF-8: .* iconv"),
+        ("a.wav\n".encode("utf-16"), "nor a list of paths in UTF-8"),
+    ],
+)
+def test_what_is_neither_a_recording_nor_a_list_is_refused(piped, content, message):
+    piped(content)
+    with pytest.raises(ValueError, match=message):
+        find_audio(["-"])
+
+
+def test_a_terminal_is_no_recording(piped, monkeypatch):
+    piped("")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    with pytest.raises(ValueError, match=r"terminal.*cat a.wav \| emoq encode -"):
+        find_audio(["-"])
 
 
 def test_equal_names_of_several_folders_are_refused(tmp_path):

@@ -1,10 +1,8 @@
 """Speech to units: in Python, on the command line, in pieces."""
 
 import copy
-import io
 import json
 import pickle
-import sys
 
 import numpy as np
 import pytest
@@ -243,9 +241,9 @@ def test_json_and_npz_hold_all_levels(folder, quantizer, capsys, tmp_path):
         assert np.array_equal(arrays["a"], units.codes)
 
 
-def test_a_list_on_standard_input(folder, capsys, monkeypatch):
+def test_a_list_on_standard_input(folder, capsys, piped):
     a, c = folder / "audio" / "a.wav", folder / "audio" / "deep" / "c.wav"
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{a}\nthird {c}\n"))
+    piped(f"{a}\nthird {c}\n")
     lines = call(folder, capsys, "--n_levels", "1", audio=["-"])
     assert [line.split()[0] for line in lines] == ["a", "third"]
 
