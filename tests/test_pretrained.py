@@ -16,6 +16,9 @@ from emoq_plugin import pretrained
 from emoq_plugin.bin import encode, quantizers
 from emoq_plugin.core.model_card import describe
 from emoq_plugin.files import read_json, sha256_of_file
+from emoq_plugin.speech.encoders.registry import build_encoder
+from emoq_plugin.speech.golden import check_golden_clip
+from emoq_plugin.speech.pipeline import SpeechToUnits
 
 ROOT = Path(__file__).parents[1]
 # Who makes them again (local/make_pretrained.sh) writes what is new here.
@@ -68,6 +71,38 @@ def test_each_has_a_full_card_of_its_own(name):
         assert part in text
     for part in ("## Use", "## Citation", "| score | macro-F1 ", "held out in 5 folds"):
         assert part in text
+
+
+def backwards(codes):
+    return {
+        expert: [" ".join(level.split()[::-1]) for level in levels]
+        for expert, levels in codes.items()
+    }
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_codes_that_are_not_the_makers_are_named(name, tmp_path):
+    folder = tmp_path / name
+    shutil.copytree(pretrained.HOME / name, folder)
+    config = read_json(folder / "config.json")
+    assert sorted(config["golden"]) == sorted(config["experts"])
+    config["golden"] = backwards(config["golden"])
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="codes of its golden frames are not those"):
+        emoq_plugin.load(str(folder))
+
+
+@pytest.mark.parametrize("name", ["emodb-fbank", "emodb-fbank-clip"])
+def test_features_that_are_not_the_makers_are_named(name):
+    speech = SpeechToUnits.from_pretrained(name)  # compares
+    bank = speech.quantizer.bank
+    longer = build_encoder("fbank", frame_length=40.0, frame_shift=20.0)
+    with pytest.raises(ValueError, match="other features than the quantizer was"):
+        check_golden_clip(bank, longer)
+    clip = bank.card["golden_clip"]
+    clip["codes"] = backwards(clip["codes"])
+    with pytest.raises(ValueError, match="of its codes are not the maker's"):
+        SpeechToUnits(speech.quantizer)
 
 
 def test_an_encoder_of_the_hub_is_known_by_its_published_name():
@@ -144,7 +179,7 @@ def test_one_command_makes_them_again(miniature, tmp_path):
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "made").iterdir()] == [name]
     card = read_json(tmp_path / "made" / name / "config.json")["card"]
-    assert card["about"]["name"] == name
+    assert card["about"]["name"] == name and card["golden_clip"]["codes"]
     assert card["training_speakers"][0].startswith("emodb")
 
 

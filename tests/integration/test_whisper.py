@@ -10,6 +10,7 @@ import torch
 from emoq_plugin.data.corpora.emodb import CORPUS
 from emoq_plugin.speech.audio import read_audio
 from emoq_plugin.speech.encoders.registry import build_encoder
+from emoq_plugin.speech.golden import check_golden_clip
 from emoq_plugin.speech.pipeline import SpeechToUnits
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -46,3 +47,17 @@ def test_two_scale_units_of_speech_come_with_the_package(clips):
         assert one.clip_codes.shape[0] == 1 and one.clip_codes.min() >= 0
     # What is said and how differs from clip to clip.
     assert len({tuple(one.clip_codes[0].tolist()) for one in units}) == len(units)
+
+
+def test_weights_and_layers_that_are_not_the_makers_are_named(clips):
+    speech = SpeechToUnits.from_pretrained("emodb-whisper", model_dir=str(MODEL))
+    encoder, bank = speech.encoder, speech.quantizer.bank
+    encoder.layers = [4]
+    with pytest.raises(ValueError, match=r"of layers \[4\], the maker's of 3"):
+        check_golden_clip(bank, encoder)
+    encoder.layers = [3]
+    with torch.no_grad():
+        for parameter in encoder.module.parameters():
+            parameter *= 1.2
+    with pytest.raises(ValueError, match="the weights are others"):
+        check_golden_clip(bank, encoder)
