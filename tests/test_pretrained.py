@@ -13,7 +13,7 @@ import soundfile
 
 import emoq_plugin
 from emoq_plugin import pretrained
-from emoq_plugin.bin import encode, quantizers
+from emoq_plugin.bin import encode, predict, quantizers
 from emoq_plugin.core.model_card import describe
 from emoq_plugin.files import read_json, sha256_of_file
 from emoq_plugin.speech.encoders.registry import build_encoder
@@ -90,6 +90,19 @@ def test_codes_that_are_not_the_makers_are_named(name, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="codes of its golden frames are not those"):
         emoq_plugin.load(str(folder))
+
+
+@pytest.mark.parametrize("command", [encode, predict])
+def test_every_command_takes_what_is_not_checked(wav, command, caplog, capsys):
+    shutil.copytree(pretrained.HOME / "emodb-fbank", "changed")
+    config = read_json("changed/config.json")
+    config["golden"] = backwards(config["golden"])
+    Path("changed/config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit):
+        command.main([wav, "--quantizer", "changed"])
+    assert "codes of its golden frames" in caplog.text
+    command.main([wav, "--quantizer", "changed", "--check", "false"])
+    assert capsys.readouterr().out.strip()
 
 
 @pytest.mark.parametrize("name", ["emodb-fbank", "emodb-fbank-clip"])

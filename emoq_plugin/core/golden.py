@@ -116,5 +116,5 @@ def check_golden_codes(
             f"{where}: {100 * share:.0f} % of the codes of its golden frames are not "
             "those that its maker got, though the codebooks are the same: the "
             "arithmetic differs, so torch, the device or Emo-Q are others. "
-            "check=False loads it all the same"
+            "check=False (--check false) loads it all the same"
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 from emoq_plugin.files import atomic_write, write_json
 from emoq_plugin.options import Count
 from emoq_plugin.speech.recordings import (
-    RecordingOptions,
+    QuantizerOptions,
     check_all_used,
     find_audio,
+    open_speech,
     units_of_each,
 )
 from emoq_plugin.units.clip_tokens import (
@@ -26,15 +27,11 @@ CARD = ".json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipTokensOptions(RecordingOptions):
-    """Which units, which clip code, where to.
+class ClipTokensOptions(QuantizerOptions):
+    """Which units, which clip code (of a quantizer that has one), where to.
 
     Attributes
     ----------
-    quantizer
-        Artifact directory or hub name, with a clip code.
-    system
-        Of a bank with several.
     units
         Units of another tokenizer, one utterance a line.
     n_units
@@ -47,8 +44,6 @@ class ClipTokensOptions(RecordingOptions):
         File, of the same form; <output>.json gets vocabulary and durations.
     """
 
-    quantizer: str
-    system: str | None = None
     units: Path
     n_units: Count
     form: UnitForm = "pseudo_labels"
@@ -71,15 +66,7 @@ def clip_tokens(options: ClipTokensOptions) -> None:
     units = read_unit_lines(options.units, options.form, n_units=options.n_units)
     check_same_utterances(paths, units, options.units)
 
-    from emoq_plugin.devices import pick_device
-    from emoq_plugin.speech.pipeline import SpeechToUnits
-
-    speech = SpeechToUnits.from_pretrained(
-        options.quantizer,
-        system=options.system,
-        device=pick_device(options.device, 1),
-        model_dir=options.model_dir,
-    )
+    speech = open_speech(options)
     code = speech.quantizer.bank.clip_code
     if code is None:
         raise ValueError(

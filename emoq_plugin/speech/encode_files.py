@@ -11,9 +11,10 @@ from emoq_plugin.files import atomic_write
 from emoq_plugin.options import Count, Natural
 from emoq_plugin.pretrained import DEFAULT
 from emoq_plugin.speech.recordings import (
-    RecordingOptions,
+    QuantizerOptions,
     check_all_used,
     find_audio,
+    open_speech,
     units_of_each,
     warn_escaped,
 )
@@ -28,16 +29,11 @@ from emoq_plugin.units.formats import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions(RecordingOptions):
+class EncodeOptions(QuantizerOptions):
     """Which quantizer, which of its units, where to.
 
     Attributes
     ----------
-    quantizer
-        Artifact directory, one that comes with the package (emoq quantizers), or hub
-        name.
-    system
-        Of a bank: balanced or <expert set>-<router>.
     n_levels
         Levels of the stream; all when left out.
     format
@@ -47,20 +43,15 @@ class EncodeOptions(RecordingOptions):
         Of pseudo_labels and cjk, from 0.
     repeat
         False drops repeated units from pseudo_labels and cjk.
-    check
-        False takes a quantizer whose golden clip has other features or codes here than
-        where it was made.
     output
         File; standard output for - or when left out.
     """
 
     quantizer: str = DEFAULT
-    system: str | None = None
     n_levels: Count | None = None
     format: Annotated[Format, format_name] = "pseudo_labels"
     level: Natural = 0
     repeat: bool = True
-    check: bool = True
     output: Path | None = None
 
 
@@ -79,19 +70,8 @@ def encode(options: EncodeOptions) -> None:
     if options.format in ("pseudo_labels", "cjk", "bpe"):
         warn_escaped(paths)
 
-    from emoq_plugin.devices import pick_device
-    from emoq_plugin.speech.pipeline import SpeechToUnits
-
-    speech = SpeechToUnits.from_pretrained(
-        options.quantizer,
-        system=options.system,
-        n_levels=options.n_levels,
-        device=pick_device(options.device, 1),
-        model_dir=options.model_dir,
-        check=options.check,
-    )
+    speech = open_speech(options, n_levels=options.n_levels)
     quantizer = speech.quantizer
-    logging.info("quantizer %s: %s", options.quantizer, quantizer)
     width = quantizer.n_levels
     if options.level >= width:
         raise ValueError(f"--level {options.level}, expected 0 to {width - 1}")

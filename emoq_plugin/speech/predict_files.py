@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from emoq_plugin.options import Count
 from emoq_plugin.pretrained import DEFAULT
 from emoq_plugin.speech.recordings import (
-    RecordingOptions,
+    QuantizerOptions,
     check_all_used,
     each_as_given,
     find_audio,
+    open_speech,
 )
 
 if TYPE_CHECKING:
@@ -24,22 +25,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(RecordingOptions):
+class PredictOptions(QuantizerOptions):
     """Whose ears.
 
     Attributes
     ----------
-    quantizer
-        Artifact directory, one that comes with the package (emoq quantizers), or hub
-        name.
-    system
-        Of a bank: <expert set>-<router>.
     n_levels
         Levels of the units; all when left out.
     """
 
     quantizer: str = DEFAULT
-    system: str | None = None
     n_levels: Count | None = None
 
 
@@ -54,19 +49,12 @@ def predict(options: PredictOptions) -> None:
     """
     paths = find_audio(options.audio)
 
-    from emoq_plugin.devices import pick_device
-    from emoq_plugin.speech.pipeline import BATCH_FILES, SpeechToUnits
-
-    speech = SpeechToUnits.from_pretrained(
-        options.quantizer,
-        system=options.system,
-        n_levels=options.n_levels,
-        device=pick_device(options.device, 1),
-        model_dir=options.model_dir,
-    )
+    speech = open_speech(options, n_levels=options.n_levels)
     check_hears(speech.quantizer, options.quantizer)
     for line in limits(speech.quantizer):
         logging.warning("%s: %s", options.quantizer, line)
+    from emoq_plugin.speech.pipeline import BATCH_FILES
+
     failed: list[str] = []
     found = each_as_given(
         partial(hear, speech), speech, paths, options, failed=failed, size=BATCH_FILES

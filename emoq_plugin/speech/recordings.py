@@ -54,6 +54,46 @@ class RecordingOptions:
     model_dir: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuantizerOptions(RecordingOptions):
+    """The quantizer that recordings are given to.
+
+    Attributes
+    ----------
+    quantizer
+        Artifact directory, one that comes with the package (emoq quantizers), or hub
+        name.
+    system
+        Of a bank: balanced or <expert set>-<router>.
+    check
+        False takes a quantizer whose golden clip has other features or codes here than
+        where it was made.
+    """
+
+    quantizer: str
+    system: str | None = None
+    check: bool = True
+
+
+def open_speech(
+    options: QuantizerOptions, *, n_levels: int | None = None
+) -> "SpeechToUnits":
+    """Load the quantizer and its encoder, and say in the log which it is."""
+    from emoq_plugin.devices import pick_device
+    from emoq_plugin.speech.pipeline import SpeechToUnits
+
+    speech = SpeechToUnits.from_pretrained(
+        options.quantizer,
+        system=options.system,
+        n_levels=n_levels,
+        device=pick_device(options.device, 1),
+        model_dir=options.model_dir,
+        check=options.check,
+    )
+    logging.info("quantizer %s: %s", options.quantizer, speech.quantizer)
+    return speech
+
+
 def find_audio(names: Iterable[str]) -> dict[str, str]:
     """Return the path of each recording by its name in the output.
 

@@ -11,10 +11,11 @@ from emoq_plugin.files import write_json
 from emoq_plugin.options import Count
 from emoq_plugin.progress import progress
 from emoq_plugin.speech.recordings import (
-    RecordingOptions,
+    QuantizerOptions,
     check_all_used,
     each_as_given,
     find_audio,
+    open_speech,
 )
 
 if TYPE_CHECKING:
@@ -22,42 +23,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StabilityOptions(RecordingOptions):
+class StabilityOptions(QuantizerOptions):
     """Which quantizer, which of its units.
 
     Attributes
     ----------
-    quantizer
-        Artifact directory or hub name.
-    system
-        Of a bank: balanced or <expert set>-<router>.
     n_levels
         Levels of the stream; all when left out.
     output
         JSON file for the shares.
     """
 
-    quantizer: str
-    system: str | None = None
     n_levels: Count | None = None
     output: Path | None = None
 
 
 def stability(options: StabilityOptions) -> None:
     """Print the share of units that stay under each disturbance."""
-    from emoq_plugin.devices import pick_device
     from emoq_plugin.evaluation.stability import Shares, table_of_shares
     from emoq_plugin.speech.disturbances import DISTURBANCES
-    from emoq_plugin.speech.pipeline import SpeechToUnits
 
     paths = find_audio(options.audio)
-    speech = SpeechToUnits.from_pretrained(
-        options.quantizer,
-        system=options.system,
-        n_levels=options.n_levels,
-        device=pick_device(options.device, 1),
-        model_dir=options.model_dir,
-    )
+    speech = open_speech(options, n_levels=options.n_levels)
     failed: list[str] = []
     rate = speech.encoder.sample_rate
     shares = {name: Shares() for name in DISTURBANCES}
