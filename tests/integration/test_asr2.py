@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from emoq_plugin import EmoQuantizer
 from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
 from emoq_plugin.files import read_table
@@ -24,7 +25,7 @@ NUMBERS = [0, 5, 6, 45]
 BINS, RATE = 16, 16000
 ASR2 = """
 . ./path.sh
-../../TEMPLATE/asr2/use_units.sh --quantizer bank --system specific-distortion \
+../../TEMPLATE/asr2/use_units.sh --quantizer {bank} --system {system} \
     --n_levels {levels} --sets "train dev test" --asr_exp exp/asr --src_nbpe 36 \
     --asr_config conf/{stream}.yaml
 mapfile -t units <exp/asr/asr2.options
@@ -50,11 +51,16 @@ def write_corpus(folder):
                 soundfile.write(folder / "recordings" / name, wave, 8000)
 
 
-def write_bank(folder, recordings):
-    """Codewords are frames of the corpus, so that digits differ in their units."""
+def write_banks(folder, recordings):
+    """Save quantizers of two experts, and of frames and a clip code."""
     encoder = build_encoder("fbank", num_mel_bins=BINS)
-    waves = [resample(*read_audio(str(p)), RATE) for p in recordings]
-    frames = np.concatenate([clip - clip.mean() for clip in encoder(waves)])
+    clips = encoder([resample(*read_audio(str(p)), RATE) for p in recordings])
+    options = {"router": None, "norm": "corpus", "clip_bits": 4}
+    learned = EmoQuantizer(16, **options).fit(clips)
+    learned.quantizer_.bank.card["feature"] = encoder.specification.to_json()
+    learned.save_pretrained(folder / "two_scale")
+    # Codewords are frames of the corpus, so that digits differ in their units.
+    frames = np.concatenate([clip - clip.mean() for clip in clips])
     drawn = np.random.default_rng(0).choice(len(frames), (2, 2, 16), replace=False)
     levels = (
         torch.from_numpy(frames[drawn]) * torch.tensor([1.0, 0.2])[:, None, None, None]
@@ -65,34 +71,43 @@ def write_bank(folder, recordings):
         Normalization("level", torch.zeros(BINS), torch.ones(BINS)),
         emotions=["angry", "sad"],
         card={"feature": encoder.specification.to_json()},
-    ).save_pretrained(folder)
+    ).save_pretrained(folder / "experts")
 
 
-@pytest.fixture(params=[("single", 1), ("multi", 2)], ids=["single", "multi"])
+ROUTED, TWO_SCALE = ("experts", "specific-distortion"), ("two_scale", "balanced+clip4")
+
+
+@pytest.fixture(
+    params=[("single", 1, *ROUTED), ("multi", 2, *ROUTED), ("single", 1, *TWO_SCALE)],
+    ids=["single", "multi", "clip tokens"],
+)
 def recognised(request, tree, call):
     """Run everything for one stream; gives the recipe's directory and the log."""
-    stream, levels = request.param
+    stream, levels, bank, system = request.param
     recipe = tree / "egs2" / "fsdd" / "asr2"
     digits = tree / "digits"
     variables = {"FSDD": str(digits), "PYTHONPATH": str(ROOT)}
     if not digits.exists():
         write_corpus(digits)
-        write_bank(recipe / "bank", sorted(digits.glob("recordings/*_5.wav")))
+        write_banks(recipe / "banks", sorted(digits.glob("recordings/*_5.wav")))
     call("rm", "-rf", recipe / "exp", recipe / "dump")
     script = f"set -euo pipefail; cd '{recipe}'\n"
     if not (recipe / "data").exists():
         script += ". ./path.sh; local/data.sh --unseen_speakers theo\n"
-    script += ASR2.format(levels=levels, stream=stream)
+    script += ASR2.format(
+        levels=levels, stream=stream, bank=f"banks/{bank}", system=system
+    )
     done = call("bash", "-c", script, **variables)
     assert done.returncode == 0, done.stdout[-3000:]
-    return recipe, stream, levels
+    return recipe, stream, levels, system
 
 
 def test_stock_asr2_trains_and_decodes_our_units_to_a_score(recognised):
-    recipe, stream, levels = recognised
+    recipe, stream, levels, system = recognised
     exp = recipe / "exp" / "asr"
     card = Asr2Units.read(exp)
-    assert (card.stream, card.n_levels) == (stream, levels)
+    assert (card.stream, card.n_levels, card.system) == (stream, levels, system)
+    assert bool(card.clip_sizes) == ("clip" in system)
     [scored] = exp.glob("*/test/wer.json")
     found = json.loads(scored.read_text())
     words = read_table(recipe / "data" / "test" / "text")

@@ -222,6 +222,7 @@ def test_the_digits_check_their_options_too(tree, call, tmp_path):
         (["--stage", "six"], "--stage: 'six', expected a whole number"),
         (["--stage", "6", "--stop_stage", "7"], "there are 1 to 5"),
         (["--rate", "64"], "rate '64' is not <K>x<L>"),
+        (["--two_scale", "32x1"], "--two_scale 32x1: expected <codebook size>"),
         (["--quantizer", str(tmp_path / "none")], "none is missing"),
     ):
         result = call(recipe, *options, FSDD=str(tmp_path))

@@ -13,6 +13,7 @@ stop_stage=5    # last stage to run
 nj=2            # jobs at a time
 quantizer=      # exp/<tag>/fold<n>/quantizer of an emotion recipe; made by stage 3 when empty
 rate=64x1       # of the table of quantizers, <codebook size>x<levels>
+two_scale=32x1+clip18 # rate and bits a clip of two-scale units; empty: none
 best_rate=256x4  # of the recognition with several levels
 cmd_backend=${cmd_backend:-local}
 
@@ -41,18 +42,34 @@ ${help_message}"
     exit 2
 fi
 case ${quantizer} in '' | /*) ;; *) quantizer=${called_from}/${quantizer} ;; esac
-systems="balanced biased95-distortion specific-distortion"
-checked=(--last_stage 5 --nj "${nj}" --rates "${rate} ${best_rate}" --systems "${systems}"
-    --stage "${stage}" --stop_stage "${stop_stage}")
-[ -z "${quantizer}" ] || checked+=(--pack_dir "${quantizer}" --pack_rate "${rate}")
-python3 -m emoq_plugin.bin.check_options "${checked[@]}" || exit 2
+case ${two_scale} in
+    '' | *x*+clip[1-9]*) ;;
+    *)
+        log "Error: --two_scale ${two_scale}: expected <codebook size>x<levels>+clip<bits>"
+        exit 2
+        ;;
+esac
+# At <rate>; below, that of two_scale.
+systems="balanced specific-distortion"
+two_scale_rate=${two_scale%+*}
+two_scale_system=${two_scale:+balanced+${two_scale##*+}}
 
-# bank <quantizers of a fold> <rate>: the directory that serves it
+# check <rate> <systems>: also that the given quantizer has them
+check() {
+    local checked=(--last_stage 5 --nj "${nj}" --rates "$1 ${best_rate}" --systems "$2"
+        --stage "${stage}" --stop_stage "${stop_stage}")
+    [ -z "${quantizer}" ] || checked+=(--pack_dir "${quantizer}" --pack_rate "$1")
+    python3 -m emoq_plugin.bin.check_options "${checked[@]}"
+}
+check "${rate}" "${systems}" || exit 2
+[ -z "${two_scale}" ] || check "${two_scale_rate}" "${two_scale_system}" || exit 2
+
+# bank <quantizers of a fold> <rate>[+clip<bits>]: the directory that serves it
 bank() {
     python3 -c 'import sys
-from emoq_plugin.recipe.stages.fold_inputs import find_bank
-from emoq_plugin.units.rates import Rate
-print(find_bank(sys.argv[1], Rate.parse(sys.argv[2])))' "$@"
+from emoq_plugin.recipe.stages.fold_inputs import BankName, find_bank
+bank = BankName.parse(sys.argv[2])
+print(find_bank(sys.argv[1], bank.rate, bank.clip_bits))' "$@"
 }
 
 runs() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
@@ -72,7 +89,8 @@ fi
 emotion=$([ -n "${EMODB:-}" ] && echo emodb || echo mini_emo)
 if runs 3 && [ -z "${quantizer}" ]; then
     log "Stage 3: codebooks of emotion -> egs2/${emotion}/ser2/exp/telephone"
-    local/emotion.sh --emotion "${emotion}" --nj "${nj}" --rates "${rate}" --systems "${systems}"
+    local/emotion.sh --emotion "${emotion}" --nj "${nj}" --rates "${rate} ${two_scale_rate}" \
+        --systems "${systems} ${two_scale_system}"
 fi
 quantizer=${quantizer:-$(cd ../.. && pwd)/${emotion}/ser2/exp/telephone/fold1/quantizer}
 
@@ -88,11 +106,14 @@ if runs 4; then
         echo "fsdd_${best_rate} unseen ${own} balanced ${best_rate#*x} ${unseen}"
         own=$(bank exp/codebooks/fold1/quantizer "${rate}")
         emotional=$(bank "${quantizer}" "${rate}")
+        [ -z "${two_scale}" ] || with_clip=$(bank "${quantizer}" "${two_scale}")
         for split in seen unseen; do
             echo "fsdd_${rate} ${split} ${own} balanced ${rate#*x} ${!split}"
             for system in ${systems}; do
                 echo "${system}_${rate} ${split} ${emotional} ${system} ${rate#*x} ${!split}"
             done
+            [ -z "${two_scale}" ] || echo "two-scale_${two_scale_rate} ${split}" \
+                "${with_clip} ${two_scale_system} ${two_scale_rate#*x} ${!split}"
         done
     } >exp/experiments
     # shellcheck disable=SC2154 # train_cmd is set by cmd.sh

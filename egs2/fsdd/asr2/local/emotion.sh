@@ -7,7 +7,7 @@ log() { echo "$(date '+%Y-%m-%dT%H:%M:%S') (${BASH_SOURCE[0]##*/}:${BASH_LINENO[
 emotion=mini_emo # recipe in egs2
 nj=2
 rates=64x1
-systems="balanced biased95-distortion specific-distortion"
+systems="balanced specific-distortion"
 . parse_options.sh
 
 cd "../../${emotion}/ser2"

@@ -15,7 +15,7 @@ from emoq_plugin.files import atomic_write, read_json
 PACKAGES = ("espnet", "torch", "numpy", "sentencepiece", "jiwer", "emoq")
 HEAD = (
     "| units | rate | bit/s | stream | WER % on known speakers | WER % on two unseen "
-    "speakers | emotion: macro-F1 % |\n|---|---|---|---|---|---|---|"
+    "speakers | emotion: macro-F1 % | bit/s there |\n|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -73,15 +73,16 @@ def format_wer(found: dict[str, Any]) -> str:
     return f"{format_percent(found['wer'])} ({found['errors']}/{found['words']})"
 
 
-def format_emotion(scores: Results, rate: str, system: str) -> str:
-    """Write the macro-F1 of the system with the retrained probe of emotion recipe."""
+def format_emotion(scores: Results, rate: str, system: str) -> list[str]:
+    """Write macro-F1 with the retrained probe of the emotion recipe, and bit/s."""
     found = scores.score(rate, system)
     if found is None:
         known = ", ".join(score.key for score in scores.scores)
         raise ValueError(
             f"the emotion recipe has no scores of {system} at {rate}, only: {known}"
         )
-    return format_percent(found.metrics["macro_f1"])
+    bits = f"{found.bitrate_bps['nominal']:.0f}"
+    return [format_percent(found.metrics["macro_f1"]), bits]
 
 
 def page(options: argparse.Namespace) -> str:
@@ -90,16 +91,16 @@ def page(options: argparse.Namespace) -> str:
     rows = read_recognitions(options.experiments)
     lines = []
     for _, row in sorted(rows.items(), key=lambda r: (r[1]["own"], r[0])):
-        emotion = (
-            "" if row["own"] else format_emotion(scores, row["rate"], row["system"])
-        )
+        emotion = ["", ""]
+        if not row["own"]:
+            emotion = format_emotion(scores, row["rate"], row["system"])
         units = f"{row['system']}, learned on " + (
             "digits" if row["own"] else scores.corpus
         )
         bits = row["bits"]["unseen"]["bits_per_second"]
         wer = [format_wer(row["wer"][split]) for split in ("seen", "unseen")]
-        conditions = [units, row["rate"], f"{bits:.0f}", row["stream"], *wer, emotion]
-        lines.append("| " + " | ".join(conditions) + " |")
+        values = [row["rate"], f"{bits:.0f}", row["stream"], *wer, *emotion]
+        lines.append(f"| {' | '.join([units, *values])} |")
     best = {
         split: min(rows.values(), key=lambda r: r["wer"][split]["wer"]["mean"])
         for split in ("seen", "unseen")
@@ -109,7 +110,7 @@ def page(options: argparse.Namespace) -> str:
         for split, row in best.items()
     }
     synthetic = (
-        " **This corpus is synthetic**, its scores say nothing about people."
+        "- **This corpus is synthetic**, its scores say nothing about people.\n"
         if scores.synthetic
         else ""
     )
@@ -125,11 +126,11 @@ Lowest: known speakers {said['seen']}; unseen speakers {said['unseen']}.
   recordings of two speakers, whom neither recogniser nor codebooks of digits heard.
 - Brackets: 95 % bootstrap interval over utterances, of these speakers only; counts are
   errors / words. One training each, seed 0.
-- bit/s: nominal, units at 50 Hz and the route of each clip, on the second test set,
-  before repeated units are dropped.
+- bit/s: nominal, units at 50 Hz, the route and the clip code of each clip, on the
+  second test set, before repeated units are dropped.
 - Emotion: corpus {scores.corpus} at the same rate and system, a probe trained on the
-  units, all test folds.{synthetic}
-- Scored by jiwer on what stage 14 of asr2.sh decoded; stage 15 wants sclite.
+  units, all test folds; bit/s on its clips, whose length spreads a clip code.
+{synthetic}- Scored by jiwer on what stage 14 of asr2.sh decoded; stage 15 wants sclite.
 
 ```sh
 {options.command}
