@@ -20,7 +20,8 @@ else
     : "${ESPNET_ROOT:=${espnet_trees[0]}}"
 fi
 if [ ! -d "${ESPNET_ROOT:-}${espnet_utils}" ]; then
-    echo "Error: ESPNET_ROOT='${ESPNET_ROOT:-}' is no ESPnet checkout (egs2/TEMPLATE is missing)" >&2
+    echo "Error: ESPNET_ROOT='${ESPNET_ROOT:-}' is no ESPnet checkout (egs2/TEMPLATE is missing);" \
+        "with EMOQ_SETUP=skip set it, or without ESPnet use \`emoq\` of your environment" >&2
     exit 1
 fi
 PATH=${ESPNET_ROOT}${espnet_utils}:${PATH}:${ESPNET_ROOT}/utils # stdout.pl is in the last

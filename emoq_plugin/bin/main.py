@@ -57,6 +57,8 @@ def summary(verb: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; without a verb, list them."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["help"]:  # `emoq help encode`, as git has it
+        arguments = [*arguments[1:], "--help"]
     first = arguments[0] if arguments else "--help"
     if first in ("-h", "--help", "--version"):
         with readers_may_leave():

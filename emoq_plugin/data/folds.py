@@ -259,6 +259,11 @@ def _read_part(path: Path) -> tuple[str, ...]:
 
 
 def _check_sizes(n_speakers: int, n_folds: int, n_valid_speakers: int) -> None:
+    if n_speakers < 2:
+        raise ValueError(
+            f"{n_speakers} speaker(s), expected at least 2: the parts of a fold have "
+            "no speaker in common, so that scores are of unknown voices"
+        )
     if not 2 <= n_folds <= n_speakers:
         raise ValueError(
             f"n_folds={n_folds} should be >= 2 and <= the number of speakers, "

@@ -344,7 +344,8 @@ def mean_of_speaker(
 def check_all_used(failed: list[str], paths: Mapping[str, str]) -> None:
     """Raise a `ValueError` that names the recordings that failed, if there are any."""
     if failed:
+        others = ", the others are done" if len(failed) < len(paths) else ""
         raise ValueError(
-            f"{len(failed)} of {len(paths)} recordings cannot be used, the others are "
-            f"done: {', '.join(failed)}"
+            f"{len(failed)} of {len(paths)} recordings cannot be used{others}: "
+            f"{', '.join(failed)}"
         )

@@ -23,9 +23,10 @@ def test_verbs_of_users_are_listed_before_those_of_stages():
 
 
 @pytest.mark.parametrize("words", [["import-kmeans"], ["data", "from-csv"], ["learn"]])
-def test_a_verb_is_known_by_its_documented_name(words, capsys):
+@pytest.mark.parametrize("help_first", [False, True])
+def test_a_verb_is_known_by_its_documented_name(words, help_first, capsys):
     with pytest.raises(SystemExit, match="0"):
-        main([*words, "--help"])
+        main(["help", *words] if help_first else [*words, "--help"])
     assert capsys.readouterr().out.startswith(f"usage: emoq {'-'.join(words)} ")
 
 

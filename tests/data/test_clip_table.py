@@ -94,7 +94,7 @@ def test_a_workbook_is_named(refusal, tmp_path):
 def test_another_encoding_is_declared_not_guessed(run, refusal):
     table = lines("file,speaker,emotion,text", "{s}_{e}.wav,{s},{e},schön")
     message = refusal(table, encoding="cp1252")
-    assert "clips.csv:2: not UTF-8" in message
+    assert "clips.csv:2: not UTF-8" in message and "--encoding cp1252" in message
     data = run(table, "--encoding", "cp1252", encoding="cp1252")
     assert set(data.text.values()) == {"schön"}
 

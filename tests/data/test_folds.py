@@ -46,6 +46,11 @@ def test_folds_do_not_depend_on_the_order_of_utterances():
     assert speaker_folds(speaker, **how) == speaker_folds(shuffled, **how)
 
 
+def test_one_speaker_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"1 speaker\(s\), expected at least 2: "):
+        speaker_folds(corpus([9]), n_folds=1, n_valid_speakers=0)
+
+
 def test_every_test_part_mixes_the_groups():
     speaker = corpus([5, 3, 8, 2, 2, 7, 6, 1])
     gender = {f"s{n}": "f" if n < 4 else "m" for n in range(8)}

@@ -343,7 +343,14 @@ def test_the_mean_of_a_speaker_is_that_of_the_recordings_that_can_be_read(
         audio = [good[0], tmp_path / "noise.wav", good[1]]
         call(tmp_path / "quantizer", *audio, *options, system="balanced")
     assert capsys.readouterr().out == expected
-    assert "1 of 3 recordings cannot be used" in caplog.text
+    assert "1 of 3 recordings cannot be used, the others are done" in caplog.text
+
+
+def test_nothing_is_done_where_nothing_can_be_used(folder, caplog):
+    with pytest.raises(SystemExit):
+        call(folder / "quantizer", "missing.wav")
+    said = caplog.records[-1].getMessage()
+    assert said == "1 of 1 recordings cannot be used: missing.wav"
 
 
 @pytest.mark.parametrize("system", [SYSTEM, "balanced"])

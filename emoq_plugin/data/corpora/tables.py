@@ -117,6 +117,10 @@ def only(found: Iterable[str], path: Path, what: str) -> str:
     return values[0] if values else ""
 
 
+class UnknownEncoding(ValueError):
+    """A file is not in the encodings that it was read as."""
+
+
 def read_text(path: Path, encoding: str = "") -> str:
     """Read a text file: UTF-8, or UTF-16 and UTF-32 with a byte order mark.
 
@@ -147,7 +151,9 @@ def read_text(path: Path, encoding: str = "") -> str:
             line, reason = raw.count(b"\n", 0, error.start) + 1, error.reason
     else:
         names = " and not ".join(tried).replace("utf-8-sig", "UTF-8")
-        raise ValueError(f"{path}:{line}: not {names} ({reason}): save it as UTF-8")
+        raise UnknownEncoding(
+            f"{path}:{line}: not {names} ({reason}): save it as UTF-8"
+        )
     if name != tried[0]:
         logging.info("%s is not UTF-8, read as %s", path, encoding)
     if "\0" in text:

@@ -16,6 +16,7 @@ from emoq_plugin.data.clip_table import (
 )
 from emoq_plugin.data.corpora.corpus import Clip, Corpus, Published, utterance_id
 from emoq_plugin.data.corpora.finding import find_clips
+from emoq_plugin.data.corpora.tables import UnknownEncoding
 from emoq_plugin.data.names import emotion_fault, id_fault
 from emoq_plugin.data.ratings import DIMENSIONS, Scale, as_scale
 from emoq_plugin.files import errors_of
@@ -93,13 +94,18 @@ def data_from_csv(options: DataFromCsvOptions) -> None:
     """Write data directory, class order and folds unless they are there."""
     if not options.csv.is_file():
         raise FileNotFoundError(f"{options.csv}: no such CSV file")
-    table = read_clips(
-        options.csv,
-        renaming(options.map),
-        one_row_per=options.one_row_per,
-        encoding=options.encoding or "",
-        rating_scale=_scale(options),
-    )
+    try:
+        table = read_clips(
+            options.csv,
+            renaming(options.map),
+            one_row_per=options.one_row_per,
+            encoding=options.encoding or "",
+            rating_scale=_scale(options),
+        )
+    except UnknownEncoding as error:
+        raise ValueError(
+            f"{error}, or say its encoding, for example --encoding cp1252"
+        ) from error
     corpus = describe(table, options)
     logging.info("%s", table.found())
     if unread := [name for name in table.passed_over if name in DIMENSIONS]:
