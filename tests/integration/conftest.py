@@ -1,6 +1,8 @@
 """Whole recipes in a copy, so that a test never touches a user's experiments."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,6 +54,31 @@ def call():
             text=True,
             check=False,
         )
+
+    return run
+
+
+def shrink(tree, recipe, *options):
+    """Give a copied recipe other defaults, so that a printed command ends soon."""
+    script = tree / "egs2" / recipe / "ser2" / "run.sh"
+    text = script.read_text()
+    assert text.count(' "$@"') == 1
+    script.write_text(text.replace(' "$@"', f' {shlex.join(options)} "$@"'))
+
+
+def printed(page, command):
+    """Return the one block of a page that has the command."""
+    text = (ROOT / page).read_text("utf-8")
+    [block] = [b for b in re.findall(r"```bash\n(.*?)```", text, re.S) if command in b]
+    return block
+
+
+@pytest.fixture(scope="session")
+def paste(call):
+    """Run a block as it is printed, from the root of the repository."""
+
+    def run(tree, block, **variables):
+        return call("bash", "-euc", f'cd "$0"\n{block}', str(tree), **variables)
 
     return run
 

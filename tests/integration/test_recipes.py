@@ -1,15 +1,19 @@
 """Whole recipes: the embedded one on a small size, EMO-DB on one fold."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import emoq_plugin
 from emoq_plugin.evaluation.results import Results
+from tests.integration.conftest import printed, shrink
 
 ROOT = Path(__file__).parents[2]
 ESPNET = next(ROOT.glob(".venv/espnet-*"), os.environ.get("ESPNET_ROOT", ""))
@@ -28,8 +32,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def mini_emo(tree, call):
-    result = call(tree / "run.sh", "--stage", "1", "--stop_stage", "6", *SMALL)
+def mini_emo(tree, paste):
+    shrink(tree, "mini_emo", *SMALL)
+    result = paste(tree, printed("README.md", "./run.sh --stage 1 --stop_stage 6"))
     assert result.returncode == 0, result.stdout[-4000:]
     (tree / "first.log").write_text(result.stdout)
     return tree / "egs2" / "mini_emo" / "ser2"
@@ -49,7 +54,7 @@ def test_the_embedded_recipe_ends_in_scores_and_results(mini_emo):
 
 
 def test_stage_6_ends_with_the_answer_and_an_absolute_path(mini_emo, tree, call):
-    result = call(tree / "run.sh", "--stage", "6", "--stop_stage", "6", *SMALL)
+    result = call(tree / "run.sh", "--stage", "6", "--stop_stage", "6")
     assert result.returncode == 0, result.stdout[-4000:]
     page = (mini_emo / "exp" / "fbank_level" / "RESULTS.md").resolve()
     answer, _, end = result.stdout.partition(f"results: {page}\n")
@@ -60,7 +65,7 @@ def test_stage_6_ends_with_the_answer_and_an_absolute_path(mini_emo, tree, call)
 def test_a_second_call_does_nothing_and_says_so(mini_emo, tree, call):
     files = sorted((mini_emo / "exp").rglob("*.json*"))
     before = {path: path.stat().st_mtime_ns for path in files}
-    result = call(tree / "run.sh", "--stage", "1", "--stop_stage", "6", *SMALL)
+    result = call(tree / "run.sh", "--stage", "1", "--stop_stage", "6")
     assert result.returncode == 0, result.stdout[-4000:]
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert result.stdout.count("2 of 2 jobs found their result up to date") == 5
@@ -69,7 +74,7 @@ def test_a_second_call_does_nothing_and_says_so(mini_emo, tree, call):
 def test_stage_9_packs_what_was_learned_on_a_fold_and_on_all_speakers(
     mini_emo, tree, call
 ):
-    only = ["--stage", "9", "--stop_stage", "9", *SMALL, "--pack_rate", "8x2"]
+    only = ["--stage", "9", "--stop_stage", "9", "--pack_rate", "8x2"]
     packed = mini_emo / "exp/fbank_level/packed"
     speakers = {}
     for name, more in (("", []), ("_all", ["--pack_fold", "all"])):
@@ -95,7 +100,7 @@ def test_stages_say_how_long_they_took_and_what_an_earlier_run_took(
     lines = (mini_emo / "exp/fbank_level/seconds.txt").read_text().splitlines()
     took = [tuple(map(int, line.split())) for line in lines]
     assert {stage for stage, _ in took} >= {1, 2, 3, 4, 5, 6}
-    result = call(tree / "run.sh", "--stage", "2", "--stop_stage", "3", *SMALL)
+    result = call(tree / "run.sh", "--stage", "2", "--stop_stage", "3")
     assert result.returncode == 0, result.stdout[-4000:]
     most = [max(s for stage, s in took if stage == n) for n in (2, 3)]
     said = result.stdout
@@ -114,7 +119,7 @@ def test_jobs_at_work_are_watched(mini_emo, tree, call, tmp_path):
         'exec python3 "$@"\n'
     )
     slow.chmod(0o755)
-    only = ["--stage", "3", "--stop_stage", "3", *SMALL, "--python", str(slow)]
+    only = ["--stage", "3", "--stop_stage", "3", "--python", str(slow)]
     result = call(tree / "run.sh", *only)
     assert result.returncode == 0, result.stdout[-4000:]
     watched = re.findall(r"watch_jobs\) (.*)", result.stdout)
@@ -125,7 +130,8 @@ def test_jobs_at_work_are_watched(mini_emo, tree, call, tmp_path):
 def test_the_command_on_the_page_can_be_pasted(mini_emo):
     page = (mini_emo / "exp" / "fbank_level" / "RESULTS.md").read_text()
     command = page.split("```sh\n")[1].split("\n```")[0]
-    assert shlex.split(command)[-len(SMALL) :] == SMALL
+    given = [*SMALL, "--stage", "1", "--stop_stage", "6"]
+    assert shlex.split(command)[-len(given) :] == given
 
 
 @pytest.mark.parametrize("words", ["a b", 'it\'s "$HOME"', "`x` \\ $HOME * ;", ""])
@@ -201,7 +207,10 @@ def test_a_config_that_is_nowhere_is_reported_before_any_stage(tree, call, name)
     [
         (["--stage", "six"], "--stage: 'six', expected a whole number"),
         (["--systems", "balanced specific-distorsion"], "router 'distorsion'"),
-        (["--rates", "16x1"], "--espnet_rate 64x1 is not among --rates 16x1"),
+        (
+            ["--rates", "16x1", "--espnet_rate", "64x1"],
+            "--espnet_rate 64x1 is not among --rates 16x1",
+        ),
         (["--stop_stage", "9", "--pack_rate", "9x9"], "--pack_rate 9x9 is not learned"),
         (["--quantizer_config", "conf/no.yaml"], "conf/no.yaml is missing: no such"),
     ],
@@ -231,7 +240,7 @@ def test_the_digits_check_their_options_too(tree, call, tmp_path):
 
 
 def test_a_stage_whose_earlier_stage_is_missing_says_which_to_run(tree, call):
-    options = ["--stage", "5", "--stop_stage", "5", "--tag", "never_learned", *SMALL]
+    options = ["--stage", "5", "--stop_stage", "5", "--tag", "never_learned"]
     result = call(tree / "run.sh", *options)
     assert result.returncode != 0
     assert re.search(r"never_learned.*run the earlier stage first", result.stdout)
@@ -242,17 +251,21 @@ def test_emodb_without_a_path_says_where_to_get_it(tree, call):
     assert result.returncode != 0 and "Burkhardt" in result.stdout
 
 
-def test_emodb_runs_on_one_fold_of_real_speech(tree, call):
+def test_emodb_runs_on_one_fold_of_real_speech(tree, paste):
+    """As the pages print it."""
     corpus = Path(os.environ.get("EMODB") or ROOT.parent / "shared" / "data" / "emodb")
     if not corpus.is_dir():
         pytest.skip("EMO-DB is not here: set EMODB to the corpus directory")
     systems = "balanced specific-distortion specific-random"
-    result = call(
-        tree / "egs2" / "emodb" / "ser2" / "run.sh",
-        *["--last_fold", "1", "--rates", "16x1", "--systems", systems],
-        *["--ser_backend", "probe"],
-        EMODB=str(corpus),
+    shrink(
+        *(tree, "emodb", "--last_fold", "1", "--rates", "16x1 64x1"),
+        *("--systems", systems, "--ser_backend", "probe"),
     )
+    pages = ("README.md", "docs/tutorial.md", "egs2/emodb/ser2/README.md")
+    command = "egs2/emodb/ser2/run.sh --stage 1 --stop_stage 6"
+    blocks = {printed(page, command) for page in pages}
+    [block] = {block.removeprefix("EMODB=/path/to/emodb ") for block in blocks}
+    result = paste(tree, block, EMODB=str(corpus))
     assert result.returncode == 0, result.stdout[-4000:]
     exp = tree / "egs2" / "emodb" / "ser2" / "exp" / "fbank_level"
     results = Results.read(exp / "scores.json")
@@ -260,3 +273,11 @@ def test_emodb_runs_on_one_fold_of_real_speech(tree, call):
     random = results.score("16x1", "specific-random", "route").metrics
     assert routed > random["macro_f1"]["mean"]
     assert routed > 0.4  # four classes: chance is 0.25
+
+    for name in ("a.wav", "b.flac"):
+        samples = np.random.default_rng(0).normal(size=16000) / 8
+        soundfile.write(tree / name, samples, 16000)
+    result = paste(tree, printed("README.md", "run.sh --stage 9"), EMODB="")
+    assert result.returncode == 0, result.stdout[-4000:]
+    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [json.loads(line)["name"] for line in lines] == ["a", "b"]

@@ -1,9 +1,15 @@
 """`emoq clip-tokens`: clip codes in front of units that another tokenizer made."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,3 +187,34 @@ def test_unit_lines_are_read_alike_in_both_forms(tmp_path):
         for name, form in (("a", "pseudo_labels"), ("b", "cjk"))
     )
     assert one == other == [5, 0, 5]
+
+
+def test_the_commands_on_the_page_run(tmp_path):
+    """From a folder with recordings, their labels and the units of some others."""
+    random = np.random.default_rng(0)
+    for place, count in (("recordings", 80), ("data/wavs", 2)):
+        (tmp_path / place).mkdir(parents=True)
+        for n in range(count):
+            noise = random.normal(size=4000)
+            samples = np.cumsum(noise) / 400 if n % 2 else noise / 20
+            soundfile.write(tmp_path / place / f"{n}.wav", samples, 16000)
+    rows = ["file,emotion,speaker"]
+    rows += [f"{n}.wav,{('calm', 'angry')[n % 2]},s{n // 20}" for n in range(80)]
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "pseudo_labels_km500.txt").write_text("1 7 7 499\n0 7 7 499\n")
+    page = (Path(__file__).parents[2] / "docs/clip_codes.md").read_text("utf-8")
+    [block] = re.findall(r"```bash\n(emoq learn .*?)```", page, re.DOTALL)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", block],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    joined = read_table(tmp_path / "joined.txt")
+    assert list(joined) == ["1", "0"]
+    for text in joined.values():
+        tokens = [int(word) for word in text.split()]
+        assert tokens[-3:] == [7, 7, 499] and min(tokens[:-3]) >= 500
