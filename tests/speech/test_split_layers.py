@@ -10,6 +10,8 @@ from emoq_plugin.files import write_json, write_table
 from emoq_plugin.speech.store import FeatureStore
 from tests.speech.tiny_models import make_waves
 
+FILES = ["feats.1.ark", "feats.scp", "feature.json", "golden.npy", "utt2num_frames"]
+
 
 @pytest.fixture
 def dumped(tiny, tmp_path):
@@ -49,8 +51,9 @@ def test_each_layer_is_what_it_is_alone(dumped, tmp_path):
         assert found.lengths == alone.lengths
         for utterance, frames in alone.items():
             np.testing.assert_allclose(found[utterance], frames, atol=2e-5, rtol=1e-4)
+        np.testing.assert_allclose(found.golden, alone.golden, atol=2e-5, rtol=1e-4)
         left = sorted(p.name for p in found.directory.iterdir() if p.name[0] != ".")
-        assert left == ["feats.1.ark", "feats.scp", "feature.json", "utt2num_frames"]
+        assert left == FILES
 
 
 def test_a_second_call_does_nothing(dumped, tmp_path):

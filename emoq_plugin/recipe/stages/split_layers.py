@@ -31,6 +31,7 @@ def split_layers(options: SplitLayersOptions) -> None:
         merge_feature_jobs,
         remove_job_files,
         write_features,
+        write_golden,
     )
 
     if "{layer}" not in options.output_dir:
@@ -46,6 +47,8 @@ def split_layers(options: SplitLayersOptions) -> None:
         part = slice(place * spec.dimension, (place + 1) * spec.dimension)
         items = progress(store.items(), len(store), f"layer {layer}")
         write_features(output, spec, ((utt, x[:, part]) for utt, x in items))
+        if store.golden is not None:
+            write_golden(output, store.golden[:, part])
         lengths = merge_feature_jobs(output, 1)
         stage.finish(utterances=len(lengths), frames=sum(lengths.values()))
         remove_job_files(output)
