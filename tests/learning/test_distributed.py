@@ -1,9 +1,6 @@
 """Several processes that share the stream learn what one process learns."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -17,7 +14,6 @@ from emoq_plugin.learning.pruning import RotatedTable
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource, UtteranceSource
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = LearningSettings(max_iterations=3, tolerance=0.0)
 BOUNDED = "passes with bounds"
 
@@ -81,19 +77,9 @@ def work(rank, folder):
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory):
+def two_processes(tmp_path_factory, run_ranks):
     folder = tmp_path_factory.mktemp("gloo")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen([sys.executable, __file__, rank, folder], env=environment)
-        for rank in ("0", "1")
-    ]
-    try:
-        for process in running:
-            assert process.wait(timeout=120) == 0
-    finally:
-        for process in running:
-            process.kill()
+    run_ranks(__file__, cwd=folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -116,4 +102,4 @@ def test_ema_in_several_processes_is_refused(two_processes):
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), sys.argv[2])
+    work(int(os.environ["RANK"]), os.getcwd())

@@ -20,6 +20,7 @@ from emoq_plugin.learning.sources import UtteranceSource
 
 ROOT = Path(__file__).parents[2]
 N_PROCESSES = 3
+pytestmark = pytest.mark.usefixtures("master_port")
 SETTINGS = LearningSettings(max_iterations=6, tolerance=0.0)
 
 
@@ -48,15 +49,8 @@ def work(folder: Path, seconds: float) -> None:
     torch.save(found, folder / f"{rank}.pt")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def fork(folder: Path, seconds: float, launcher: str) -> None:
     """Be torchrun or srun: set variables, start the ranks, note how they end."""
-    os.environ["MASTER_PORT"] = str(free_port())
     if launcher == "torchrun":
         names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
         os.environ["MASTER_ADDR"] = "127.0.0.1"

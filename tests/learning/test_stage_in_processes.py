@@ -6,10 +6,7 @@ nothing.
 """
 
 import os
-import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +22,7 @@ from emoq_plugin.learning.distributed import of_first, process_group
 from emoq_plugin.recipe.stage import Stage
 from emoq_plugin.routing.learn import TrainingClips
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("master_port")
 EMOTIONS = ("angry", "sad")
 OPTIONS = (
     "--feature_dir dump/fbank --data_dir dump/raw --emotions data/emotions --folds "
@@ -104,34 +101,11 @@ def be_a_rank(output):
     learn(output)
 
 
-def run_ranks(*arguments, cwd):
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    common = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, *map(str, arguments)],
-            env={**os.environ, **common, "RANK": rank},
-            cwd=cwd,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        said = [process.communicate(timeout=120)[1] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)
-    return said
-
-
-def test_two_processes_make_the_banks_and_routers_of_one(tmp_path, monkeypatch):
+def test_two_processes_make_the_banks_and_routers_of_one(
+    tmp_path, monkeypatch, run_ranks
+):
     make_corpus(tmp_path)
-    said = run_ranks("learn", "exp/two", cwd=tmp_path)
+    said = run_ranks(__file__, "learn", "exp/two", cwd=tmp_path)
     # What the first process sees counts: the second call learns nothing again.
     assert [said[0].count(f"{size}: learned ") for size in ("4x1", "8x1")] == [
         1,
@@ -153,8 +127,19 @@ def test_two_processes_make_the_banks_and_routers_of_one(tmp_path, monkeypatch):
                 assert torch.equal(two.router_parameters[name], value)
 
 
-def test_every_process_gets_what_the_first_decides(tmp_path):
-    run_ranks("decide", cwd=tmp_path)
+def test_every_process_gets_what_the_first_decides(tmp_path, run_ranks):
+    run_ranks(__file__, "decide", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_dies_is_heard_and_the_other_does_not_wait(
+    tmp_path, run_ranks, victim
+):
+    with pytest.raises(AssertionError) as failure:
+        run_ranks(__file__, "die", victim, cwd=tmp_path)
+    assert f"rank {victim} ended with 1:" in str(failure.value)
+    assert "no room for this rank" in str(failure.value)
+    assert f"rank {1 - victim} was still running:" in str(failure.value)
 
 
 @pytest.mark.parametrize("value", [[], [True], {"4x1": 2}])
@@ -165,6 +150,8 @@ def test_alone_a_process_decides_for_itself(value):
 if __name__ == "__main__":
     if sys.argv[1] == "learn":
         be_a_rank(sys.argv[2])
+    elif sys.argv[1] == "die" and os.environ["RANK"] == sys.argv[2]:
+        raise OSError("no room for this rank")
     else:
         with process_group() as (rank, _):
             assert of_first([True, False] if rank == 0 else [], "cpu") == [True, False]
