@@ -64,7 +64,10 @@ def held_out_score(
     if n_folds == 0:
         return {"none": "--n_folds is 0"}
     if n_speakers < 3:
-        return {"none": f"{n_speakers} speakers are known"}
+        return {
+            "none": f"{n_speakers} speakers are known, expected 3 or more in a column "
+            "'speaker'"
+        }
     folds = speaker_folds(
         audio.speakers, n_folds=min(max(n_folds, 2), n_speakers), n_valid_speakers=0
     )

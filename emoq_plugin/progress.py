@@ -1,4 +1,7 @@
-"""Progress of long loops: a tqdm bar on a terminal, a line per 10 % in a log."""
+"""Progress of long loops: a tqdm bar on a terminal, in a log a line per 10 %.
+
+A log gets no more than a line a second, and always the last.
+"""
 
 import contextlib
 import logging
@@ -7,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
+
+SECONDS = 1.0  # between two lines
 
 
 class Progress:
@@ -23,7 +28,8 @@ class Progress:
 
     def __init__(self, total: int, what: str, unit: str = ""):
         self._total, self._what, self._unit = total, what, unit
-        self._done, self._tenth, self._start = 0, 0, time.monotonic()
+        self._done, self._tenth = 0, 0
+        self._start = self._said = time.monotonic()
         self._bar = None
         is_quiet = not logging.getLogger().isEnabledFor(logging.INFO)
         if sys.stderr.isatty() and not is_quiet:
@@ -37,13 +43,15 @@ class Progress:
             self._bar.update(amount)
             return
         tenth = 10 * self._done // max(self._total, 1)
-        if tenth > self._tenth:
-            self._tenth = tenth
+        now = time.monotonic()
+        due = now - self._said >= SECONDS or self._done >= self._total
+        if tenth > self._tenth and due:
+            self._tenth, self._said = tenth, now
             unit = f" {self._unit}" if self._unit else ""
             logging.info(
                 "%s: %d of %d%s (%d %%), %.1f s",
                 *(self._what, self._done, self._total, unit),
-                *(10 * tenth, time.monotonic() - self._start),
+                *(10 * tenth, now - self._start),
             )
 
     def reach(self, amount: int) -> None:

@@ -71,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     if (two := "_".join(arguments[:2]).replace("-", "_")) in known:
         verb, used = two, 2
     if verb not in known:
-        alike = difflib.get_close_matches(verb, known, 1)
+        alike = [name for name in known if name.startswith(f"{verb}_")]
+        alike += difflib.get_close_matches(verb, known, 1)
         hint = f"did you mean '{spelled(alike[0])}'? " if alike else ""
         print(
             f"emoq: unknown verb '{first}': {hint}`emoq --help` lists all",

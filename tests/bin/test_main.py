@@ -32,7 +32,11 @@ def test_a_verb_is_known_by_its_documented_name(words, help_first, capsys):
 
 @pytest.mark.parametrize(
     ("verb", "hint"),
-    [("encod", "did you mean 'encode'? "), ("import-kmean", "'import-kmeans'")],
+    [
+        ("encod", "did you mean 'encode'? "),
+        ("import-kmean", "'import-kmeans'"),
+        ("data", "'data-from-csv'"),
+    ],
 )
 def test_an_unknown_verb_gets_a_suggestion_on_stderr_and_status_2(capsys, verb, hint):
     with pytest.raises(SystemExit, match="2"):

@@ -149,7 +149,8 @@ def test_an_unfinished_data_directory_is_refused(
     assert message in caplog.text
 
 
-def test_progress_comes_within_a_window_of_audio(data, tmp_path, caplog):
+def test_progress_comes_within_a_window_of_audio(data, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("emoq_plugin.progress.SECONDS", 0.0)
     config = tmp_path / "whisper.yaml"
     pytest.importorskip("transformers")
     make_whisper(tmp_path)
