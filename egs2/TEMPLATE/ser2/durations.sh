@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2154 # options are those of ser2.sh
 
 seconds=${exp}/seconds.txt # of the stages that ended here
-running='' took='' estimated=
+running='' took='' known='' estimated=''
 most() { awk -v a="$1" -v b="$2" '$2 > m[$1] { m[$1] = $2 }
     END { for (s = a; s <= b; s++) { if (!(s in m)) exit; t += m[s] } print t }' "${seconds}"; }
 
@@ -30,7 +30,7 @@ count_folds() { find -L data/folds -mindepth 1 -maxdepth 1 -type d -regex '.*/[0
 
 # say_duration <stage>: of the stages from here on, by earlier runs or else by a measured one
 say_duration() {
-    local first=$1 last=${stop_stage} known
+    local first=$1 last=${stop_stage}
     [ "${first}" -le "${last}" ] || return 0
     known=$(most "${first}" "${last}" 2>/dev/null || true)
     if [ -n "${known}" ]; then

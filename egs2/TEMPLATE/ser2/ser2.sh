@@ -236,7 +236,7 @@ if runs 2 "resample, cut segments, drop what is too short or long -> ${raw}"; th
         --allow_pipe "${allow_pipe}" --nj "${threads}"
 fi
 
-[ "${stage}" -gt 2 ] || say_duration 3 # again if stage 2 has counted otherwise
+[ "${stage}" -gt 2 ] || [ -n "${known}" ] || say_duration 3 # again if stage 2 has counted otherwise
 if runs 3 "features '${feature}' -> ${features}"; then
     dump=("${python}" -m emoq_plugin.bin.dump_features --data_dir "${raw}"
         --output_dir "${features}" --config "${feature_config}" --nj "${nj}"
