@@ -1,4 +1,4 @@
-"""`emoq encode` on a busy machine: threads that wait by sleeping, by spinning, one.
+"""`emoq encode` on a busy machine: how threads wait, and one thread.
 
 python -m benchmarks.threads recordings --quantizer mine
 
@@ -22,14 +22,17 @@ from emoq_plugin.files import write_json
 FIRST = "one thread, alone"
 # What libgomp does where nobody sets a policy.
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
+SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
 # Options, environment, beside busy processes.
 LINES: dict[str, tuple[list[str], dict[str, str], bool]] = {
     FIRST: (["--num_threads=1"], {}, False),
     "default, alone": ([], {}, False),
     "spinning, alone": ([], SPINNING, False),
+    "sleeping, alone": ([], SLEEPING, False),
     "one thread, beside": (["--num_threads=1"], {}, True),
     "default, beside": ([], {}, True),
     "spinning, beside": ([], SPINNING, True),
+    "sleeping, beside": ([], SLEEPING, True),
 }
 
 

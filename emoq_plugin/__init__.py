@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # OpenMP's threads wait for each other by spinning, which on a busy machine takes the
-# processor from those they wait for. Read once, when torch is loaded; a user's wins.
+# processor from those they wait for, and sleep only after some 100 ms. So few turns are
+# microseconds: long enough for the next operation. Read once, when torch is loaded.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 __all__ = ["EmoQuantizer", "SpeechToUnits", "load", "register"]

@@ -154,7 +154,7 @@ class EmoQuantizer(BaseEstimator):
         speakers : sequence of N str, or mapping, optional
             For speaker-held-out posteriors and ``norm="speaker"``.
         work_dir : str or Path, optional
-            For a checkpoint of every pass, from which the same call goes on, and
+            For a checkpoint, from which the same call goes on, and
             `learning.jsonl`.
 
         Returns

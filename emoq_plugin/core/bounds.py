@@ -52,24 +52,40 @@ def score_error(
     return error.add_(norms * largest, alpha=share) if share else error
 
 
-def low_columns(vectors: Tensor, bound: Tensor) -> Tensor:
-    """Round (N, D) vectors to bfloat16 with one more column, rounded up, (N, D + 1)."""
+def low_columns(vectors: Tensor, *bounds: Tensor) -> Tensor:
+    """Round (N, D) vectors to bfloat16 and append columns that are rounded up.
+
+    Parameters
+    ----------
+    vectors : (N, D) Tensor
+    *bounds : (N,) Tensors
+        Not negative.
+    """
     n, dimension = vectors.shape
-    columns = vectors.new_empty((n, dimension + 1), dtype=torch.bfloat16)
-    columns[:, :-1].copy_(vectors)
-    columns[:, -1].copy_(bound * (1 + 2.0**-7))
+    shape = (n, dimension + len(bounds))
+    columns = vectors.new_empty(shape, dtype=torch.bfloat16)
+    columns[:, :dimension].copy_(vectors)
+    for column, bound in enumerate(bounds, dimension):
+        columns[:, column].copy_(bound * (1 + 2.0**-7))
     return columns
 
 
-def low_codewords(codebook: Tensor) -> Tensor:
+def low_codewords(codebook: Tensor, *bounds: Tensor) -> Tensor:
     """Round (K, D) codewords so that products with rounded frames bound the score.
 
-    With the norm of a frame as its last column the product is no smaller than that of
+    With the norm of a frame as its column D the product is no smaller than that of
     frame and codeword, but for the rounding of float32: Cauchy and Schwarz bound what
-    rounding to bfloat16 changes.
+    rounding to bfloat16 changes. More columns may follow, as in `low_columns`.
     """
     changed = norms_of(codebook - codebook.bfloat16())
-    return low_columns(codebook, 2.0**-8 * norms_of(codebook) + 1.01 * changed)
+    lost = 2.0**-8 * norms_of(codebook) + 1.01 * changed
+    return low_columns(codebook, lost, *bounds)
+
+
+def sort_keys(scores: Tensor) -> Tensor:
+    """Turn bfloat16 into int16 of the same order, which is compared much faster."""
+    keys = scores.view(torch.int16)
+    return keys.bitwise_xor_((keys >> 15).bitwise_and_(0x7FFF))
 
 
 def candidates(
@@ -97,8 +113,10 @@ def candidates(
     rows = ((scores.amax(dim=1) >= least) | unknown).nonzero().squeeze(1)
     if not len(rows):
         return rows, rows
-    few = scores.index_select(0, rows) >= least[rows, None]
-    row, other = (few | unknown[rows, None]).nonzero(as_tuple=True)
+    near = scores.index_select(0, rows) >= least[rows, None]
+    if unknown.any():
+        near |= unknown[rows, None]
+    row, other = near.nonzero(as_tuple=True)
     return rows[row], other
 
 
@@ -134,6 +152,24 @@ def pair_scores(
     )
     found = torch.sparse.sampled_addmm(pairs, frames, codebook.T, beta=0.0)
     return found.values() - half_norms[code]
+
+
+def search_in_float64(frames: Tensor, codebook: Tensor) -> Tensor:
+    """Find the nearest codewords by float64 products, (N,) int64 codes.
+
+    Parameters
+    ----------
+    frames : (N, D) Tensor
+    codebook : (K, D) Tensor
+    """
+    exact = codebook.double()
+    half_norms = 0.5 * exact.square().sum(dim=1)
+    rows = max(1, PAIR_ELEMENTS // len(codebook))
+    codes = [
+        torch.addmm(half_norms, block.double(), exact.T, beta=-1.0).argmax(dim=1)
+        for block in frames.split(rows)
+    ]
+    return torch.cat(codes)
 
 
 def decide(

@@ -1,6 +1,8 @@
 """Nearest codewords: the search that learning and encoding share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from emoq_plugin.core.bounds import (
     pair_scores,
     refuse_not_finite,
     score_error,
+    search_in_float64,
+    sort_keys,
 )
 from emoq_plugin.devices import has_bfloat16
 
@@ -23,6 +27,8 @@ TABLE_BYTES = 1 << 22
 BOUNDED_ELEMENTS = 1 << 18
 # Comparing one pair of frame and codeword costs as much as a search of so many.
 PAIR = 24
+# So few pairs of a frame are compared one by one, however small the codebook.
+FEW = 8
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
     torch.ops.mkldnn, "_linear_pointwise"
 )
@@ -82,8 +88,8 @@ class SearchTable:
         return self.largest is not None
 
     @classmethod
-    def of(cls, codebook: Tensor) -> "SearchTable":
-        """Prepare a (K, D) codebook.
+    def of(cls, codebook: Tensor, least_elements: int | None = None) -> "SearchTable":
+        """Prepare a (K, D) codebook; see `is_bounded`.
 
         Raises
         ------
@@ -91,7 +97,7 @@ class SearchTable:
             For a large codebook that is NaN or infinite, with the first codeword.
         """
         half_norms = half_squared_norms(codebook)
-        if not is_bounded(codebook):
+        if not is_bounded(codebook, least_elements):
             return cls(codebook, half_norms)
         largest = norms_of(codebook).amax()
         if not largest.isfinite():
@@ -99,9 +105,17 @@ class SearchTable:
         return cls(codebook, half_norms, largest, low_codewords(codebook))
 
 
-def is_bounded(codebook: Tensor) -> bool:
-    """Tell whether bounds spare more than they cost: large codebooks, in bfloat16."""
-    fits = codebook.numel() >= BOUNDED_ELEMENTS and len(codebook) <= 2**15
+def is_bounded(codebook: Tensor, least_elements: int | None = None) -> bool:
+    """Tell whether bounds spare more than they cost: large codebooks, in bfloat16.
+
+    Parameters
+    ----------
+    codebook : (K, D) Tensor
+    least_elements : int, optional
+        From which a codebook is large; `BOUNDED_ELEMENTS` when None.
+    """
+    least_elements = least_elements or BOUNDED_ELEMENTS
+    fits = codebook.numel() >= least_elements and len(codebook) <= 2**15
     if not fits or codebook.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return has_bfloat16()
@@ -166,13 +180,36 @@ def _bounded(frames: Tensor, table: SearchTable) -> tuple[Tensor, Tensor]:
     scores = pair_scores(frames, table.codebook, table.half_norms, codes)
     # What rounds to less than the known codeword's score is less.
     least = scores - 2 * error
-    if table.low is not None:
-        least = _sort_keys(least.bfloat16())
-    row, other = candidates(bounds, codes, least, unknown)
-    if table.low is not None and len(row) * PAIR > bounds.numel():
-        return _bounded(frames, replace(table, low=None))
-    compare(frames, table, codes, scores, error, row, other)
+    if table.low is None:
+        crowded = partial(_in_float64, table=table)
+    else:
+        least = sort_keys(least.bfloat16())
+        crowded = partial(_bounded, table=replace(table, low=None))
+    pairs = candidates(bounds, codes, least, unknown)
+    compare(frames, table, codes, scores, error, pairs, unknown, crowded)
     return codes, scores
+
+
+def _first_product(
+    frames: Tensor, table: SearchTable, norms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Bound scores (N, K) from above, or their order; and codes of the highest."""
+    if table.low is None:
+        scores = score_table(frames, table.codebook, table.half_norms)
+        return scores, scores.max(dim=1).indices
+    scores = score_table(low_columns(frames, norms), table.low, table.half_norms)
+    keys = sort_keys(scores)
+    # Key and index in one number: the maximum finds both, the lowest index in a tie.
+    last = len(table.codebook) - 1
+    backwards = torch.arange(last, -1, -1, dtype=torch.int32)
+    best = torch.add(backwards, keys, alpha=2**16).amax(dim=1)
+    return keys, last - (best & 0xFFFF).long()
+
+
+def _in_float64(frames: Tensor, table: SearchTable) -> tuple[Tensor, Tensor]:
+    """Search frames beside codewords that are equal but for their rounding."""
+    codes = search_in_float64(frames, table.codebook)
+    return codes, pair_scores(frames, table.codebook, table.half_norms, codes)
 
 
 def compare(
@@ -181,8 +218,9 @@ def compare(
     codes: Tensor,
     scores: Tensor,
     error: Tensor,
-    row: Tensor,
-    other: Tensor,
+    pairs: tuple[Tensor, Tensor],
+    unknown: Tensor,
+    crowded: Callable[[Tensor], tuple[Tensor, Tensor]],
 ) -> None:
     """Put codes and scores right in place where others are as near.
 
@@ -194,10 +232,20 @@ def compare(
         Codewords that are known and their scores.
     error : (N,) Tensor
         What float32 can be wrong in a score.
-    row, other : (P,) int64 Tensors
-        Pairs of frame and codeword that may be as near, in the order of frames.
+    pairs : tuple of (P,) int64 Tensors
+        Frame and codeword of those that may be as near, in the order of frames.
+    unknown : (N,) bool Tensor
+        Frames whose scores need not be finite.
+    crowded : callable
+        Searches frames that have so many pairs that this costs less.
     """
     codebook, half_norms = table.codebook, table.half_norms
+    row, other = pairs
+    limit = max(FEW, len(codebook) // PAIR)
+    many = (torch.bincount(row, minlength=len(codes)) > limit) & ~unknown
+    if many.any():
+        codes[many], scores[many] = crowded(frames[many])
+        row, other = row[~many[row]], other[~many[row]]
     found = pair_scores(frames, codebook, half_norms, other, row)
     least = scores.scatter_reduce(0, row, found, "amax").sub_(error, alpha=2)
     near = ~(found < least[row])  # also where numbers are too large to tell
@@ -209,28 +257,6 @@ def compare(
     rows, right = decide(frames, codebook, codes, row[several], other[several])
     codes[rows] = right
     scores[rows] = pair_scores(frames[rows], codebook, half_norms, right)
-
-
-def _first_product(
-    frames: Tensor, table: SearchTable, norms: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Bound scores (N, K) from above, or their order; and codes of the highest."""
-    if table.low is None:
-        scores = score_table(frames, table.codebook, table.half_norms)
-        return scores, scores.max(dim=1).indices
-    scores = score_table(low_columns(frames, norms), table.low, table.half_norms)
-    keys = _sort_keys(scores)
-    # Key and index in one number: the maximum finds both, the lowest index in a tie.
-    last = len(table.codebook) - 1
-    backwards = torch.arange(last, -1, -1, dtype=torch.int32)
-    best = torch.add(backwards, keys, alpha=2**16).amax(dim=1)
-    return keys, last - (best & 0xFFFF).long()
-
-
-def _sort_keys(scores: Tensor) -> Tensor:
-    """Turn bfloat16 into int16 of the same order, which is compared much faster."""
-    keys = scores.view(torch.int16)
-    return keys.bitwise_xor_((keys >> 15).bitwise_and_(0x7FFF))
 
 
 def squared_distances(frames: Tensor, scores: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ class Progress:
     iteration: int
     objective: list[float]  # of the last (ema: best) pass, for each expert
     waited: list[int]  # passes without improvement; -1 = has stopped
+    units: list[float]  # of the sums of this level, for each expert, see lloyd.py
     log: list[dict]
 
     def save(self, path: Path) -> None:
@@ -43,6 +44,7 @@ class Progress:
             "iteration": self.iteration,
             "objective": self.objective,
             "waited": self.waited,
+            "units": self.units,
             "log": self.log,
         }
         with atomic_write(path, "wb") as stream:
@@ -90,4 +92,5 @@ def resume(
                 return found
             logging.warning("%s is of another call: starting again", path)
     infinite = [float("inf")] * n_experts
-    return Progress(identity, [], None, [], [], 0, infinite, [0] * n_experts, [])
+    begin = [0] * n_experts, [0.0] * n_experts
+    return Progress(identity, [], None, [], [], 0, infinite, *begin, [])

@@ -235,9 +235,10 @@ def join_statistics(statistics: PassStatistics) -> None:
             statistics.mass,
             statistics.distortion,
             statistics.moved,
+            statistics.length,
         ):
             dist.all_reduce(part)
-    join_reservoir(statistics.far, statistics.sums.shape[1], statistics.sums.device)
+        dist.all_reduce(statistics.reach, dist.ReduceOp.MAX)
 
 
 def join_reservoir(

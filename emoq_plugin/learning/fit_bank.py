@@ -259,7 +259,7 @@ def learn_bank(
         Those of the configuration that are learned, all when None; what an expert
         learns from does not depend on it.
     work_dir : str or Path, optional
-        For the checkpoint of every pass and `learning.jsonl`.
+        For the checkpoint and `learning.jsonl`.
     device : str, default="cpu"
 
     Returns

@@ -1,4 +1,4 @@
-"""Learning the residual codebooks of all experts, restartable after every pass."""
+"""Learning the residual codebooks of all experts, restartable between passes."""
 
 import dataclasses
 import hashlib
@@ -24,11 +24,21 @@ from emoq_plugin.learning.distributed import (
 )
 from emoq_plugin.learning.ema import ema_epoch
 from emoq_plugin.learning.initialization import k_means_plus_plus, random_codebook
-from emoq_plugin.learning.lloyd import CodeCache, lloyd_pass, update
+from emoq_plugin.learning.lloyd import (
+    PassStatistics,
+    draw_distant,
+    lloyd_pass,
+    unit_of_sums,
+    update,
+)
+from emoq_plugin.learning.portions import LevelCache
 from emoq_plugin.learning.sampling import WeightedReservoir, exponential_of_index
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import FrameSource
 from emoq_plugin.learning.stopping import HeldSigterm
+
+# Seconds of passes for a second of writing checkpoints.
+WORK_PER_SAVING = 50
 
 
 def learn_residual_codebooks(
@@ -60,9 +70,10 @@ def learn_residual_codebooks(
     initial : sequence of L (E, K_l, D) Tensors, optional
         Codebooks to start from, instead of those that `settings.init` makes.
     checkpoint : str or Path, optional
-        File written after every pass. If it exists, made by the same call, the
-        work goes on from it and ends in the same codebooks, bit for bit. With it,
-        SIGTERM waits for the end of the pass.
+        File written after passes, every one that takes longer than some fifty such
+        writings. If it exists, made by the same call, the work goes on from it and ends
+        in the same codebooks, bit for bit. With it, SIGTERM waits for the end of the
+        pass, which is saved.
     log_file : str or Path, optional
         JSON lines: level, iteration, expert, objective (weighted mean squared
         distance), used (codewords), perplexity, moved (share of mass that changed its
@@ -173,9 +184,10 @@ class _Learner:
     device: torch.device
     held: HeldSigterm
     samples: list[WeightedReservoir] | None = None
+    next_save: float = 0.0  # by the monotonic clock
 
     def lloyd(self) -> list[Tensor]:
-        state, cache = self.progress, CodeCache()
+        state, cache = self.progress, LevelCache()
         for level in range(len(state.codebooks), len(self.sizes)):
             if state.current is None:
                 state.current = self._first(level, state.codebooks)
@@ -183,15 +195,16 @@ class _Learner:
                 self._lloyd_iteration(level, cache)
                 self._save_or_stop()
             # The update that ended the level made its codes out of date.
-            cache.forget(level)
+            cache.end_level()
             state.codebooks.append(state.current)
             state.current, state.iteration = None, 0
             state.objective = [float("inf")] * len(self.experts)
             state.waited = [0] * len(self.experts)
+            state.units = [0.0] * len(self.experts)
             self._save_or_stop()
         return state.codebooks
 
-    def _lloyd_iteration(self, level: int, cache: CodeCache) -> None:
+    def _lloyd_iteration(self, level: int, cache: LevelCache) -> None:
         state, start = self.progress, time.monotonic()
         found = lloyd_pass(
             self.source,
@@ -199,13 +212,19 @@ class _Learner:
             state.current,
             active=self._active(),
             cache=cache,
-            seed=self.settings.seed + 7919 * (level * 1000 + state.iteration + 1),
+            units=state.units,
         )
+        for e, statistics in found.items():
+            join_statistics(statistics)
+            if not state.iteration:
+                count = int(self.source.expert_frames()[e])
+                state.units[e] = unit_of_sums(statistics, count)
+        distant = self._distant(level, found, cache)
         state.current = state.current.clone()
         lines = []
         for e, statistics in found.items():
-            join_statistics(statistics)
-            state.current[e], dead = update(state.current[e], statistics)
+            state.current[e] = update(state.current[e], statistics, distant.get(e))
+            dead = statistics.n_dead
             before, state.objective[e] = state.objective[e], statistics.objective
             enough = statistics.objective < (1 - self.settings.tolerance) * before
             if not enough and not dead:
@@ -223,6 +242,22 @@ class _Learner:
                 }
             )
         self._log(lines, start)
+
+    def _distant(
+        self, level: int, found: dict[int, PassStatistics], cache: LevelCache
+    ) -> dict[int, Tensor | None]:
+        """Draw frames for the dead codewords of a pass, where there are any."""
+        experts = [e for e, statistics in found.items() if statistics.n_dead]
+        if not experts:
+            return {}
+        state = self.progress
+        seed = self.settings.seed + 7919 * (level * 1000 + state.iteration + 1)
+        drawn = draw_distant(
+            self.source, state.current, experts=experts, cache=cache, seed=seed
+        )
+        for reservoir in drawn.values():
+            join_reservoir(reservoir, state.current.shape[2], self.device)
+        return {e: reservoir.frames for e, reservoir in drawn.items()}
 
     def ema(self) -> list[Tensor]:
         state = self.progress
@@ -329,13 +364,19 @@ class _Learner:
         )
 
     def _save_or_stop(self) -> None:
-        """Save; where SIGTERM has come to any process, end all after this pass."""
-        if self.checkpoint:
-            self.progress.save(self.checkpoint)
-        if self.log_file:
-            with atomic_write(self.log_file) as stream:
-                stream.writelines(json.dumps(r) + "\n" for r in self.progress.log)
-        if largest(int(self.held.came), self.device):
+        """Save, if it is time; where SIGTERM has come to any process, end all."""
+        stop = largest(int(self.held.came), self.device)
+        finished = len(self.progress.codebooks) == len(self.sizes)
+        start = time.monotonic()
+        if stop or finished or start >= self.next_save:
+            if self.checkpoint:
+                self.progress.save(self.checkpoint)
+            if self.log_file:
+                with atomic_write(self.log_file) as stream:
+                    stream.writelines(json.dumps(r) + "\n" for r in self.progress.log)
+            now = time.monotonic()
+            self.next_save = now + WORK_PER_SAVING * (now - start)
+        if stop:
             raise InterruptedError(
                 "stopped by SIGTERM, same command resumes at level "
                 f"{len(self.progress.codebooks)}, iteration {self.progress.iteration}"

@@ -2,22 +2,27 @@
 
 Rotated to the principal axes of the codewords, frames and codewords have most of their
 product in the leading coordinates, and the norms of what is left bound the rest (Cauchy
-and Schwarz). With the distance to the codeword of the pass before, the bound shows for
-most frames that no other codeword is nearer; what is left open is compared.
+and Schwarz), as well as what rounding to bfloat16 changes. With the distance to the
+codeword of the pass before, the bound shows for most frames that no other codeword is
+nearer; what is left open is compared.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from emoq_plugin.core.bounds import (
     candidates,
+    low_codewords,
+    low_columns,
     norms_of,
     pair_scores,
     rounding,
     score_error,
+    sort_keys,
 )
 from emoq_plugin.core.nearest import (
     PAIR,
@@ -27,12 +32,16 @@ from emoq_plugin.core.nearest import (
     score_table,
 )
 
+# Elements of a codebook from which axes may pay.
+PRUNED_ELEMENTS = 1 << 17
 # Frames that decide whether axes pay and how many.
 JUDGED = 512
 # Axes are tried in steps of so many.
 STEP = 64
-# Work by bounds, as a share of a float32 search, up to which they pay.
+# Work by bounds, as a share of a search in bfloat16, up to which they pay.
 WORTH = 0.6
+# A search in bfloat16 takes so much of one in float32.
+LOW = 0.5
 # Passes that the axes are expected to serve, and the share of the pairs of the first of
 # them that a later one leaves.
 SERVED = 4
@@ -81,20 +90,21 @@ class Rotation:
         head = score_table(centred, self.axes, self.axes.new_zeros(len(self.axes)))
         inner = torch.linalg.vector_norm(head, dim=1, dtype=torch.float64)
         rest = norms.double().square() * (1 + 3 * self.error) - inner.square()
-        columns = torch.cat([head, rest.clamp_min(0).sqrt().float()[:, None]], dim=1)
+        rest = rest.clamp_min(0).sqrt().float()
         shift = vectors @ self.centre - 0.5 * self.centre.square().sum()
-        return Heads(columns, norms, norms_of(vectors), shift)
+        return Heads(head, rest, norms, norms_of(vectors), shift)
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Vectors as the bounds need them.
+    """Rotated vectors.
 
     Attributes
     ----------
-    columns : (N, d + 1) Tensor
-        Leading coordinates, and a bound on the norm of the rest: products of columns
-        bound those of centred vectors.
+    head : (N, d) Tensor
+        Leading coordinates.
+    rest : (N,) Tensor
+        Bound on the norm of the others.
     norms : (N,) Tensor
         Of the centred vectors.
     whole : (N,) Tensor
@@ -103,15 +113,35 @@ class Heads:
         Score of the vector that is the centre.
     """
 
+    head: Tensor
+    rest: Tensor
+    norms: Tensor
+    whole: Tensor
+    shift: Tensor
+
+
+@dataclass(frozen=True)
+class RotatedFrames:
+    """Frames as the bounds need them: products with a table bound scores.
+
+    Attributes
+    ----------
+    columns : (N, d + 2) bfloat16 Tensor
+    norms, whole, shift : (N,) Tensors
+        See `Heads`.
+    """
+
     columns: Tensor
     norms: Tensor
     whole: Tensor
     shift: Tensor
 
-    def select(self, rows: Tensor) -> "Heads":
-        """Take some of them."""
-        parts = (self.columns, self.norms, self.whole, self.shift)
-        return Heads(*(part.index_select(0, rows) for part in parts))
+    @classmethod
+    def of(cls, frames: Tensor, rotation: Rotation) -> "RotatedFrames":
+        """Rotate (N, D) frames."""
+        found = rotation.apply(frames)
+        columns = low_columns(found.head, found.norms, found.rest)
+        return cls(columns, found.norms, found.whole, found.shift)
 
 
 @dataclass(frozen=True)
@@ -121,8 +151,8 @@ class RotatedTable:
     Attributes
     ----------
     table : SearchTable
-    columns : (K, d + 1) Tensor
-        What `Heads` has of it.
+    columns : (K, d + 2) bfloat16 Tensor
+        Products with those of frames bound those of centred vectors.
     half_norms : (K,) Tensor
         Of the centred codewords.
     largest : () Tensor
@@ -141,19 +171,20 @@ class RotatedTable:
     def of(cls, table: SearchTable, rotation: Rotation) -> "RotatedTable":
         """Rotate a codebook."""
         heads = rotation.apply(table.codebook)
+        columns = low_codewords(heads.head, heads.rest)
         half_norms, share = 0.5 * heads.norms.square(), 3 * rotation.error
-        return cls(table, heads.columns, half_norms, heads.norms.amax(), share)
+        return cls(table, columns, half_norms, heads.norms.amax(), share)
 
     def search(
-        self, frames: Tensor, heads: Heads, before: Tensor
+        self, frames: Tensor, heads: RotatedFrames, before: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Search (N, D) frames whose codes in the pass before are known.
 
         Parameters
         ----------
         frames : (N, D) Tensor
-        heads : Heads
-            Of the frames.
+        heads : RotatedFrames
+            The same frames.
         before : (N,) int64 Tensor
             Codes, the better the faster.
 
@@ -165,32 +196,38 @@ class RotatedTable:
         table, codes = self.table, before.clone()
         scores = pair_scores(frames, table.codebook, table.half_norms, codes)
         error = score_error(heads.whole, table.largest, frames.shape[1])
-        pairs = self.reached(heads, codes, scores, error)
-        compare(frames, table, codes, scores, error, *pairs)
+        pairs, unknown = self.reached(heads, codes, scores, error)
+        crowded = partial(nearest_codewords, codebook=table)
+        compare(frames, table, codes, scores, error, pairs, unknown, crowded)
         return codes, scores
 
     def reached(
-        self, heads: Heads, codes: Tensor, scores: Tensor, error: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, heads: RotatedFrames, codes: Tensor, scores: Tensor, error: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Find the codewords that may be as near as known ones.
 
         Parameters
         ----------
-        heads : Heads
-            Of N frames.
+        heads : RotatedFrames
+            N frames.
         codes, scores, error : (N,) Tensors
             A codeword for each frame, its score, and what float32 can be wrong in it.
 
         Returns
         -------
-        row, other : (P,) int64 Tensors
-            Frame and codeword of each pair, in the order of frames.
+        pairs : tuple of (P,) int64 Tensors
+            Frame and codeword of each, in the order of frames.
+        unknown : (N,) bool Tensor
+            Frames of which all codewords are given, as their bounds are not finite.
         """
-        bounds = score_table(heads.columns, self.columns, self.half_norms)
+        bounds = sort_keys(score_table(heads.columns, self.columns, self.half_norms))
         width = heads.columns.shape[1]
         more = score_error(heads.norms, self.largest, width, share=self.share)
         least = scores - heads.shift - 2 * (error + more)
-        return candidates(bounds, codes, least, ~least.isfinite())
+        # What rounds to less than the least is less.
+        keys = sort_keys(least.bfloat16())
+        unknown = ~least.isfinite()
+        return candidates(bounds, codes, keys, unknown), unknown
 
 
 @dataclass
@@ -203,19 +240,23 @@ class Pruning:
         Whether it is decided if rotation pays.
     rotation : Rotation or None
         None where it does not.
-    heads : dict of int to Heads
-        Rotated frames of chunks by number, as far as there is room.
+    heads : dict of (chunk, expert) to RotatedFrames
+        Rotated frames, as far as there is room.
     tables : mapping of int to SearchTable
         Codebooks of this pass by expert.
+    bounded : dict of int to SearchTable
+        The same with bounds, where axes may pay.
     rotated : dict of int to RotatedTable
         The same, as far as they were needed.
     """
 
     settled: bool = False
     rotation: Rotation | None = None
-    heads: dict[int, Heads] = field(default_factory=dict)
+    heads: dict[tuple[int, int], RotatedFrames] = field(default_factory=dict)
     tables: Mapping[int, SearchTable] = field(default_factory=dict)
+    bounded: dict[int, SearchTable] = field(default_factory=dict)
     rotated: dict[int, RotatedTable] = field(default_factory=dict)
+    _room: int = KEPT_BYTES
 
     def begin_pass(self, tables: Mapping[int, SearchTable], n_known: int) -> None:
         """Take the codebooks of a pass by expert.
@@ -226,48 +267,41 @@ class Pruning:
         n_known : int
             Frames whose codes in the pass before are known, for each expert once.
         """
-        self.tables, self.rotated = tables, {}
+        self.tables, self.bounded, self.rotated = tables, {}, {}
         size, dimension = next(iter(tables.values())).codebook.shape
         # Eigenvectors cost about 30 D^3 multiplications, a pass spares half of N K D.
         if SERVED * n_known * size < 60 * dimension**2:
             self.settled = n_known > 0
+        if n_known and not (self.settled and self.rotation is None):
+            for expert, table in tables.items():
+                large = SearchTable.of(table.codebook, PRUNED_ELEMENTS)
+                if large.bounded:
+                    self.bounded[expert] = large
 
     def search(
-        self,
-        residual: Tensor,
-        before: Tensor | None,
-        *,
-        expert: int,
-        chunk: int,
-        frames: Tensor,
-        rows: Tensor,
+        self, frames: Tensor, before: Tensor | None, *, expert: int, chunk: int
     ) -> tuple[Tensor, Tensor]:
         """Search what an expert has of a chunk, as `nearest_codewords` does.
 
         Parameters
         ----------
-        residual : (N, D) Tensor
+        frames : (N, D) Tensor
+            The same in every pass.
         before : (N,) int64 Tensor or None
             Codes in the pass before.
         expert, chunk : int
-        frames : (T, D) Tensor
-            The chunk.
-        rows : (N,) int64 Tensor
-            Frames of the expert.
         """
-        table = self.tables[expert]
-        if before is None or not table.bounded:
-            return nearest_codewords(residual, table)
+        if before is None or expert not in self.bounded:
+            return nearest_codewords(frames, self.tables[expert])
         if not self.settled:
-            self.settle(residual, table, before)
-        heads = self._heads(chunk, frames)
+            self.settle(frames, self.bounded[expert], before)
+        heads = self._heads(chunk, expert, frames)
         if heads is None:
-            return nearest_codewords(residual, table)
-        if len(rows) < len(frames):
-            heads = heads.select(rows)
+            return nearest_codewords(frames, self.tables[expert])
         if expert not in self.rotated:
+            table = self.bounded[expert]
             self.rotated[expert] = RotatedTable.of(table, self.rotation)
-        return self.rotated[expert].search(residual, heads, before)
+        return self.rotated[expert].search(frames, heads, before)
 
     def settle(self, frames: Tensor, table: SearchTable, before: Tensor) -> None:
         """Choose the number of axes by what they would save on some frames."""
@@ -281,23 +315,24 @@ class Pruning:
         least = WORTH
         for n_axes in range(STEP, int(WORTH * dimension), STEP):
             rotation = largest.leading(n_axes)
-            heads = rotation.apply(frames)
+            heads = RotatedFrames.of(frames, rotation)
             rotated = RotatedTable.of(table, rotation)
-            n_pairs = len(rotated.reached(heads, codes, scores, error)[0])
-            left = LATER * n_pairs / len(frames)
-            cost = n_axes / dimension + left * PAIR / size
+            (row, _), _ = rotated.reached(heads, codes, scores, error)
+            left = LATER * len(row) / len(frames)
+            cost = n_axes / dimension + left * PAIR / size / LOW
             if cost < least:
                 least, self.rotation = cost, rotation
             elif self.rotation is not None:
                 break  # more axes cost more than they spare
 
-    def _heads(self, chunk: int, frames: Tensor) -> Heads | None:
-        """Rotate a chunk once; None where that does not pay or there is no room."""
+    def _heads(self, chunk: int, expert: int, frames: Tensor) -> RotatedFrames | None:
+        """Rotate frames once; None where that does not pay or there is no room."""
         if self.rotation is None:
             return None
-        if chunk not in self.heads:
-            held = sum(heads.columns.nbytes for heads in self.heads.values())
-            if held + 4 * len(frames) * (len(self.rotation.axes) + 1) > KEPT_BYTES:
+        if (chunk, expert) not in self.heads:
+            size = len(frames) * (2 * len(self.rotation.axes) + 16)
+            if size > self._room:
                 return None
-            self.heads[chunk] = self.rotation.apply(frames)
-        return self.heads[chunk]
+            self._room -= size
+            self.heads[chunk, expert] = RotatedFrames.of(frames, self.rotation)
+        return self.heads[chunk, expert]

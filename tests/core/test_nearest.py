@@ -22,7 +22,7 @@ needs_bfloat16 = pytest.mark.skipif(
 
 def bounded():
     """Let every codebook be searched with bounds, also where bfloat16 is emulated."""
-    return mock.patch.object(nearest, "is_bounded", lambda codebook: True)
+    return mock.patch.object(nearest, "is_bounded", lambda *_: True)
 
 
 def distances(frames, codebook):
@@ -98,7 +98,7 @@ def test_bounds_in_bfloat16_hold_and_decide_where_they_can(scale):
     compared = []
 
     def watch(*arguments):
-        compared.append(arguments[-2])
+        compared.append(arguments[5][0])
         return compare(*arguments)
 
     compare = nearest.compare
@@ -109,14 +109,26 @@ def test_bounds_in_bfloat16_hold_and_decide_where_they_can(scale):
         assert 0 < len(compared[0].unique()) < 0.2 * len(frames)
 
 
-def test_a_block_that_bfloat16_leaves_open_is_searched_in_float32():
+def test_codewords_that_rounding_hardly_tells_apart_cost_one_more_search():
+    frames, _ = hostile("noise", 0, 200, 60, 64)
+    codebook = torch.cat([frames[:30] * 1e-9, frames[100:130]])
+    wrapped = mock.Mock(wraps=bounds.decide, side_effect=bounds.decide)
+    with bounded(), mock.patch.object(nearest, "decide", wrapped):
+        codes, _ = nearest_codewords(frames, codebook)
+    pairs = sum(len(call.args[3]) for call in wrapped.call_args_list)
+    assert pairs < 8 * len(frames)  # not thirty times the frames near zero
+    assert_nearest(codes, frames, codebook)
+
+
+def test_frames_that_bfloat16_leaves_open_are_searched_in_float32():
     frames, codebook = hostile("offset", 0, 200, 60, 64)
     with (
         bounded(),
         mock.patch.object(nearest, "_bounded", wraps=nearest._bounded) as used,
     ):
         codes, _ = nearest_codewords(frames, codebook)
-    assert [call.args[1].low is None for call in used.call_args_list] == [False, True]
+    tables = [call.kwargs.get("table", call.args[-1]) for call in used.call_args_list]
+    assert [table.low is None for table in tables] == [False, True]
     assert_nearest(codes, frames, codebook)
 
 
@@ -154,5 +166,5 @@ def test_only_large_codebooks_are_searched_with_bounds():
 def test_keys_keep_the_order_of_bfloat16():
     values = torch.rand(5000) * 10.0 ** torch.arange(5000).remainder(60).sub(30)
     low = torch.cat([values, -values, torch.zeros(1)]).bfloat16()
-    order = nearest._sort_keys(low.clone()).argsort(stable=True)
+    order = bounds.sort_keys(low.clone()).argsort(stable=True)
     assert torch.equal(low[order].float(), low.float().sort().values)

@@ -50,7 +50,7 @@ def sources():
 def learn(case):
     if case != BOUNDED:
         return learn_residual_codebooks(sources()[case], [5, 4], settings=SETTINGS)
-    with mock.patch.object(nearest, "is_bounded", lambda codebook: True):
+    with mock.patch.object(nearest, "is_bounded", lambda *_: True):
         return learn_residual_codebooks(sources()[case], [256], settings=SETTINGS)
 
 

@@ -10,7 +10,8 @@ import torch
 
 from emoq_plugin.core.encoding import decode_frames, encode_frames
 from emoq_plugin.learning.learner import learn_residual_codebooks
-from emoq_plugin.learning.lloyd import CodeCache, lloyd_pass, update
+from emoq_plugin.learning.lloyd import draw_distant, lloyd_pass, update
+from emoq_plugin.learning.portions import LevelCache
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource, UtteranceSource
 
@@ -59,12 +60,10 @@ def assert_same(found, expected, atol=0.0):
 
 def one_step(frames, weights, codebook):
     """Return codebook and objective after one Lloyd iteration of one expert."""
-    source = ArraySource(frames, weights, chunk_frames=7)
-    found = lloyd_pass(
-        source, [], codebook[None], active=[0], cache=CodeCache(), seed=0
-    )
-    moved, n_dead = update(codebook, found[0])
-    return moved, n_dead, found[0]
+    source, cache = ArraySource(frames, weights, chunk_frames=7), LevelCache()
+    (found,) = lloyd_pass(source, [], codebook[None], active=[0], cache=cache).values()
+    drawn = draw_distant(source, codebook[None], experts=[0], cache=cache, seed=0)
+    return update(codebook, found, drawn[0].frames), found.n_dead, found
 
 
 def test_four_frames_give_the_codebooks_that_one_computes_by_hand():

@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 
 from emoq_plugin.core import nearest
 from emoq_plugin.core.nearest import SearchTable, nearest_codewords
-from emoq_plugin.learning import pruning
+from emoq_plugin.learning import learner, pruning
 from emoq_plugin.learning.checkpoint import Progress
 from emoq_plugin.learning.learner import learn_residual_codebooks
-from emoq_plugin.learning.pruning import Pruning, RotatedTable, Rotation
+from emoq_plugin.learning.pruning import (
+    Pruning,
+    RotatedFrames,
+    RotatedTable,
+    Rotation,
+)
 from emoq_plugin.learning.settings import LearningSettings
 from emoq_plugin.learning.sources import ArraySource
 from tests.core.hostile import KINDS, hostile
@@ -24,7 +29,7 @@ cases = settings(max_examples=60, deadline=None)
 @pytest.fixture(autouse=True)
 def bounded():
     """Search every codebook with bounds, also where bfloat16 is emulated."""
-    with mock.patch.object(nearest, "is_bounded", lambda codebook: True):
+    with mock.patch.object(nearest, "is_bounded", lambda *_: True):
         yield
 
 
@@ -70,7 +75,7 @@ def test_a_search_from_any_known_codes_finds_the_nearest(
     rotation = Rotation(frames.mean(dim=0), axes)
     rotation = rotation.leading(data.draw(st.integers(1, dimension)))
     table = RotatedTable.of(SearchTable.of(codebook), rotation)
-    found = table.search(frames, rotation.apply(frames), before)
+    found = table.search(frames, RotatedFrames.of(frames, rotation), before)
     assert torch.equal(found[0], expected[0])
     torch.testing.assert_close(found[1], expected[1], rtol=0, atol=0, equal_nan=True)
 
@@ -80,8 +85,8 @@ def test_most_frames_of_clusters_are_decided_by_few_axes():
     codes, scores = nearest_codewords(frames, codebook)
     rotation = Rotation.of(codebook).leading(12)
     table = RotatedTable.of(SearchTable.of(codebook), rotation)
-    heads = rotation.apply(frames)
-    row, other = table.reached(heads, codes, scores, torch.zeros(len(frames)))
+    heads = RotatedFrames.of(frames, rotation)
+    (row, other), _ = table.reached(heads, codes, scores, torch.zeros(len(frames)))
     assert 0 < len(row.unique()) < 0.1 * len(frames)
     assert (other != codes[row]).all()
 
@@ -123,7 +128,11 @@ def test_chunks_room_and_interruptions_do_not_show(tmp_path):
             raise KeyboardInterrupt
 
     checkpoint = tmp_path / "checkpoint"
-    with mock.patch.object(Progress, "save", stop), pytest.raises(KeyboardInterrupt):
+    with (
+        mock.patch.object(learner, "WORK_PER_SAVING", 0),
+        mock.patch.object(Progress, "save", stop),
+        pytest.raises(KeyboardInterrupt),
+    ):
         learn(frames, checkpoint=checkpoint)
     assert torch.equal(learn(frames, checkpoint=checkpoint)[0], expected[0])
 
@@ -133,14 +142,7 @@ def rotation_of(frames, codebook, n_known=None):
     found.begin_pass({0: SearchTable.of(codebook)}, n_known or len(frames))
     before = nearest_codewords(frames, codebook)[0]
     for chunk in (0, 1):
-        found.search(
-            frames,
-            before,
-            expert=0,
-            chunk=chunk,
-            frames=frames,
-            rows=torch.arange(len(frames)),
-        )
+        found.search(frames, before, expert=0, chunk=chunk)
     return found.rotation
 
 
