@@ -20,6 +20,7 @@ FOR_USERS += (
     "validate_data_dir",
     "asr2_units",
     "asr2_wer",
+    "synthesis_units",
     "clip_tokens",
     "score_tokens",
     "compare",

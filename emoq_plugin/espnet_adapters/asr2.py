@@ -217,6 +217,13 @@ class Asr2Units:
         )[2:-1]
 
 
+def name_of_units(quantizer: "RoutedQuantizer") -> str:
+    """Name the units: emoq_<system>_<K>x<L>_<sha256 of the codebooks>."""
+    system = quantizer.system.name.replace("-", "_")
+    rate = f"{quantizer.bank.sizes[0]}x{quantizer.n_levels}"
+    return f"emoq_{system}_{rate}_{quantizer.codebooks_sha256[:8]}"
+
+
 def with_units_frontend(
     config: Mapping[str, Any], units: Asr2Units, *, quantizer: str
 ) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """The recordings of a data directory as ids of asr2, at several speeds and in parts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain, groupby, tee
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from emoq_plugin.espnet_adapters.asr2 import Asr2Units, read_recordings
+from emoq_plugin.espnet_adapters.asr2 import read_recordings
 from emoq_plugin.files import read_table
 from emoq_plugin.progress import progress
 
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from emoq_plugin.speech.pipeline import SpeechToUnits
 
 Wave = tuple[np.ndarray, int]
+
+
+class MakesIds(Protocol):
+    """What makes the ids of a recording of its codes, route and clip codes."""
+
+    def source(
+        self,
+        codes: np.ndarray,
+        route: Mapping[str, float],
+        clip_codes: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return the ids."""
 
 
 class EncodedRecording(NamedTuple):
@@ -45,7 +57,8 @@ class SetEncoder:
     ----------
     source : Path
         Data directory.
-    units : Asr2Units
+    units : MakesIds
+        Of a recogniser (`Asr2Units`) or a synthesis.
     quantizer : Path
         Packed.
     factors : tuple of str
@@ -63,7 +76,7 @@ class SetEncoder:
     """
 
     source: Path
-    units: Asr2Units
+    units: MakesIds
     quantizer: Path
     factors: tuple[str, ...]
     seconds: tuple[float, float] | None

@@ -196,7 +196,7 @@ def _check(options: Asr2UnitsOptions) -> None:
 def _prepare(options: Asr2UnitsOptions) -> tuple[Asr2UnitsOptions, "Asr2Units"]:
     """Pack the quantizer, fill in names that follow from it, refuse a foreign model."""
     import emoq_plugin
-    from emoq_plugin.espnet_adapters.asr2 import CARD, Asr2Units
+    from emoq_plugin.espnet_adapters.asr2 import CARD, Asr2Units, name_of_units
     from emoq_plugin.recipe.stages.pack import PackOptions, pack
 
     found = emoq_plugin.load(
@@ -211,9 +211,7 @@ def _prepare(options: Asr2UnitsOptions) -> tuple[Asr2UnitsOptions, "Asr2Units"]:
         )
     src_lang = options.src_lang
     if src_lang is None:
-        rate = f"{found.bank.sizes[0]}x{levels}"
-        digest = found.codebooks_sha256[:8]
-        src_lang = f"emoq_{system.replace('-', '_')}_{rate}_{digest}"
+        src_lang = name_of_units(found)
     exp = options.asr_exp or Path("exp") / f"asr_{src_lang}"
     dumpdir = options.dumpdir or Path("dump") / src_lang
     deduplicate = options.deduplicate

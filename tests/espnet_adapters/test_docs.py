@@ -38,6 +38,10 @@ RUN = """#!/usr/bin/env bash
 set -euo pipefail
 while [ $# -gt 0 ]; do declare "${1#--}=$2"; shift 2; done
 [ "${stop_stage}" -gt 1 ] || exit 0
+if [ -n "${km_tag:-}" ]; then
+    [ "$(wc -l <"dump/${km_tag}/tgt_tokens.txt")" -eq "${feature_num_clusters}" ]
+    exec grep -q u1 "dump/raw/train/text.km.${km_tag}"
+fi
 bpe=data/${lang}_token_list/src_bpe_unigram${src_nbpe}_${src_case}_${src_lang}
 mkdir -p "${bpe}" "${asr_exp}/decode/test"
 touch "${bpe}/bpe.model"
@@ -69,7 +73,8 @@ def folder(tmp_path_factory):
     tables = {"wav.scp": "audio/a.wav", "utt2spk": "s1", "text": "one two"}
     for part in ("train", "dev", "test"):
         for name, value in tables.items():
-            write_table(path / "data" / part / name, {"u1": value})
+            for data in ("data", "dump/raw"):
+                write_table(path / data / part / name, {"u1": value})
     frames = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     joblib.dump(MiniBatchKMeans(8, n_init=1).fit(frames), path / "km_8.mdl")
     save_recogniser(path / "trained")

@@ -1,28 +1,18 @@
 """The digits recipe in miniature: our bridge, then ESPnet's own asr2.sh, to a score."""
 
 import json
-import math
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-import torch
 
-from emoq_plugin import EmoQuantizer
-from emoq_plugin.core import CodebookBank, Normalization
 from emoq_plugin.espnet_adapters.asr2 import Asr2Units
 from emoq_plugin.files import read_table
-from emoq_plugin.speech.audio import read_audio, resample
-from emoq_plugin.speech.encoders.registry import build_encoder
+from tests.integration.digits import write_banks, write_corpus
 
 ROOT = Path(__file__).parents[2]
 ESPNET = os.environ.get("ESPNET_ROOT") or next(ROOT.glob(".venv/espnet-*"), "")
 pytestmark = pytest.mark.skipif(not ESPNET, reason="ESPnet's recipe tree is not there")
-SPEAKERS = ["george", "lucas", "theo"]
-NUMBERS = [0, 5, 6, 45]
-BINS, RATE = 16, 16000
 ASR2 = """
 . ./path.sh
 ../../TEMPLATE/asr2/use_units.sh --quantizer {bank} --system {system} \
@@ -35,43 +25,6 @@ mapfile -t units <exp/asr/asr2.options
     "${{units[@]}}" --asr_args "--max_epoch 1"
 python3 -m emoq_plugin.bin.asr2_wer --asr_exp exp/asr --sets test
 """
-
-
-def write_corpus(folder):
-    """Noises whose length and pitch say the digit."""
-    random = np.random.default_rng(0)
-    (folder / "recordings").mkdir(parents=True)
-    for digit in range(10):
-        for speaker in SPEAKERS:
-            for number in NUMBERS:
-                t = np.arange(1600 + 200 * digit) / 8000
-                wave = np.sin(2 * math.pi * (200 + 150 * digit) * t) / 4
-                wave += random.normal(size=len(t)) / 50
-                name = f"{digit}_{speaker}_{number}.wav"
-                soundfile.write(folder / "recordings" / name, wave, 8000)
-
-
-def write_banks(folder, recordings):
-    """Save quantizers of two experts, and of frames and a clip code."""
-    encoder = build_encoder("fbank", num_mel_bins=BINS)
-    clips = encoder([resample(*read_audio(str(p)), RATE) for p in recordings])
-    options = {"router": None, "norm": "corpus", "clip_bits": 4}
-    learned = EmoQuantizer(16, **options).fit(clips)
-    learned.quantizer_.bank.card["feature"] = encoder.specification.to_json()
-    learned.save_pretrained(folder / "two_scale")
-    # Codewords are frames of the corpus, so that digits differ in their units.
-    frames = np.concatenate([clip - clip.mean() for clip in clips])
-    drawn = np.random.default_rng(0).choice(len(frames), (2, 2, 16), replace=False)
-    levels = (
-        torch.from_numpy(frames[drawn]) * torch.tensor([1.0, 0.2])[:, None, None, None]
-    )
-    CodebookBank(
-        ["specific/angry", "specific/sad"],
-        list(levels),
-        Normalization("level", torch.zeros(BINS), torch.ones(BINS)),
-        emotions=["angry", "sad"],
-        card={"feature": encoder.specification.to_json()},
-    ).save_pretrained(folder / "experts")
 
 
 ROUTED, TWO_SCALE = ("experts", "specific-distortion"), ("two_scale", "balanced+clip4")
