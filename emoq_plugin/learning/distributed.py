@@ -226,9 +226,11 @@ def _read_slurm() -> None:
 
 
 def join_statistics(statistics: PassStatistics) -> None:
-    """Sum the statistics of all processes, in place, in every one of them."""
+    """Sum the statistics of all processes in every one of them."""
     if world()[1] == 1:
         return
+    # The next pass of this process changes its own sums.
+    statistics.sums = statistics.sums.clone()
     with _naming_the_missing():
         for part in (
             statistics.sums,

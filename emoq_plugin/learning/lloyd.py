@@ -281,7 +281,7 @@ def lloyd_pass(
         mass = float(statistics.mass.sum())
         cache.moved[e] = float(statistics.moved) / mass if mass else 0.0
         if summations[e].unit:  # of this process alone
-            cache.sums[e] = statistics.sums.clone()
+            cache.sums[e] = statistics.sums
     return result
 
 

@@ -48,6 +48,8 @@ SERVED = 4
 LATER = 0.5
 # Leading coordinates that are kept between passes, in bytes.
 KEPT_BYTES = 2**26
+# Frames that are rotated at a time: what is needed for them stays small.
+ROTATED_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,23 @@ class RotatedFrames:
         found = rotation.apply(frames)
         columns = low_columns(found.head, found.norms, found.rest)
         return cls(columns, found.norms, found.whole, found.shift)
+
+    @classmethod
+    def room(cls, n_rows: int, rotation: Rotation) -> "RotatedFrames":
+        """Make room for so many, in one piece: memory is touched when it is used."""
+        columns = torch.empty((n_rows, len(rotation.axes) + 2), dtype=torch.bfloat16)
+        return cls(columns, *torch.empty((3, n_rows)))
+
+    def put(self, start: int, frames: Tensor, rotation: Rotation) -> "RotatedFrames":
+        """Rotate frames into a part of the room, in short blocks; give it."""
+        place = slice(start, start + len(frames))
+        part = RotatedFrames(*(column[place] for column in vars(self).values()))
+        blocks = [column.split(ROTATED_ROWS) for column in vars(part).values()]
+        for block, *columns in zip(frames.split(ROTATED_ROWS), *blocks, strict=True):
+            found = vars(self.of(block, rotation)).values()
+            for column, values in zip(columns, found, strict=True):
+                column.copy_(values)
+        return part
 
 
 @dataclass(frozen=True)
@@ -240,8 +259,10 @@ class Pruning:
         Whether it is decided if rotation pays.
     rotation : Rotation or None
         None where it does not.
+    room : RotatedFrames or None
+        Holds the rotated frames; the first `used` rows of it do.
     heads : dict of (chunk, expert) to RotatedFrames
-        Rotated frames, as far as there is room.
+        Parts of the room.
     tables : mapping of int to SearchTable
         Codebooks of this pass by expert.
     bounded : dict of int to SearchTable
@@ -252,11 +273,12 @@ class Pruning:
 
     settled: bool = False
     rotation: Rotation | None = None
+    room: RotatedFrames | None = None
+    used: int = 0
     heads: dict[tuple[int, int], RotatedFrames] = field(default_factory=dict)
     tables: Mapping[int, SearchTable] = field(default_factory=dict)
     bounded: dict[int, SearchTable] = field(default_factory=dict)
     rotated: dict[int, RotatedTable] = field(default_factory=dict)
-    _room: int = KEPT_BYTES
 
     def begin_pass(self, tables: Mapping[int, SearchTable], n_known: int) -> None:
         """Take the codebooks of a pass by expert.
@@ -329,10 +351,13 @@ class Pruning:
         """Rotate frames once; None where that does not pay or there is no room."""
         if self.rotation is None:
             return None
+        if self.room is None:
+            row = 2 * (len(self.rotation.axes) + 2) + 12  # bytes
+            self.room = RotatedFrames.room(KEPT_BYTES // row, self.rotation)
         if (chunk, expert) not in self.heads:
-            size = len(frames) * (2 * len(self.rotation.axes) + 16)
-            if size > self._room:
+            if self.used + len(frames) > len(self.room.norms):
                 return None
-            self._room -= size
-            self.heads[chunk, expert] = RotatedFrames.of(frames, self.rotation)
+            part = self.room.put(self.used, frames, self.rotation)
+            self.heads[chunk, expert] = part
+            self.used += len(frames)
         return self.heads[chunk, expert]

@@ -105,7 +105,7 @@ class ArraySource(FrameSource):
     frames : (N, D) float32 array
     weights : (N, E) array, optional
         One expert that weighs every frame equally when absent.
-    chunk_frames : int, default=4096
+    chunk_frames : int, default=8192
 
     Raises
     ------
@@ -119,7 +119,7 @@ class ArraySource(FrameSource):
         frames: np.ndarray,
         weights: np.ndarray | None = None,
         *,
-        chunk_frames: int = 4096,
+        chunk_frames: int = 8192,
     ):
         self.frames = np.ascontiguousarray(frames, dtype=np.float32)
         if weights is None:
