@@ -33,7 +33,7 @@ UPWARD = {
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
 LONG_FILES = {
     "data.directory": 427,
-    "espnet_adapters.units_frontend": 443,
+    "espnet_adapters.units_frontend": 442,
 }
 LONG_FUNCTIONS = {  # lines without the docstring
     "learning.fit_bank.learn_bank": 70,

@@ -25,6 +25,19 @@ class Float32Module(nn.Module):
         return super()._apply(exact, recurse)
 
 
+class Float32Buffers(nn.Module):
+    """Keeps its own buffers float32, where its weights may be of another precision."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            moved = self._buffers[name]
+            if moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+
 class Normalization(Float32Module):
     """Removes an offset of the clip or speaker, then standardises by corpus statistics.
 

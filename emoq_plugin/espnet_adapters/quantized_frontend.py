@@ -59,6 +59,8 @@ class CardFrontend(AbsFrontend):
         self, input: torch.Tensor, input_lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode (B, N) samples, each clip for itself, to (B, T, D)."""
+        if input.is_floating_point():
+            input = input.float()  # NumPy has no bfloat16
         waves = [
             scale(w[:n].cpu().numpy(), f"clip {i} of the batch")
             for i, (w, n) in enumerate(zip(input, input_lengths.tolist()))
@@ -258,8 +260,9 @@ class QuantizedFrontend(AbsFrontend):
             self._check_frame_rate(int(input_lengths.max()), int(lengths.max()))
         quantized = self.quantizer(features, lengths, n_levels=self.n_levels)
         if self.embedding:
-            route = features.new_zeros(*quantized.route.shape, len(self.experts))
-            route.scatter_(2, quantized.route[..., None], quantized.weights[..., None])
+            weights = quantized.weights
+            route = weights.new_zeros(*weights.shape, len(self.experts))
+            route.scatter_(2, quantized.route[..., None], weights[..., None])
             found = self.embedding(quantized.codes, lengths, route.flatten(1))
             if self.clip_tokens is None:
                 return found
@@ -269,7 +272,9 @@ class QuantizedFrontend(AbsFrontend):
         if features.requires_grad:
             padded = quantized.codes[..., :1] < 0
             frames = frames + (features - features.detach()).masked_fill(padded, 0.0)
-        return frames, lengths
+        # Our encoders give float32 whatever the model's precision is.
+        dtype = input.dtype if input.is_floating_point() else frames.dtype
+        return frames.to(dtype), lengths
 
     @property
     def experts(self) -> list[str]:

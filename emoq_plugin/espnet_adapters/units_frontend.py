@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 
+from emoq_plugin.core.normalization import Float32Buffers
 from emoq_plugin.espnet_adapters.portable import keep_exact
 
 LEVEL_MODES = ("sum", "concat", "learned")
@@ -87,11 +88,11 @@ def select_codebooks(
     return [level.detach()[rows].clone().float() for level in bank.codebooks[:n_levels]]
 
 
-class UnitsFrontend(AbsFrontend):
+class UnitsFrontend(Float32Buffers, AbsFrontend):
     """Embed unit ids by the vectors of the codebooks that made them.
 
-    The codebooks are buffers: no optimiser and no `init` touches them. Their SHA-256
-    is in the configuration and is compared after every `load_state_dict`, so a
+    The codebooks are buffers: no optimiser, no `init` and no `half` touches them. Their
+    SHA-256 is in the configuration and is compared after every `load_state_dict`, so a
     checkpoint that lacks them or holds others is refused even with `strict=False`.
 
     Parameters
@@ -341,10 +342,8 @@ class UnitsFrontend(AbsFrontend):
         frames = []
         for level, codebook in enumerate(self.codebooks):
             ids = codes[..., level].clamp(0, codebook.shape[1] - 1)
-            table = (
-                self._standard(level) if self.vectors is None else self.vectors[level]
-            )
-            vectors = table[expert[:, None, :], ids]  # (B, T, M, D)
+            table = self.vectors[level] if self.vectors else self._standard(level)
+            vectors = table[expert[:, None, :], ids].to(weight)  # (B, T, M, D)
             frames.append(torch.einsum("btmd,bm->btd", vectors, weight))
         if self.level_mode == "concat":
             return torch.cat(frames, dim=-1)  # (B, T, L * D)
