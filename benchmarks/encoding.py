@@ -16,8 +16,9 @@ from emoq_plugin.batches import in_batches
 
 FULL = {"frames": 50_000, "dimension": 768, "codebook_size": 512, "levels": 8}
 QUICK = {"frames": 4_000, "dimension": 64, "codebook_size": 32, "levels": 4}
-# The codebooks are those of a short learning: their quality is not the subject.
-LEARNING = {"frames": 20_000, "max_iterations": 3}
+# The codebooks are those of a short learning: their quality is not the subject. It
+# needs all frames, or the last levels of a specific expert learn residuals of nothing.
+MAX_ITERATIONS = 3
 CODEBOOKS = "codebooks.npy"
 EXPERTS = ("balanced", *(f"specific/{e}" for e in EMOTIONS))
 # Two candidates tie when their exact squared distances differ by a smaller share.
@@ -305,15 +306,14 @@ def write_data(task: Task) -> None:
     with open(task.folder / common.FRAMES, "wb") as out:
         for _, frames in clips:
             frames.tofile(out)
-    part = Task(task.folder, task.settings, min(LEARNING["frames"], task.n_frames))
-    specific = common.expert_weights(part.n_frames)
+    specific = common.expert_weights(task.n_frames)
     weights = np.concatenate([np.ones_like(specific[:, :1]), specific], axis=1)
     learned = learn_residual_codebooks(
-        ArraySource(part.frames, weights),
+        ArraySource(task.frames, weights),
         [task.codebook_size] * task.levels,
         experts=EXPERTS,
         settings=LearningSettings(
-            max_iterations=LEARNING["max_iterations"], init="random", seed=task.seed
+            max_iterations=MAX_ITERATIONS, init="random", seed=task.seed
         ),
     )
     np.save(task.folder / CODEBOOKS, torch.stack(learned).numpy())

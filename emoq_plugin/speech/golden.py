@@ -64,7 +64,9 @@ def _projections(features: np.ndarray) -> np.ndarray:
     # One drawn number gives the sign of a value in many sums, each shifted.
     signs = np.sign(draw(flat.size + N_PROJECTIONS))
     found = [signs[k : k + flat.size] @ flat for k in range(N_PROJECTIONS)]
-    return np.array(found) / np.sqrt(flat.size)
+    # Shifted signs hardly see what is added to every value: the mean does.
+    mean = np.sqrt(N_PROJECTIONS) * flat.mean()
+    return np.append(np.array(found) / np.sqrt(flat.size), mean)
 
 
 def _codes(features: np.ndarray, bank: CodebookBank) -> dict[str, list[str]]:
@@ -114,7 +116,8 @@ def deviation(features: np.ndarray, golden: Mapping[str, Any]) -> float:
     """Return how far features are from the maker's, as a part of their spread."""
     if list(features.shape) != golden["shape"]:
         return np.inf
-    apart = _projections(features) - np.array(golden["projections"])
+    kept = np.array(golden["projections"])  # older ones lack the mean
+    apart = _projections(features)[: len(kept)] - kept
     return float(np.sqrt(np.square(apart).mean()) / golden["spread"])
 
 

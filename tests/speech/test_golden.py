@@ -160,6 +160,8 @@ def test_distance_of_summaries_is_the_distance_of_features():
         "projections": golden._projections(features).tolist(),
     }
     for size in (0.01, 0.3):
-        other = features + random.normal(0, size * 2.0, features.shape)
-        found = golden.deviation(other.astype(np.float32), summary)
-        assert 0.5 * size < found < 2 * size
+        for change in (random.normal(0, size * 2.0, features.shape), size * 2.0):
+            other = (features + change).astype(np.float32)
+            assert 0.5 * size < golden.deviation(other, summary) < 2 * size
+    older = summary | {"projections": summary["projections"][:-1]}
+    assert golden.deviation(features, older) == 0.0  # of before the mean was kept
