@@ -81,8 +81,8 @@ def format_emotion(scores: Results, rate: str, system: str) -> list[str]:
         raise ValueError(
             f"the emotion recipe has no scores of {system} at {rate}, only: {known}"
         )
-    bits = f"{found.bitrate_bps['nominal']:.0f}"
-    return [format_percent(found.metrics["macro_f1"]), bits]
+    bits = found.bitrate_bps["nominal"] + found.bitrate_bps["side_info"]
+    return [format_percent(found.metrics["macro_f1"]), f"{bits:.0f}"]
 
 
 def page(options: argparse.Namespace) -> str:
