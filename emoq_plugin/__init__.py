@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 # processor from those they wait for, and sleep only after some 100 ms. So few turns are
 # microseconds: long enough for the next operation. Read once, when torch is loaded.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "10000"
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 __all__ = ["EmoQuantizer", "SpeechToUnits", "load", "register"]

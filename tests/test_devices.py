@@ -84,7 +84,7 @@ def test_short_numbers_of_matrix_products_stay_outside(outside):
 @pytest.mark.parametrize(
     ("given", "turns"),
     [
-        ({}, "10000"),
+        ({}, "1000"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
         ({"GOMP_SPINCOUNT": "9"}, "9"),
         ({"KMP_BLOCKTIME": "200"}, None),

@@ -9,6 +9,7 @@ from torch import Tensor
 from emoq_plugin.core.artifact import Artifact, fingerprint_of_tensors
 from emoq_plugin.core.clip_code import ClipCode
 from emoq_plugin.core.golden import golden_codes
+from emoq_plugin.core.nearest import SearchTable
 from emoq_plugin.core.normalization import Float32Module, Normalization
 from emoq_plugin.core.rvq import ResidualQuantizer
 from emoq_plugin.files import check_types
@@ -89,8 +90,27 @@ class CodebookBank(Artifact, Float32Module):
         self.clip_code = clip_code
         self.emotions = list(emotions)
         self.card = dict(card or {})
+        self._search_tables: dict[tuple[int, int], tuple[tuple, SearchTable]] = {}
         self._router_names: list[str] = []
         self.router_parameters = dict(router_parameters or {})
+
+    def search_table(self, expert: int, level: int) -> SearchTable:
+        """Return a codebook with what its search needs, made once for many batches.
+
+        Parameters
+        ----------
+        expert : int
+            Its place in ``experts``.
+        level : int
+        """
+        codebook = self.codebooks[level]
+        version = None if codebook.is_inference() else codebook._version
+        state = (codebook.data_ptr(), version)  # others once it has moved or changed
+        known, table = self._search_tables.get((expert, level), (None, None))
+        if known != state:
+            table = SearchTable.of(codebook[expert])
+            self._search_tables[expert, level] = state, table
+        return table
 
     @property
     def router_parameters(self) -> dict[str, Tensor]:

@@ -214,7 +214,8 @@ class _CachedEncoding(BatchEncoding):
             if start:
                 residual -= decode_frames(codes[rows, :start], tables)
             for level in range(start, n_levels):
-                found, best = nearest_codewords(residual, tables[level])
+                table = self.bank.search_table(expert, level)
+                found, best = nearest_codewords(residual, table)
                 codes[rows, level] = found
                 scores[:, level].index_add_(0, self._clip[rows], best.double())
                 if level + 1 < n_levels:

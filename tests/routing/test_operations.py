@@ -45,6 +45,7 @@ def bank():
 def count(quantizer, n_clips):
     """Count what one call of a padded batch does."""
     x, lengths, _ = as_batch(ragged(n_clips))
+    quantizer(x, lengths)  # what is made once for all batches
     with Counted() as counted:
         found = quantizer(x, lengths)
     assert found.route.unique().numel() == 2, "a batch that goes to every expert"

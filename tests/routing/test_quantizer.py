@@ -1,5 +1,6 @@
 """RoutedQuantizer: what it sends is what a decoder gets."""
 
+import copy
 import math
 
 import pytest
@@ -221,3 +222,16 @@ def test_an_artifact_that_calls_its_system_an_arm_is_read(deep_bank, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"system":', '"arm":'))
     assert emoq_plugin.load(tmp_path).system.name == "specific-soft"
+
+
+def test_search_tables_are_made_once_and_again_where_codebooks_change(deep_bank):
+    bank = copy.deepcopy(deep_bank)
+    table = bank.search_table(1, 0)
+    assert bank.search_table(1, 0) is table
+    assert bank.search_table(0, 0) is not table
+    assert torch.equal(table.codebook, bank.codebooks[0][1])
+    bank.codebook_0.mul_(2)
+    assert torch.equal(bank.search_table(1, 0).codebook, bank.codebooks[0][1])
+    with torch.inference_mode():
+        loaded = copy.deepcopy(bank)
+    assert len(loaded.search_table(1, 0).codebook) == len(table.codebook)
