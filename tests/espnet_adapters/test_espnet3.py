@@ -22,10 +22,10 @@ from emoq_plugin.espnet_adapters.espnet3.settings import Settings  # noqa: E402
 from emoq_plugin.espnet_adapters.espnet3.system import SER2System  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-# Of ser2.sh, which are about its launcher, the studies and the log.
+# Of ser2.sh, which are about its launcher, its duration, the studies and the log.
 ELSEWHERE = {"stage", "stop_stage", "cmd_backend", "cmd_opts", "python", "tag"}
 ELSEWHERE |= {"dumpdir", "expdir", "local_data_opts", "learn_nodes", "learn_procs"}
-ELSEWHERE |= {"study_config", "study_only", "alignments"}
+ELSEWHERE |= {"study_config", "study_only", "alignments", "minutes"}
 
 
 def config(corpus="mini_emo", **changed):

@@ -238,7 +238,8 @@ def test_the_command_reads_files_directories_and_lists(
 ):
     options = ["--asr", str(recipe_once / "exp/asr_multi"), "--format", form]
     options += ["--inference_config", str(recipe_once / "decode.yaml")]
-    listed = io.StringIO(f"first {files[0]}\n{files[1]}\n")
+    lines = f"first {files[0]}\n{files[1]}\n"
+    listed = io.TextIOWrapper(io.BytesIO(lines.encode()))
     monkeypatch.setattr("sys.stdin", listed)
     transcribe(["-", files[2], *options])
     found = dict(read_line(line, form) for line in capsys.readouterr().out.splitlines())
