@@ -43,7 +43,7 @@ def test_what_is_installed_and_how_long_it_takes_is_said_before(run):
     assert installed.endswith(" slurm-wlm munge chromium\n")
     said, tests, _ = said.partition("ran python -m pytest")
     assert tests
-    assert "All tests: about 17 minutes" in said
+    assert "All tests: about 25 minutes" in said
     assert "Installing slurm-wlm munge chromium by apt-get" in said
     assert "EMOQ_TEST_INSTALL=no" in said
 
