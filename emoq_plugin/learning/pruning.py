@@ -296,9 +296,10 @@ class Pruning:
             self.settled = n_known > 0
         if n_known and not (self.settled and self.rotation is None):
             for expert, table in tables.items():
-                large = SearchTable.of(table.codebook, PRUNED_ELEMENTS)
-                if large.bounded:
-                    self.bounded[expert] = large
+                if not table.bounded:
+                    table = SearchTable.of(table.codebook, PRUNED_ELEMENTS)
+                if table.bounded:
+                    self.bounded[expert] = table
 
     def search(
         self, frames: Tensor, before: Tensor | None, *, expert: int, chunk: int
